@@ -1,0 +1,55 @@
+"""L0: the three array helpers that everything else leans on.
+
+Broadcasting is always spelled out (the tests run with ``jax_numpy_rank_promotion="raise"``), and
+square roots of variances keep a finite slope at zero.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from jaxdiff.typing import Array, ArrayLike
+
+VARIANCE_FLOOR = 1e-30
+"""Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite in float32."""
+
+
+def expand_to(t: ArrayLike, x: Array) -> Array:
+    """Append axes to ``t`` until it broadcasts against ``x``.
+
+    Args:
+        t: a scalar, or ``[batch]``.
+        x: ``[batch, ...]``.
+
+    Returns:
+        ``t`` unchanged if it is a scalar, else ``[batch, 1, ..., 1]`` with the rank of ``x``.
+
+    Example:
+        >>> expand_to(jnp.ones(4), jnp.ones((4, 8, 8, 1))).shape
+        (4, 1, 1, 1)
+    """
+    t = jnp.asarray(t)
+    return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
+
+
+def sum_events(x: Array) -> Array:
+    """Sum over every axis but the first: ``[batch, ...] -> [batch]``.
+
+    Example:
+        >>> sum_events(jnp.ones((4, 8, 8, 1)))
+        Array([64., 64., 64., 64.], dtype=float32)
+    """
+    return jnp.sum(x.reshape(x.shape[0], math.prod(x.shape[1:])), axis=1)
+
+
+def std_of(variance: ArrayLike) -> Array:
+    """Square root with a floor: √(variance + 1e-30), finite in value and in slope at zero.
+
+    A plain root has an infinite slope at zero, which multiplies a vanishing cotangent to NaN.
+
+    Example:
+        >>> import jax
+        >>> bool(jnp.isfinite(jax.grad(std_of)(0.0)))
+        True
+    """
+    return jnp.sqrt(jnp.maximum(variance, 0.0) + VARIANCE_FLOOR)
