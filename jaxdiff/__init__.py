@@ -1,1 +1,26 @@
-"""Diffusion and score-based generative models in JAX."""
+"""Diffusion and score-based generative models in JAX.
+
+A forward process is two functions of time, x_t = α(t) x_0 + σ(t) ε, and all else is derived from
+them once: see :mod:`jaxdiff.processes`. Time runs from data (t = 0) to noise (t = 1).
+"""
+
+from jaxdiff import (
+    losses,
+    oracles,
+    predictions,
+    processes,
+    schedules,
+    solvers,
+)
+from jaxdiff.sampling import sample, trajectory
+
+__all__ = [
+    "losses",
+    "oracles",
+    "predictions",
+    "processes",
+    "sample",
+    "schedules",
+    "solvers",
+    "trajectory",
+]

@@ -1,4 +1,4 @@
-"""L0: the three array helpers that everything else leans on.
+"""L0: the array helpers that everything else leans on.
 
 Broadcasting is always spelled out (the tests run with ``jax_numpy_rank_promotion="raise"``), and
 square roots of variances keep a finite slope at zero.
@@ -52,4 +52,4 @@ def std_of(variance: ArrayLike) -> Array:
         >>> bool(jnp.isfinite(jax.grad(std_of)(0.0)))
         True
     """
-    return jnp.sqrt(jnp.maximum(variance, 0.0) + VARIANCE_FLOOR)
+    return jnp.sqrt(jnp.asarray(variance) + VARIANCE_FLOOR)

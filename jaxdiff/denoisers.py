@@ -1,0 +1,80 @@
+"""L4: a network and its parameters become a denoise_fn.
+
+The network sees its input at unit variance, x_t / √(α²σ_d² + σ²), and one number that says how
+noisy it is; what it returns is a prediction of one of the kinds of :mod:`jaxdiff.predictions`.
+With kind "edm" this is the preconditioning of Karras et al. 2022, for every process. From here on
+nobody knows which of these choices was made.
+"""
+
+from collections.abc import Callable
+
+import jax.numpy as jnp
+
+from jaxdiff.arrays import expand_to
+from jaxdiff.predictions import Denoised, DenoiseFn, check_kind, to_denoised
+from jaxdiff.processes import Process
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+NoiseLevelFn = Callable[[Process, Array], Array]
+
+
+def denoiser(
+    network: Callable[[Array, Array], Array],
+    process: Process,
+    *,
+    kind: str,
+    data_std: ArrayLike = 1.0,
+    level: str = "time",
+    scale_input: bool = True,
+) -> DenoiseFn:
+    """Wrap a network into the model that losses and solvers see.
+
+    x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), level(t)), x_t, α, σ, kind)
+
+    Args:
+        network: ``(x [batch, ...], level [batch]) -> [batch, ...]``, parameters, labels and
+            dropout already bound.
+        process: the forward process.
+        kind: what the network predicts: "eps", "x0", "v", "score" or "edm".
+        data_std: standard deviation σ_d of the data.
+        level: what tells the network the noise level: "time" (t itself), "log_sigma"
+            (log σ/α) or "log_snr".
+        scale_input: whether the input is brought to unit variance; score_sde did not.
+
+    Returns:
+        ``denoise_fn(x_t, t) -> Denoised``, t a scalar or ``[batch]``.
+
+    Raises:
+        InputError: if ``kind`` or ``level`` does not exist.
+
+    Example:
+        >>> from jaxdiff.processes import VP
+        >>> denoise_fn = denoiser(lambda x, level: 0 * x, VP(), kind="eps")
+        >>> denoise_fn(jnp.ones((3, 2)), 0.5).eps.shape
+        (3, 2)
+
+    Reference: Karras et al. 2022, eq. 7.
+    """
+    check_kind(kind)
+    level_fn = _level_fn(level)
+
+    def denoise_fn(x_t: Array, t: ArrayLike) -> Denoised:
+        times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])
+        alpha, sigma = process.alpha(times), process.sigma(times)
+        unit = jnp.sqrt((alpha * data_std) ** 2 + sigma**2) if scale_input else jnp.ones_like(alpha)
+        output = network(x_t / expand_to(unit, x_t), level_fn(process, times))
+        return to_denoised(output, x_t, alpha, sigma, kind=kind, data_std=data_std)
+
+    return denoise_fn
+
+
+def _level_fn(level: str) -> NoiseLevelFn:
+    match level:
+        case "time":
+            return lambda process, t: t
+        case "log_sigma":
+            return lambda process, t: -0.5 * process.log_snr(t)
+        case "log_snr":
+            return lambda process, t: process.log_snr(t)
+        case _:
+            raise InputError(f"level is one of time, log_sigma, log_snr, got {level!r}")

@@ -1,0 +1,44 @@
+"""L5: the reverse-time dynamics, in terms of the model.
+
+The forward SDE dx = f x dt + g dw run backwards (Anderson 1982), with ∇log p_t = −ε̂/σ, is
+
+    dx = [f x + g² ε̂/σ] dt + g dw̄,
+
+and the ODE with the same marginals halves the score term (Song et al. 2021, eq. 13).
+"""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process, drift_diffusion
+from jaxdiff.typing import Array
+
+
+class ReverseSde(NamedTuple):
+    """Drift in the shape of x, diffusion a scalar; time runs down, so dt is negative."""
+
+    drift: Array
+    diffusion: Array
+
+
+def reverse_sde(denoise_fn: DenoiseFn, process: Process, x: Array, t: Array) -> ReverseSde:
+    """Coefficients of the reverse-time SDE.
+
+    drift = f x + g² ε̂/σ,    diffusion = g
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+        x: ``[batch, ...]``.
+        t: a scalar time with σ(t) > 0.
+
+    Returns:
+        ``ReverseSde(drift, diffusion)``.
+
+    Reference: Song et al. 2021, eq. 6; Anderson 1982.
+    """
+    f, g2 = drift_diffusion(process, t)
+    eps = denoise_fn(x, t).eps
+    return ReverseSde(f * x + (g2 / process.sigma(t)) * eps, jnp.sqrt(g2))

@@ -1,0 +1,134 @@
+"""Weightings λ(t) of the denoising loss, each told once and usable with every target.
+
+The errors that one estimate makes in ε, x0, v and the score differ by known factors:
+
+    ‖Δε‖² = SNR ‖Δx0‖² = σ² ‖Δscore‖² = α²/(α² + σ²)² ‖Δv‖²,    SNR = α²/σ².
+
+So a weighting is a weight on the error in ε, and :func:`per_target` turns it into the weight of
+whichever error is measured: ``target`` never changes the loss, only its conditioning.
+
+    eps         1                       L_simple; also λ = σ² on the score (NCSN, Song 2021)
+    x0          1/SNR                   the error in x0 itself
+    likelihood  ½g²/σ²                  λ = g² on the score, halved: a bound on −log p in nats
+    min_snr     min(SNR, γ)/SNR         Hang et al. 2023
+    edm         (α²σ_d² + σ²)/(ασ_d)²   the error in F, of unit variance at every noise level
+"""
+
+import jax.numpy as jnp
+
+from jaxdiff.processes import Process, drift_diffusion
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+
+def eps(process: Process, t: Array, *, target: str = "eps") -> Array:
+    """Weight 1 on the error in ε: L_simple, and λ = σ² on the error in the score.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+
+    Returns:
+        ``[batch]``.
+
+    Reference: Ho et al. 2020, eq. 14; Song & Ermon 2019, section 4.2.
+    """
+    return per_target(process, t, jnp.ones_like(t), target=target)
+
+
+def x0(process: Process, t: Array, *, target: str = "eps") -> Array:
+    """Weight 1 on the error in x0.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+
+    Returns:
+        ``[batch]``.
+
+    Reference: Salimans & Ho 2022, section 4.
+    """
+    return per_target(process, t, jnp.exp(-process.log_snr(t)), target=target)
+
+
+def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
+    """½g² on the error in the score: integrated over t, an upper bound on −log p up to a constant.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``; positive where g²/σ² diverges at the data.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+
+    Returns:
+        ``[batch]``, in nats per unit of time.
+
+    Reference: Song et al. 2021b, theorem 1.
+    """
+    _, g2 = drift_diffusion(process, t)
+    return per_target(process, t, 0.5 * g2 / process.sigma(t) ** 2, target=target)
+
+
+def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike = 5.0) -> Array:
+    """min(SNR, γ) on the error in x0.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+        gamma: cap on the signal-to-noise ratio.
+
+    Returns:
+        ``[batch]``.
+
+    Reference: Hang et al. 2023, section 3.4.
+    """
+    capped = jnp.minimum(1.0, gamma * jnp.exp(-process.log_snr(t)))
+    return per_target(process, t, capped, target=target)
+
+
+def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike = 0.5) -> Array:
+    """Weight 1 on the error in EDM's F: every noise level starts with the same loss.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+        data_std: standard deviation σ_d of the data.
+
+    Returns:
+        ``[batch]``.
+
+    Reference: Karras et al. 2022, eq. 8 and table 1.
+    """
+    weight = 1 + jnp.exp(-process.log_snr(t)) / data_std**2
+    return per_target(process, t, weight, target=target)
+
+
+def per_target(process: Process, t: Array, on_eps: Array, *, target: str) -> Array:
+    """Turn a weight on the error in ε into the weight on the error in ``target``.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``.
+        on_eps: the weight on ‖Δε‖², ``[batch]``.
+        target: "eps", "x0", "v" or "score".
+
+    Returns:
+        ``[batch]``.
+
+    Raises:
+        InputError: if ``target`` is none of these.
+    """
+    match target:
+        case "eps":
+            return on_eps
+        case "x0":
+            return on_eps * jnp.exp(process.log_snr(t))
+        case "v":
+            alpha, sigma = process.alpha(t), process.sigma(t)
+            return on_eps * (alpha / (alpha**2 + sigma**2)) ** 2
+        case "score":
+            return on_eps * process.sigma(t) ** 2
+        case _:
+            raise InputError(f"target is one of eps, x0, v, score, got {target!r}")

@@ -1,0 +1,141 @@
+"""L2: what a network may predict, and the two views that everybody else sees.
+
+At one time, x_t = α x_0 + σ ε ties data and noise together, so an estimate of either is an
+estimate of both. A network may predict any of
+
+    eps     ε                              (DDPM)
+    x0      x_0
+    v       α ε − σ x_0                    (Salimans & Ho 2022)
+    score   ∇ log p_t(x_t) = −ε/σ          (Song et al. 2021)
+    edm     F = (σ x_0 − α σ_d² ε) / (σ_d √(α²σ_d² + σ²))   (Karras et al. 2022)
+
+where σ_d is the standard deviation of the data. F has unit variance at every noise level, divides
+by neither α nor σ on the way back, and is −v for VP with σ_d = 1. All else speaks `Denoised`.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax.numpy as jnp
+
+from jaxdiff.arrays import expand_to
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+
+class Denoised(NamedTuple):
+    """Both views of one estimate, with α·x0 + σ·eps = x_t; each in the shape of x_t."""
+
+    x0: Array
+    eps: Array
+
+
+DenoiseFn = Callable[[Array, ArrayLike], Denoised]
+"""``denoise_fn(x_t [batch, ...], t)``, t a scalar or ``[batch]``: a model, for all but the network."""
+
+
+def to_denoised(
+    output: Array,
+    x_t: Array,
+    alpha: ArrayLike,
+    sigma: ArrayLike,
+    *,
+    kind: str,
+    data_std: ArrayLike = 1.0,
+) -> Denoised:
+    """Turn a network's output into both views of its estimate.
+
+    Args:
+        output: what the network predicts, ``[batch, ...]``.
+        x_t: noisy data, ``[batch, ...]``.
+        alpha: signal scale, a scalar or ``[batch]``; positive for "eps" and "score".
+        sigma: noise scale, a scalar or ``[batch]``; positive for "x0".
+        kind: "eps", "x0", "v", "score" or "edm".
+        data_std: standard deviation of the data; "edm" alone uses it.
+
+    Returns:
+        ``Denoised(x0, eps)``.
+
+    Raises:
+        InputError: if ``kind`` is none of these.
+
+    Example:
+        >>> x_t = jnp.array([[1.0]])
+        >>> to_denoised(jnp.array([[0.5]]), x_t, 0.8, 0.6, kind="eps").x0
+        Array([[0.875]], dtype=float32)
+
+    Reference: Salimans & Ho 2022, section 4; Karras et al. 2022, eq. 7.
+    """
+    check_kind(kind)
+    a, s = expand_to(alpha, x_t), expand_to(sigma, x_t)
+    match kind:
+        case "eps":
+            return Denoised((x_t - s * output) / a, output)
+        case "x0":
+            return Denoised(output, (x_t - a * output) / s)
+        case "v":
+            norm2 = a**2 + s**2
+            return Denoised((a * x_t - s * output) / norm2, (s * x_t + a * output) / norm2)
+        case "score":
+            return Denoised((x_t + s**2 * output) / a, -s * output)
+        case _:
+            d = jnp.asarray(data_std)
+            norm2 = (a * d) ** 2 + s**2
+            turn = d * output / jnp.sqrt(norm2)
+            return Denoised(a * d**2 * x_t / norm2 + s * turn, s * x_t / norm2 - a * turn)
+
+
+def from_denoised(
+    denoised: Denoised,
+    x_t: Array,
+    alpha: ArrayLike,
+    sigma: ArrayLike,
+    *,
+    kind: str,
+    data_std: ArrayLike = 1.0,
+) -> Array:
+    """Turn an estimate, or the truth itself, into what a network of that kind predicts.
+
+    Args:
+        denoised: both views, each ``[batch, ...]``.
+        x_t: noisy data, ``[batch, ...]``; its shape alone is used.
+        alpha: signal scale, a scalar or ``[batch]``.
+        sigma: noise scale, a scalar or ``[batch]``; positive for "score".
+        kind: "eps", "x0", "v", "score" or "edm".
+        data_std: standard deviation of the data; "edm" alone uses it.
+
+    Returns:
+        ``[batch, ...]``; the inverse of :func:`to_denoised`.
+
+    Raises:
+        InputError: if ``kind`` is none of these.
+
+    Reference: Salimans & Ho 2022, section 4; Karras et al. 2022, eq. 7.
+    """
+    check_kind(kind)
+    a, s = expand_to(alpha, x_t), expand_to(sigma, x_t)
+    match kind:
+        case "eps":
+            return denoised.eps
+        case "x0":
+            return denoised.x0
+        case "v":
+            return a * denoised.eps - s * denoised.x0
+        case "score":
+            return -denoised.eps / s
+        case _:
+            d = jnp.asarray(data_std)
+            unit = d * jnp.sqrt((a * d) ** 2 + s**2)
+            return (s * denoised.x0 - a * d**2 * denoised.eps) / unit
+
+
+KINDS = ("eps", "x0", "v", "score", "edm")
+
+
+def check_kind(kind: str) -> None:
+    """Refuse a kind of prediction that does not exist.
+
+    Raises:
+        InputError: naming the kinds that do.
+    """
+    if kind not in KINDS:
+        raise InputError(f"kind of prediction is one of {', '.join(KINDS)}, got {kind!r}")

@@ -1,0 +1,173 @@
+"""The Gaussian algebra of every process, derived once from α(t) and σ²(t).
+
+Forward SDE        dx = f x dt + g dw,   f = d log α/dt,   g² = dσ²/dt − 2fσ²
+Transition s → t   x_t | x_s ~ N(α_ts x_s, σ²_ts),   α_ts = α_t/α_s,   σ²_ts = σ_t² − α²_ts σ_s²
+Posterior          x_s | x_t, x_0 ~ N((α_ts σ_s²/σ_t²) x_t + (α_s σ²_ts/σ_t²) x_0, σ²_ts σ_s²/σ_t²)
+
+With r = SNR_t/SNR_s these are σ²_ts = σ_t²(1 − r) and 1 − r = −expm1(log SNR_t − log SNR_s), which
+does not cancel for neighbouring times as the difference of two variances would.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.arrays import VARIANCE_FLOOR, expand_to, std_of, sum_events
+from jaxdiff.processes.base import Process
+from jaxdiff.typing import Array, ArrayLike, Key
+
+
+class Noised(NamedTuple):
+    """A noisy example and the noise in it: x_t = α x_0 + σ eps."""
+
+    x_t: Array
+    eps: Array
+
+
+class Transition(NamedTuple):
+    """x_t | x_s ~ N(scale · x_s, std²), s < t."""
+
+    scale: Array
+    std: Array
+
+
+class Gaussian(NamedTuple):
+    """A Gaussian with independent components of one standard deviation."""
+
+    mean: Array
+    std: Array
+
+
+def drift_diffusion(process: Process, t: ArrayLike) -> tuple[Array, Array]:
+    """Coefficients of the forward SDE dx = f x dt + g dw.
+
+    f = d log α/dt,    g² = dσ²/dt − 2fσ²
+
+    Args:
+        process: the forward process.
+        t: times, any shape.
+
+    Returns:
+        ``(f, g2)`` in the shape of ``t``, per unit of time; f ≤ 0 and g2 ≥ 0.
+
+    Example:
+        >>> from jaxdiff.processes import VP
+        >>> f, g2 = drift_diffusion(VP(beta_min=0.1, beta_max=20.0), 0.0)
+        >>> round(float(f), 4), round(float(g2), 4)  # −β(0)/2 and β(0)
+        (-0.05, 0.1)
+
+    Reference: Kingma et al. 2021, appendix; Karras et al. 2022, eq. 22.
+    """
+    t = jnp.asarray(t, dtype=jnp.result_type(float))
+    ones = jnp.ones_like(t)
+    _, f = jax.jvp(process.log_alpha, (t,), (ones,))
+    variance, slope = jax.jvp(process.variance, (t,), (ones,))
+    return f, slope - 2 * f * variance
+
+
+def perturb(key: Key, process: Process, x0: Array, t: ArrayLike) -> Noised:
+    """Draw x_t = α(t) x_0 + σ(t) ε.
+
+    Args:
+        key: randomness of ε.
+        process: the forward process.
+        x0: data, ``[batch, ...]``.
+        t: one time, or one per example ``[batch]``.
+
+    Returns:
+        ``Noised(x_t, eps)``, both in the shape of ``x0``.
+
+    Reference: Song et al. 2021, eq. 29.
+    """
+    eps = jax.random.normal(key, x0.shape, x0.dtype)
+    alpha, sigma = expand_to(process.alpha(t), x0), expand_to(process.sigma(t), x0)
+    return Noised(alpha * x0 + sigma * eps, eps)
+
+
+def transition(process: Process, *, s: ArrayLike, t: ArrayLike) -> Transition:
+    """Law of x_t given x_s.
+
+    α_ts = α_t/α_s,    σ_ts = σ_t √(1 − SNR_t/SNR_s)
+
+    Args:
+        process: the forward process.
+        s: earlier time, any shape.
+        t: later time, t ≥ s, in the shape of ``s``.
+
+    Returns:
+        ``Transition(scale, std)`` in the shape of the times.
+
+    Reference: Kingma et al. 2021, eq. 24.
+    """
+    scale = jnp.exp(process.log_alpha(t) - process.log_alpha(s))
+    return Transition(scale, process.sigma(t) * std_of(lost_share(process, s=s, t=t)))
+
+
+def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: ArrayLike) -> Gaussian:
+    """Law of x_s given x_t and x_0: a step of the chain run backwards.
+
+    mean = (α_ts σ_s²/σ_t²) x_t + α_s (1 − r) x_0,    std = σ_s √(1 − r),    r = SNR_t/SNR_s
+
+    Args:
+        process: the forward process.
+        x_t: noisy data at t, ``[batch, ...]``.
+        x0: data, or an estimate of it, in the shape of ``x_t``.
+        s: earlier time, a scalar or ``[batch]``.
+        t: later time, t ≥ s, a scalar or ``[batch]``.
+
+    Returns:
+        ``Gaussian(mean, std)``: the mean in the shape of ``x_t``, the std in the shape of the times.
+
+    Reference: Ho et al. 2020, eq. 7; Kingma et al. 2021, eq. 25.
+    """
+    scale = jnp.exp(process.log_alpha(t) - process.log_alpha(s))
+    ratio = (process.variance(s) + VARIANCE_FLOOR) / (process.variance(t) + VARIANCE_FLOOR)
+    lost = lost_share(process, s=s, t=t)
+    mean = expand_to(scale * ratio, x_t) * x_t + expand_to(process.alpha(s) * lost, x_t) * x0
+    return Gaussian(mean, process.sigma(s) * std_of(lost))
+
+
+def lost_share(process: Process, *, s: ArrayLike, t: ArrayLike) -> Array:
+    """Share of the signal-to-noise ratio that is lost from s to t: 1 − SNR_t/SNR_s ∈ [0, 1].
+
+    Args:
+        process: the forward process.
+        s: earlier time, any shape.
+        t: later time, in the shape of ``s``.
+
+    Returns:
+        In the shape of the times.
+    """
+    return -jnp.expm1(process.log_snr(t) - process.log_snr(s))
+
+
+def sample_prior(key: Key, process: Process, shape: tuple[int, ...]) -> Array:
+    """Draw from the law at which sampling starts, N(0, σ(1)² I).
+
+    Args:
+        key: randomness.
+        process: the forward process; for VE σ(1) is far from 1.
+        shape: ``(batch, ...)``.
+
+    Returns:
+        Samples in that shape.
+
+    Reference: Song et al. 2021, section 3.1.
+    """
+    return process.sigma(1.0) * jax.random.normal(key, shape)
+
+
+def prior_log_prob(process: Process, x: Array) -> Array:
+    """Log density of the prior N(0, σ(1)² I).
+
+    log p(x) = −‖x‖²/(2σ²) − D log σ − ½D log 2π
+
+    Args:
+        process: the forward process.
+        x: ``[batch, ...]`` with D numbers per example.
+
+    Returns:
+        ``[batch]``, in nats.
+    """
+    return sum_events(jax.scipy.stats.norm.logpdf(x, scale=process.sigma(1.0)))

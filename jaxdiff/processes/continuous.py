@@ -1,0 +1,137 @@
+"""Processes given by formulas: VP, sub-VP, VE and the cosine VP."""
+
+import math
+
+import jax.numpy as jnp
+
+from jaxdiff.processes.base import Process
+from jaxdiff.typing import Array, ArrayLike
+
+
+class VP(Process):
+    """Variance-preserving SDE, the limit of DDPM's chain: β(t) linear, α² + σ² = 1.
+
+    log α(t) = −¼t²(β_max − β_min) − ½tβ_min,    σ²(t) = 1 − α²(t)
+
+    Args:
+        beta_min: β(0), per unit of time.
+        beta_max: β(1), per unit of time.
+
+    Example:
+        >>> VP().log_alpha(1.0)
+        Array(-5.025, dtype=float32, weak_type=True)
+
+    Reference: Song et al. 2021, eq. 32 and 33.
+    """
+
+    beta_min: ArrayLike = 0.1
+    beta_max: ArrayLike = 20.0
+
+    def log_alpha(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.log_alpha`."""
+        return _linear_beta_log_alpha(t, self.beta_min, self.beta_max)
+
+    def variance(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.variance`."""
+        return -jnp.expm1(2 * self.log_alpha(t))
+
+
+class SubVP(Process):
+    """Sub-VP SDE: the α of :class:`VP`, with a variance that VP bounds from above.
+
+    σ(t) = 1 − α²(t): the standard deviation itself, not its square
+
+    Args:
+        beta_min: β(0), per unit of time.
+        beta_max: β(1), per unit of time.
+
+    Reference: Song et al. 2021, eq. 28 and 29.
+    """
+
+    beta_min: ArrayLike = 0.1
+    beta_max: ArrayLike = 20.0
+
+    def log_alpha(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.log_alpha`."""
+        return _linear_beta_log_alpha(t, self.beta_min, self.beta_max)
+
+    def variance(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.variance`."""
+        return jnp.expm1(2 * self.log_alpha(t)) ** 2
+
+
+class VE(Process):
+    """Variance-exploding SDE, the limit of NCSN's ladder: α = 1, σ(t) = σ_min (σ_max/σ_min)^t.
+
+    Args:
+        sigma_min: σ(0) > 0, in units of the data; at t = 0 this much noise is left.
+        sigma_max: σ(1), in units of the data; about the largest distance between two examples.
+
+    Example:
+        >>> VE(sigma_min=0.01, sigma_max=50.0).sigma(1.0).round(3)
+        Array(50., dtype=float32, weak_type=True)
+
+    Reference: Song et al. 2021, eq. 30 and 31.
+    """
+
+    sigma_min: ArrayLike = 0.01
+    sigma_max: ArrayLike = 50.0
+
+    def log_alpha(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.log_alpha`."""
+        return jnp.zeros_like(jnp.asarray(t) * 1.0)
+
+    def variance(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.variance`."""
+        log_min, log_max = jnp.log(self.sigma_min), jnp.log(self.sigma_max)
+        return jnp.exp(2 * (log_min + t * (log_max - log_min)))
+
+
+class CosineVP(Process):
+    """Cosine schedule in continuous time, stopped at a finite terminal log SNR.
+
+    α(t) = cos φ(t) / cos φ(0), φ linear in t from ½πs/(1+s) to the angle at which
+    α² = sigmoid(log_snr_min). The published schedule lets φ reach ½π, where α = 0 and
+    ε-prediction is undefined; at −20 the two differ by 5e-5 in φ.
+
+    Args:
+        s: offset of the first angle.
+        log_snr_min: log SNR at t = 1; −20 is what a chain of 1000 steps with β ≤ 0.999 ends at.
+
+    Example:
+        >>> CosineVP(log_snr_min=-10.0).log_snr(1.0).round(3)
+        Array(-10., dtype=float32, weak_type=True)
+
+    Reference: Nichol & Dhariwal 2021, eq. 17.
+    """
+
+    s: ArrayLike = 0.008
+    log_snr_min: ArrayLike = -20.0
+
+    def log_alpha(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.log_alpha`."""
+        # Two forms of one number: near the data through σ², which does not cancel there; near
+        # the noise through the angle left to ½π, which stays exact where the cosine vanishes.
+        first, last = self._complements()
+        near_noise = jnp.log(jnp.sin(first + t * (last - first)) / jnp.sin(first))
+        near_data = 0.5 * jnp.log1p(-jnp.minimum(self.variance(t), 0.9))
+        return jnp.where(jnp.asarray(t) < 0.5, near_data, near_noise)
+
+    def variance(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.variance`. 1 − cos²φ/cos²φ₀ = sin(φ − φ₀) sin(φ + φ₀) / cos²φ₀."""
+        first, last = self._complements()
+        turned = t * (first - last)
+        start = 0.5 * math.pi - first
+        return jnp.sin(turned) * jnp.sin(turned + 2 * start) / jnp.sin(first) ** 2
+
+    def _complements(self) -> tuple[Array, Array]:
+        """Angles left to ½π at t = 0 and at t = 1."""
+        first = 0.5 * math.pi / (1 + jnp.asarray(self.s))
+        alpha_min = jnp.exp(-0.5 * jnp.logaddexp(0.0, -jnp.asarray(self.log_snr_min)))
+        return first, jnp.arcsin(alpha_min * jnp.sin(first))
+
+
+def _linear_beta_log_alpha(t: ArrayLike, beta_min: ArrayLike, beta_max: ArrayLike) -> Array:
+    """−½∫β for β rising linearly from beta_min to beta_max, shared by VP and sub-VP."""
+    t = jnp.asarray(t)
+    return -0.25 * t**2 * (jnp.asarray(beta_max) - beta_min) - 0.5 * t * beta_min

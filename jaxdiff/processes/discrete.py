@@ -1,0 +1,125 @@
+"""Processes given by tables: the chains of DDPM and NCSN on the grid t_i = i/T.
+
+At t_0 = 0 there is no noise (α = 1, σ = 0); at t_i the chain has taken i steps. Between the nodes
+log α and σ² run linearly, which is the process whose drift and diffusion are constant on each
+interval: a chain is then an ordinary process, and every solver, loss and likelihood serves it.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.processes.base import Process
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+
+class DiscreteVP(Process):
+    """DDPM's chain, x_i = √(1 − β_i) x_{i−1} + √β_i ε, at t_i = i/T.
+
+    log α(t_i) = ½ Σ_{j ≤ i} log(1 − β_j),    σ² = 1 − α²
+
+    Args:
+        log_alphas: log α at t_0 … t_T, ``[T + 1]``, starting with 0; see :meth:`from_betas`.
+
+    Example:
+        >>> process = DiscreteVP.from_betas(jnp.array([0.1, 0.2]))
+        >>> (process.alpha(jnp.array([0.0, 0.5, 1.0])) ** 2).round(4)
+        Array([1.  , 0.9 , 0.72], dtype=float32)
+
+    Reference: Ho et al. 2020, eq. 4.
+    """
+
+    log_alphas: Array
+
+    @classmethod
+    def from_betas(cls, betas: ArrayLike) -> "DiscreteVP":
+        """Build the chain from β_1 … β_T, ``[T]``, each in (0, 1).
+
+        Raises:
+            InputError: if ``betas`` is not a vector, or reaches 1: without any signal at t = 1
+                (zero terminal SNR) ε-prediction is undefined there.
+        """
+        betas = _as_vector(betas, "betas")
+        if not isinstance(betas, jax.core.Tracer) and not bool(jnp.all((betas > 0) & (betas < 1))):
+            raise InputError(
+                "betas lie strictly between 0 and 1 (a beta of 1 leaves no signal, and "
+                f"epsilon-prediction is undefined at t = 1), got {jnp.min(betas)} to "
+                f"{jnp.max(betas)}"
+            )
+        steps = 0.5 * jnp.log1p(-betas)
+        return cls(log_alphas=jnp.concatenate([jnp.zeros_like(steps[:1]), jnp.cumsum(steps)]))
+
+    @property
+    def num_steps(self) -> int:
+        """Length T of the chain."""
+        return self.log_alphas.shape[0] - 1
+
+    def log_alpha(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.log_alpha`."""
+        return _interpolate(self.log_alphas, t)
+
+    def variance(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.variance`."""
+        return -jnp.expm1(2 * self.log_alpha(t))
+
+
+class DiscreteVE(Process):
+    """NCSN's ladder as a chain, x_i = x_{i−1} + √(σ_i² − σ_{i−1}²) ε, at t_i = i/L, σ(t_0) = 0.
+
+    Args:
+        variances: σ² at t_0 … t_L, ``[L + 1]``, starting with 0; see :meth:`from_sigmas`.
+
+    Example:
+        >>> process = DiscreteVE.from_sigmas(jnp.array([1.0, 10.0]))
+        >>> process.sigma(jnp.array([0.5, 1.0])).round(4)
+        Array([ 1., 10.], dtype=float32)
+
+    Reference: Song et al. 2021, eq. 20.
+    """
+
+    variances: Array
+
+    @classmethod
+    def from_sigmas(cls, sigmas: ArrayLike) -> "DiscreteVE":
+        """Build the chain from σ_1 < … < σ_L, ``[L]``, in units of the data.
+
+        Raises:
+            InputError: if ``sigmas`` is not a vector of increasing positive numbers.
+        """
+        sigmas = _as_vector(sigmas, "sigmas")
+        if not isinstance(sigmas, jax.core.Tracer):
+            if not bool(jnp.all(jnp.diff(sigmas) > 0) & (sigmas[0] > 0)):
+                raise InputError(f"sigmas are positive and increase, got {sigmas}")
+        return cls(variances=jnp.concatenate([jnp.zeros_like(sigmas[:1]), sigmas**2]))
+
+    @property
+    def num_steps(self) -> int:
+        """Number L of rungs."""
+        return self.variances.shape[0] - 1
+
+    def log_alpha(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.log_alpha`."""
+        return jnp.zeros_like(jnp.asarray(t) * 1.0)
+
+    def variance(self, t: ArrayLike) -> Array:
+        """See :meth:`Process.variance`."""
+        return _interpolate(self.variances, t)
+
+
+def _interpolate(nodes: Array, t: ArrayLike) -> Array:
+    """Piecewise linear function of t ∈ [0, 1] with values ``nodes [T + 1]`` at i/T.
+
+    At a node the slope is that of the interval below it, so that a step from t_i down to t_{i−1}
+    sees β_i; the 1e-3 keeps the rounding of i/T in float32 from reaching into the next interval.
+    """
+    num_steps = nodes.shape[0] - 1
+    position = jnp.asarray(t) * num_steps
+    index = jnp.clip(jnp.ceil(position - 1e-3).astype(int) - 1, 0, num_steps - 1)
+    low, high = nodes[index], nodes[index + 1]
+    return low + (position - index) * (high - low)
+
+
+def _as_vector(values: ArrayLike, name: str) -> Array:
+    values = jnp.asarray(values)
+    if values.ndim != 1 or values.shape[0] == 0:
+        raise InputError(f"{name} is a vector of at least one number, got shape {values.shape}")
+    return values

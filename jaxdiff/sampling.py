@@ -1,0 +1,86 @@
+"""L5: the one driver. It splits the key once, and scans a solver over the pairs of a time grid."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.solvers.base import Solver
+from jaxdiff.typing import Array, InputError, Key, PyTree
+
+
+def sample(key: Key, solver: Solver, x_init: Array, times: Array) -> Array:
+    """Walk a batch along a grid of times.
+
+    Args:
+        key: randomness; one key per step is split from it.
+        solver: as made by any function of :mod:`jaxdiff.solvers`.
+        x_init: where to start, ``[batch, ...]``: a draw from the prior, noised data, anything.
+        times: ``[n + 1]``, strictly decreasing to sample, strictly increasing to invert an ODE.
+
+    Returns:
+        x at ``times[-1]``, in the shape of ``x_init``; n steps were made, and no trajectory kept.
+
+    Raises:
+        InputError: if ``times`` is not a strictly monotone vector of two or more.
+
+    Example:
+        >>> from jaxdiff import oracles, processes, schedules, solvers
+        >>> process = processes.VP()
+        >>> exact = oracles.gaussian(process, jnp.zeros(2), jnp.eye(2))
+        >>> x = processes.sample_prior(jax.random.key(0), process, (4, 2))
+        >>> sample(jax.random.key(1), solvers.ddim(exact, process), x,
+        ...        schedules.uniform_times(10)).shape
+        (4, 2)
+    """
+    x, _ = trajectory(key, solver, x_init, times, save_fn=lambda state: None)
+    return x
+
+
+def trajectory(
+    key: Key,
+    solver: Solver,
+    x_init: Array,
+    times: Array,
+    *,
+    save_fn: Callable[[Any], PyTree] = lambda state: state.x,
+) -> tuple[Array, PyTree]:
+    """Walk a batch along a grid of times, and keep what ``save_fn`` picks on the way.
+
+    Args:
+        key: randomness; one key per step is split from it.
+        solver: as made by any function of :mod:`jaxdiff.solvers`.
+        x_init: where to start, ``[batch, ...]``.
+        times: ``[n + 1]``, strictly monotone.
+        save_fn: maps the solver's state to what is kept; the sample itself by default.
+
+    Returns:
+        ``(x, saved)``: the end of the walk, and a pytree of ``[n + 1, ...]`` that starts with
+        ``x_init`` and ends with x.
+
+    Raises:
+        InputError: if ``times`` is not a strictly monotone vector of two or more.
+    """
+    times = jnp.asarray(times)
+    _check_times(times)
+
+    def walk(state: Any, inputs: tuple[Key, Array, Array]) -> tuple[Any, PyTree]:
+        state = solver.step(inputs[0], state, inputs[1], inputs[2])
+        return state, save_fn(state)
+
+    first = solver.init(x_init, times[0])
+    keys = jax.random.split(key, times.shape[0] - 1)
+    last, saved = jax.lax.scan(walk, first, (keys, times[:-1], times[1:]))
+    saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), save_fn(first), saved)
+    return last.x, saved
+
+
+def _check_times(times: Array) -> None:
+    if times.ndim != 1 or times.shape[0] < 2:
+        raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
+    if isinstance(times, jax.core.Tracer):
+        return
+    steps = jnp.diff(times)
+    if not (bool(jnp.all(steps < 0)) or bool(jnp.all(steps > 0))):
+        raise InputError(f"times decrease strictly (or increase strictly, to invert), got {times}")

@@ -1,0 +1,28 @@
+"""L1: the tables of numbers that define a chain or a walk, and nothing else.
+
+``tables`` holds the noise tables of discrete processes (β of DDPM, σ of NCSN), ``times`` the grids
+on which a solver walks from noise (t = 1) to data (t = 0).
+"""
+
+from jaxdiff.schedules.tables import (
+    constant_betas,
+    cosine_betas,
+    geometric_sigmas,
+    linear_betas,
+    quadratic_betas,
+    sigmoid_betas,
+)
+from jaxdiff.schedules.times import karras_times, log_snr_times, quadratic_times, uniform_times
+
+__all__ = [
+    "constant_betas",
+    "cosine_betas",
+    "geometric_sigmas",
+    "karras_times",
+    "linear_betas",
+    "log_snr_times",
+    "quadratic_betas",
+    "quadratic_times",
+    "sigmoid_betas",
+    "uniform_times",
+]

@@ -1,0 +1,166 @@
+"""Noise tables of discrete processes: β_1 … β_T of a DDPM chain, σ_1 < … < σ_L of an NCSN ladder.
+
+The chain is x_i = √(1 − β_i) x_{i−1} + √β_i ε. Only this folder speaks of β and of ᾱ = ∏(1 − β);
+everywhere else α is the scale of the signal, DDPM's √ᾱ.
+"""
+
+import math
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.typing import Array, InputError
+
+
+def linear_betas(
+    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Array:
+    """DDPM's schedule: β rises linearly.
+
+    Args:
+        num_steps: length T of the chain.
+        beta_start: β_1, in (0, 1).
+        beta_end: β_T, in (0, 1).
+
+    Returns:
+        ``[T]``.
+
+    Raises:
+        InputError: if T < 1 or a β lies outside (0, 1).
+
+    Example:
+        >>> linear_betas(3, beta_start=0.1, beta_end=0.3)
+        Array([0.1, 0.2, 0.3], dtype=float32)
+
+    Reference: Ho et al. 2020, section 4.
+    """
+    _check_betas(num_steps, beta_start=beta_start, beta_end=beta_end)
+    return jnp.linspace(beta_start, beta_end, num_steps)
+
+
+def quadratic_betas(
+    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Array:
+    """√β rises linearly (the "scaled linear" schedule of latent diffusion).
+
+    Args:
+        num_steps: length T of the chain.
+        beta_start: β_1, in (0, 1).
+        beta_end: β_T, in (0, 1).
+
+    Returns:
+        ``[T]``.
+
+    Raises:
+        InputError: if T < 1 or a β lies outside (0, 1).
+
+    Reference: Rombach et al. 2022; Ho et al. 2020, appendix.
+    """
+    _check_betas(num_steps, beta_start=beta_start, beta_end=beta_end)
+    return jnp.linspace(math.sqrt(beta_start), math.sqrt(beta_end), num_steps) ** 2
+
+
+def constant_betas(num_steps: int, *, beta: float = 0.02) -> Array:
+    """Every β the same.
+
+    Args:
+        num_steps: length T of the chain.
+        beta: in (0, 1).
+
+    Returns:
+        ``[T]``.
+
+    Raises:
+        InputError: if T < 1 or β lies outside (0, 1).
+
+    Reference: Ho et al. 2020, section 4.
+    """
+    _check_betas(num_steps, beta=beta)
+    return jnp.full(num_steps, beta)
+
+
+def sigmoid_betas(
+    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02, steepness: float = 6.0
+) -> Array:
+    """β rises along a logistic curve evaluated from −steepness to +steepness.
+
+    Args:
+        num_steps: length T of the chain.
+        beta_start: lower asymptote, in (0, 1).
+        beta_end: upper asymptote, in (0, 1).
+        steepness: half-width of the range of the logistic function.
+
+    Returns:
+        ``[T]``.
+
+    Raises:
+        InputError: if T < 1 or a β lies outside (0, 1).
+
+    Reference: Xu et al. 2022 (GeoDiff), appendix.
+    """
+    _check_betas(num_steps, beta_start=beta_start, beta_end=beta_end)
+    rise = jax.nn.sigmoid(jnp.linspace(-steepness, steepness, num_steps))
+    return beta_start + (beta_end - beta_start) * rise
+
+
+def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -> Array:
+    """ᾱ_i = f(i/T) / f(0) with f(t) = cos²(½π (t + s)/(1 + s)), and β_i = 1 − ᾱ_i/ᾱ_{i−1}, capped.
+
+    The ratio is taken through cos²a − cos²(a + δ) = sin(2a + δ) sin δ, which does not cancel.
+
+    Args:
+        num_steps: length T of the chain.
+        s: offset that keeps the first β from vanishing.
+        max_beta: cap on β; without it β_T = 1 and the last step forgets everything.
+
+    Returns:
+        ``[T]``.
+
+    Raises:
+        InputError: if T < 1 or max_beta lies outside (0, 1).
+
+    Reference: Nichol & Dhariwal 2021, eq. 17.
+    """
+    _check_betas(num_steps, max_beta=max_beta)
+    step = 0.5 * math.pi / (1 + s) / num_steps
+    # The angle left to π/2, exact where the cosine itself vanishes.
+    left = step * jnp.arange(num_steps, 0, -1)
+    start = 0.5 * math.pi - left
+    betas = jnp.sin(2 * start + step) * math.sin(step) / jnp.sin(left) ** 2
+    return jnp.minimum(betas, max_beta)
+
+
+def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> Array:
+    """NCSN's ladder: σ_1 = σ_min to σ_L = σ_max with a constant ratio, increasing.
+
+    Args:
+        num_scales: number L of rungs.
+        sigma_min: σ_1 > 0, in units of the data.
+        sigma_max: σ_L ≥ σ_min.
+
+    Returns:
+        ``[L]``, increasing.
+
+    Raises:
+        InputError: if L < 1 or not 0 < σ_min ≤ σ_max.
+
+    Example:
+        >>> geometric_sigmas(3, sigma_min=0.01, sigma_max=1.0).round(3)
+        Array([0.01, 0.1 , 1.  ], dtype=float32)
+
+    Reference: Song & Ermon 2019, section 4.3.
+    """
+    if num_scales < 1 or not 0 < sigma_min <= sigma_max:
+        raise InputError(
+            "geometric_sigmas takes num_scales >= 1 and 0 < sigma_min <= sigma_max, got "
+            f"num_scales={num_scales}, sigma_min={sigma_min}, sigma_max={sigma_max}"
+        )
+    return jnp.exp(jnp.linspace(math.log(sigma_min), math.log(sigma_max), num_scales))
+
+
+def _check_betas(num_steps: int, **betas: float) -> None:
+    if num_steps < 1:
+        raise InputError(f"num_steps is the length of the chain, at least 1, got {num_steps}")
+    for name, value in betas.items():
+        if not 0 < value < 1:
+            raise InputError(f"{name} lies strictly between 0 and 1, got {value}")

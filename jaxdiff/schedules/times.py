@@ -1,0 +1,170 @@
+"""Time grids: n steps are n + 1 strictly decreasing times.
+
+A solver walks the pairs (t_0, t_1), …, (t_{n−1}, t_n) from noise (t = 1) towards data (t = 0).
+Grids that space a function of the noise level find their times by bisection, so that they serve
+every process whose log SNR falls with t, in closed form or not.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+
+class _HasLogSnr(Protocol):
+    """All that a grid needs to know of a process."""
+
+    def log_snr(self, t: ArrayLike) -> Array: ...
+
+
+def uniform_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -> Array:
+    """Evenly spaced times, t_k = t_max + (t_min − t_max) k/n.
+
+    Args:
+        num_steps: number n of steps.
+        t_max: where the walk starts.
+        t_min: where it ends, exactly.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from t_max to t_min.
+
+    Raises:
+        InputError: if n < 1 or not 0 ≤ t_min < t_max ≤ 1.
+
+    Example:
+        >>> uniform_times(4)
+        Array([1.  , 0.75, 0.5 , 0.25, 0.  ], dtype=float32)
+    """
+    _check_times(num_steps, t_max=t_max, t_min=t_min)
+    return jnp.linspace(t_max, t_min, num_steps + 1)
+
+
+def quadratic_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -> Array:
+    """Evenly spaced √t, which spends more steps near the data.
+
+    Args:
+        num_steps: number n of steps.
+        t_max: where the walk starts.
+        t_min: where it ends, exactly.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from t_max to t_min.
+
+    Raises:
+        InputError: if n < 1 or not 0 ≤ t_min < t_max ≤ 1.
+
+    Reference: Song, Meng & Ermon 2021 (DDIM), appendix D.2.
+    """
+    _check_times(num_steps, t_max=t_max, t_min=t_min)
+    times = jnp.linspace(math.sqrt(t_max), math.sqrt(t_min), num_steps + 1) ** 2
+    return _with_ends(times, t_max, t_min)
+
+
+def log_snr_times(
+    process: _HasLogSnr, num_steps: int, *, t_max: float = 1.0, t_min: float = 1e-3
+) -> Array:
+    """Times at which log SNR = 2 log(α/σ) is evenly spaced.
+
+    Args:
+        process: the forward process.
+        num_steps: number n of steps.
+        t_max: where the walk starts.
+        t_min: where it ends, exactly; positive, since log SNR may diverge at the data.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from t_max to t_min.
+
+    Raises:
+        InputError: if n < 1 or not 0 < t_min < t_max ≤ 1.
+
+    Reference: Lu et al. 2022 (DPM-Solver), section 3.4.
+    """
+    _check_times(num_steps, t_max=t_max, t_min=t_min)
+    if t_min <= 0:
+        raise InputError(f"log_snr_times takes t_min > 0, got t_min={t_min}")
+    ends = process.log_snr(jnp.asarray([t_max, t_min]))
+    targets = jnp.linspace(ends[0], ends[1], num_steps + 1)
+    times = _invert(lambda t: -process.log_snr(t), -targets, t_max=t_max, t_min=t_min)
+    return _with_ends(times, t_max, t_min)
+
+
+def karras_times(
+    process: _HasLogSnr,
+    num_steps: int,
+    *,
+    sigma_min: float | None = None,
+    sigma_max: float | None = None,
+    rho: float = 7.0,
+    t_max: float = 1.0,
+    t_min: float = 1e-3,
+) -> Array:
+    """Times at which (σ/α)^{1/ρ} is evenly spaced between σ_max and σ_min.
+
+    Args:
+        process: the forward process.
+        num_steps: number n of steps.
+        sigma_min: noise-to-signal ratio σ/α at the last time; by default that of t_min.
+        sigma_max: noise-to-signal ratio at the first time; by default that of t_max.
+        rho: 1 spaces σ/α itself, larger values spend more steps near the data.
+        t_max: first time, where sigma_max is not given.
+        t_min: last time, where sigma_min is not given.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing. A ratio beyond what the process reaches is clipped to
+        its own end.
+
+    Raises:
+        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or not 0 < sigma_min < sigma_max.
+
+    Reference: Karras et al. 2022, eq. 5.
+    """
+    _check_times(num_steps, t_max=t_max, t_min=t_min)
+    if sigma_min is not None and sigma_max is not None and not 0 < sigma_min < sigma_max:
+        raise InputError(
+            "karras_times takes 0 < sigma_min < sigma_max, got "
+            f"sigma_min={sigma_min}, sigma_max={sigma_max}"
+        )
+
+    def ratio(t: ArrayLike) -> Array:
+        return jnp.exp(-0.5 * process.log_snr(t))
+
+    low = ratio(t_min) if sigma_min is None else jnp.clip(sigma_min, ratio(0.0), ratio(1.0))
+    high = ratio(t_max) if sigma_max is None else jnp.clip(sigma_max, ratio(0.0), ratio(1.0))
+    targets = jnp.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
+    # σ/α itself spans many orders of magnitude, its logarithm does not.
+    times = _invert(lambda t: -0.5 * process.log_snr(t), jnp.log(targets), t_max=1.0, t_min=0.0)
+    times = times if sigma_max is not None else times.at[0].set(t_max)
+    return times if sigma_min is not None else times.at[-1].set(t_min)
+
+
+def _invert(
+    increasing: Callable[[Array], Array], targets: Array, *, t_max: float, t_min: float
+) -> Array:
+    """Solve increasing(t) = target for every target by bisection, to float32's last bits."""
+
+    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+        low, high = bracket
+        middle = 0.5 * (low + high)
+        below = increasing(middle) < targets
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    bracket = jnp.full_like(targets, t_min), jnp.full_like(targets, t_max)
+    low, high = jax.lax.fori_loop(0, 60, halve, bracket)
+    return 0.5 * (low + high)
+
+
+def _with_ends(times: Array, t_max: float, t_min: float) -> Array:
+    """Make the two ends exactly what was asked for, whatever the rounding on the way."""
+    return times.at[0].set(t_max).at[-1].set(t_min)
+
+
+def _check_times(num_steps: int, *, t_max: float, t_min: float) -> None:
+    if num_steps < 1 or not 0 <= t_min < t_max <= 1:
+        raise InputError(
+            "a time grid takes num_steps >= 1 and 0 <= t_min < t_max <= 1, got "
+            f"num_steps={num_steps}, t_min={t_min}, t_max={t_max}"
+        )

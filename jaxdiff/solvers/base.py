@@ -1,0 +1,39 @@
+"""What a solver is: two pure functions, in the manner of optax.
+
+``init(x, t) -> state`` starts anywhere; ``step(key, state, t, s) -> state`` walks from t to s.
+``state.x`` is the current sample; a multistep solver carries its history beside it. Times come in
+pairs, never as an index or a dt, so one step serves every grid, and every process with it.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jaxdiff.typing import Array, Key
+
+
+class Solver(NamedTuple):
+    """A pair of pure functions; see :func:`jaxdiff.sample` for the loop around them."""
+
+    init: Callable[[Array, Array], Any]
+    step: Callable[[Key, Any, Array, Array], Any]
+
+
+class State(NamedTuple):
+    """The state of every solver without a memory."""
+
+    x: Array
+
+
+def one_step(step: Callable[[Key, Array, Array, Array], Array]) -> Solver:
+    """Make a solver of a function that maps the sample at t to the sample at s.
+
+    Args:
+        step: ``(key, x, t, s) -> x``.
+
+    Returns:
+        The solver whose state is that sample alone.
+    """
+    return Solver(
+        init=lambda x, t: State(x),
+        step=lambda key, state, t, s: State(step(key, state.x, t, s)),
+    )

@@ -1,0 +1,33 @@
+"""Euler–Maruyama on the reverse-time SDE."""
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.dynamics import reverse_sde
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process
+from jaxdiff.solvers.base import Solver, one_step
+from jaxdiff.typing import Array, Key
+
+
+def euler_maruyama(denoise_fn: DenoiseFn, process: Process) -> Solver:
+    """The plainest discretisation of the reverse SDE.
+
+    x_s = x_t + [f x_t + g² ε̂/σ](s − t) + g √(t − s) z
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+
+    Returns:
+        A stochastic solver of weak order 1, one evaluation a step, for steps towards the data.
+
+    Reference: Song et al. 2021, eq. 6 and appendix E.
+    """
+
+    def step(key: Key, x: Array, t: Array, s: Array) -> Array:
+        drift, diffusion = reverse_sde(denoise_fn, process, x, t)
+        noise = jax.random.normal(key, x.shape, x.dtype)
+        return x + drift * (s - t) + diffusion * jnp.sqrt(t - s) * noise
+
+    return one_step(step)
