@@ -5,22 +5,32 @@ them once: see :mod:`jaxdiff.processes`. Time runs from data (t = 0) to noise (t
 """
 
 from jaxdiff import (
+    data,
+    denoisers,
     losses,
+    metrics,
+    nets,
     oracles,
     predictions,
     processes,
     schedules,
     solvers,
+    train,
 )
 from jaxdiff.sampling import sample, trajectory
 
 __all__ = [
+    "data",
+    "denoisers",
     "losses",
+    "metrics",
+    "nets",
     "oracles",
     "predictions",
     "processes",
     "sample",
     "schedules",
     "solvers",
+    "train",
     "trajectory",
 ]

@@ -60,9 +60,7 @@ def gaussian(process: Process, mean: ArrayLike, cov: ArrayLike) -> DenoiseFn:
     return _over_batch(process, denoise_one)
 
 
-def mixture(
-    process: Process, weights: ArrayLike, means: ArrayLike, stds: ArrayLike
-) -> DenoiseFn:
+def mixture(process: Process, weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> DenoiseFn:
     """Exact denoiser of a mixture of isotropic Gaussians.
 
     Args:

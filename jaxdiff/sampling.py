@@ -5,9 +5,15 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.solvers.base import Solver
 from jaxdiff.typing import Array, InputError, Key, PyTree
+
+
+def keep_sample(state: Any) -> Array:
+    """Keep the sample at every time: what :func:`trajectory` does by default."""
+    return state.x
 
 
 def sample(key: Key, solver: Solver, x_init: Array, times: Array) -> Array:
@@ -44,7 +50,7 @@ def trajectory(
     x_init: Array,
     times: Array,
     *,
-    save_fn: Callable[[Any], PyTree] = lambda state: state.x,
+    save_fn: Callable[[Any], PyTree] = keep_sample,
 ) -> tuple[Array, PyTree]:
     """Walk a batch along a grid of times, and keep what ``save_fn`` picks on the way.
 
@@ -80,7 +86,7 @@ def _check_times(times: Array) -> None:
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
     if isinstance(times, jax.core.Tracer):
-        return
-    steps = jnp.diff(times)
-    if not (bool(jnp.all(steps < 0)) or bool(jnp.all(steps > 0))):
+        return  # made inside the caller's jit: its values are not known here
+    steps = np.diff(np.asarray(times))
+    if not (np.all(steps < 0) or np.all(steps > 0)):
         raise InputError(f"times decrease strictly (or increase strictly, to invert), got {times}")

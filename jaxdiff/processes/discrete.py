@@ -7,6 +7,7 @@ interval: a chain is then an ordinary process, and every solver, loss and likeli
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
@@ -39,11 +40,11 @@ class DiscreteVP(Process):
                 (zero terminal SNR) ε-prediction is undefined there.
         """
         betas = _as_vector(betas, "betas")
-        if not isinstance(betas, jax.core.Tracer) and not bool(jnp.all((betas > 0) & (betas < 1))):
+        known = _known(betas)
+        if known is not None and not np.all((known > 0) & (known < 1)):
             raise InputError(
                 "betas lie strictly between 0 and 1 (a beta of 1 leaves no signal, and "
-                f"epsilon-prediction is undefined at t = 1), got {jnp.min(betas)} to "
-                f"{jnp.max(betas)}"
+                f"epsilon-prediction is undefined at t = 1), got {known.min()} to {known.max()}"
             )
         steps = 0.5 * jnp.log1p(-betas)
         return cls(log_alphas=jnp.concatenate([jnp.zeros_like(steps[:1]), jnp.cumsum(steps)]))
@@ -86,9 +87,9 @@ class DiscreteVE(Process):
             InputError: if ``sigmas`` is not a vector of increasing positive numbers.
         """
         sigmas = _as_vector(sigmas, "sigmas")
-        if not isinstance(sigmas, jax.core.Tracer):
-            if not bool(jnp.all(jnp.diff(sigmas) > 0) & (sigmas[0] > 0)):
-                raise InputError(f"sigmas are positive and increase, got {sigmas}")
+        known = _known(sigmas)
+        if known is not None and not np.all(np.diff(known, prepend=0.0) > 0):
+            raise InputError(f"sigmas are positive and increase, got {known}")
         return cls(variances=jnp.concatenate([jnp.zeros_like(sigmas[:1]), sigmas**2]))
 
     @property
@@ -123,3 +124,8 @@ def _as_vector(values: ArrayLike, name: str) -> Array:
     if values.ndim != 1 or values.shape[0] == 0:
         raise InputError(f"{name} is a vector of at least one number, got shape {values.shape}")
     return values
+
+
+def _known(values: Array) -> np.ndarray | None:
+    """The numbers themselves, or None inside a transformation that hides them."""
+    return None if isinstance(values, jax.core.Tracer) else np.asarray(values)

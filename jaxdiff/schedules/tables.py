@@ -12,9 +12,7 @@ import jax.numpy as jnp
 from jaxdiff.typing import Array, InputError
 
 
-def linear_betas(
-    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
-) -> Array:
+def linear_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02) -> Array:
     """DDPM's schedule: β rises linearly.
 
     Args:
@@ -38,9 +36,7 @@ def linear_betas(
     return jnp.linspace(beta_start, beta_end, num_steps)
 
 
-def quadratic_betas(
-    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
-) -> Array:
+def quadratic_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02) -> Array:
     """√β rises linearly (the "scaled linear" schedule of latent diffusion).
 
     Args:

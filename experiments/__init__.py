@@ -1,0 +1,1 @@
+"""Command lines around jaxdiff: flags become a typed config, the config a run in a workdir."""

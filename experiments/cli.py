@@ -1,0 +1,94 @@
+"""The edge: flags become a typed config; a caller's mistake becomes one sentence and exit code 2."""
+
+import functools
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from absl import app, flags, logging
+from ml_collections import config_flags
+
+from jaxdiff.typing import InputError
+
+USAGE_ERROR = 2
+INTERRUPTED = 130
+
+
+def run(main: Callable[[], None]) -> None:
+    """Parse the flags, call ``main``, and exit with 2 and one sentence on a caller's mistake."""
+    app.run(functools.partial(_guarded, main), flags_parser=_parse)
+
+
+def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
+    logging.set_verbosity(logging.ERROR)  # orbax and grain tell absl's log about every file
+    if len(argv) > 1:
+        _refuse(f"everything is a flag here, got the argument {argv[1]!r}")
+    try:
+        main()
+    except InputError as error:
+        _refuse(str(error))
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _parse(argv: Sequence[str]) -> list[str]:
+    """Parse as absl does, with every failure told in one sentence."""
+    try:
+        if any(arg.startswith(("--config", "-config")) for arg in argv):
+            _check_config_flags(argv)
+        return flags.FLAGS(argv)
+    except InputError as error:
+        _refuse(str(error))
+    except flags.IllegalFlagValueError as error:
+        # "flag --config.a.b=x: could not convert string to float: 'x'"
+        _refuse(str(error).splitlines()[0].removeprefix("flag --"))
+    except flags.Error as error:
+        _refuse(str(error).splitlines()[0])
+
+
+def _check_config_flags(argv: Sequence[str]) -> None:
+    """Find the mistakes that ml_collections would tell by a traceback.
+
+    Raises:
+        InputError: if the file is missing or broken, or an override names no field.
+    """
+    pairs = [re.match(r"--?config((?:\.\w+)*)(?:=(.*))?$", arg, re.DOTALL) for arg in argv]
+    path = ""
+    for index, pair in enumerate(pairs):
+        if pair and not pair[1]:
+            path = pair[2] if pair[2] is not None else "".join(argv[index + 1 : index + 2])
+    if not Path(path).is_file():
+        raise InputError(f"--config takes the path of a config file, got {path!r}")
+    try:
+        config = _load(path)
+    except Exception as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise InputError(f"{path} is not a config file: {reason}") from error
+    for pair in pairs:
+        if pair and pair[1]:
+            _check_field(config, pair[1][1:].split("."))
+
+
+def _load(path: str) -> Any:
+    """Load a config file by itself, with no override applied."""
+    values, argv = flags.FlagValues(), ["", f"--config={path}"]
+    config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
+    values(argv)
+    return config.value
+
+
+def _check_field(config: Mapping[str, Any], names: Sequence[str]) -> None:
+    inside, path = config, "config"
+    for name in names:
+        if not hasattr(inside, "keys") or name not in inside:
+            takes = ", ".join(inside) if hasattr(inside, "keys") else "no fields"
+            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
+        inside, path = inside[name], f"{path}.{name}"
+
+
+def _refuse(sentence: str) -> NoReturn:
+    print(f"error: {sentence}", file=sys.stderr)
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,80 @@
+"""L7: what every metric asks of its inputs: finite float64 features, equally many in both sets.
+
+An event of any shape is one point of R^d, d being how many entries it has: ``[n, ...] -> [n, d]``.
+"""
+
+import numpy as np
+
+from jaxdiff.typing import ArrayLike, InputError
+
+
+def finite_array(name: str, x: ArrayLike) -> np.ndarray:
+    """Convert to float64, or say why not.
+
+    Args:
+        name: what the caller calls it, for the error.
+        x: NumPy or JAX array, any shape.
+
+    Returns:
+        ``x`` in float64.
+
+    Raises:
+        InputError: if ``x`` is not of real numbers or not finite.
+
+    Example:
+        >>> finite_array("x", np.arange(3)).dtype
+        dtype('float64')
+    """
+    if np.iscomplexobj(x):
+        raise InputError(f"{name} must be an array of real numbers, got complex ones")
+    try:
+        array = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array of real numbers, got {error}") from error
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise InputError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} values")
+    return array
+
+
+def as_features(name: str, x: ArrayLike, *, at_least: int = 1) -> np.ndarray:
+    """Flatten the events: ``[n, ...] -> [n, d]``.
+
+    Args:
+        name: what the caller calls it, for the error.
+        x: ``[n, ...]``.
+        at_least: the smallest n that will do.
+
+    Returns:
+        Features ``[n, d]``, float64.
+
+    Raises:
+        InputError: if ``x`` is a scalar, empty, not finite, or holds too few examples.
+
+    Example:
+        >>> as_features("x", np.zeros((5, 8, 8, 1))).shape
+        (5, 64)
+    """
+    array = finite_array(name, x)
+    if array.ndim == 0:
+        raise InputError(f"{name} must be a batch [n, ...], got a scalar")
+    if len(array) < at_least:
+        raise InputError(f"{name} must hold at least {at_least} examples, got {len(array)}")
+    if array.size == 0:
+        raise InputError(f"{name} must have at least one feature, got the shape {array.shape}")
+    return array.reshape(len(array), -1)
+
+
+def check_same_width(names: tuple[str, str], x: np.ndarray, y: np.ndarray) -> None:
+    """Raise InputError unless both sets ``[n, d]`` and ``[m, d]`` have the same d.
+
+    Example:
+        >>> check_same_width(("x", "y"), np.zeros((5, 2)), np.zeros((5, 3)))
+        Traceback (most recent call last):
+        jaxdiff.typing.InputError: x and y must have equally many features, got 2 and 3
+    """
+    if x.shape[1] != y.shape[1]:
+        raise InputError(
+            f"{names[0]} and {names[1]} must have equally many features, "
+            f"got {x.shape[1]} and {y.shape[1]}"
+        )

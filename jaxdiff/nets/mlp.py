@@ -1,0 +1,48 @@
+"""A residual multilayer perceptron, for vectors."""
+
+import math
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxdiff.nets.embeddings import Conditioning
+from jaxdiff.typing import Array
+
+
+class MLP(nn.Module):
+    """Residual blocks whose hidden layer is modulated by the noise level.
+
+    Args:
+        width: of every hidden layer.
+        depth: number of residual blocks.
+        num_classes: number of classes, or None.
+        level: what the noise level is: "time", "log_sigma" or "log_snr".
+
+    Example:
+        >>> import jax
+        >>> net = MLP(width=16, depth=1)
+        >>> params = net.init(jax.random.key(0), jnp.ones((3, 2)), jnp.ones(3))
+        >>> net.apply(params, jnp.ones((3, 2)), jnp.ones(3)).shape
+        (3, 2)
+    """
+
+    width: int = 128
+    depth: int = 3
+    num_classes: int | None = None
+    level: str = "time"
+
+    @nn.compact
+    def __call__(
+        self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
+    ) -> Array:
+        """Predict from ``x [batch, ...]`` and ``level [batch]``, in the shape of ``x``."""
+        embedding = Conditioning(self.width, self.level, self.num_classes)(level, label)
+        flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
+        h = nn.Dense(self.width)(flat)
+        for _ in range(self.depth):
+            scale, shift = jnp.split(nn.Dense(2 * self.width)(embedding), 2, axis=-1)
+            r = nn.silu(nn.LayerNorm()(h) * (1 + scale) + shift)
+            r = nn.silu(nn.Dense(self.width)(r))
+            h += nn.Dense(self.width, kernel_init=nn.initializers.zeros)(r)
+        out = nn.Dense(flat.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(h))
+        return out.reshape(x.shape).astype(jnp.float32)

@@ -1,0 +1,40 @@
+"""L7: configuration, state, the pure step, the loop around it, checkpoints, and what they leave.
+
+``load(workdir)`` gives a trained :class:`Run`, which is all that a notebook needs.
+"""
+
+from jaxdiff.train.config import (
+    Choice,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    choice,
+    from_dict,
+)
+from jaxdiff.train.loop import train
+from jaxdiff.train.run import Run, load
+from jaxdiff.train.state import TrainState, ema_update, init_state, train_step
+
+__all__ = [
+    "Choice",
+    "Config",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Run",
+    "SamplingConfig",
+    "TrainState",
+    "TrainingConfig",
+    "choice",
+    "ema_update",
+    "from_dict",
+    "init_state",
+    "load",
+    "train",
+    "train_step",
+]

@@ -1,0 +1,62 @@
+"""L7: checkpoints of the training state, by orbax: written whole or not at all, the last few kept."""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from jaxdiff.train.state import TrainState
+from jaxdiff.typing import InputError
+
+FOLDER = "checkpoints"
+
+
+class Checkpoints:
+    """The checkpoints of one workdir; a context manager that waits for the last write.
+
+    Args:
+        workdir: of the run.
+        keep: how many of the newest to keep.
+    """
+
+    def __init__(self, workdir: Path, *, keep: int = 1) -> None:
+        import orbax.checkpoint as ocp  # slow to import, and needed by nobody who only samples
+
+        self._ocp = ocp
+        self._manager = ocp.CheckpointManager(
+            (workdir / FOLDER).absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+        )
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._manager.close()
+
+    @property
+    def latest_step(self) -> int | None:
+        """Step of the newest checkpoint, None where there is none."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState) -> None:
+        """Write the state under its step, in the background; a step that is there is left alone."""
+        step = int(state.step)
+        if step != self.latest_step:
+            self._manager.save(step, args=self._ocp.args.StandardSave(state))
+
+    def restore(self, like: TrainState) -> TrainState:
+        """Read the newest checkpoint into the structure, shapes and dtypes of ``like``.
+
+        Raises:
+            InputError: if there is none.
+        """
+        if self.latest_step is None:
+            raise InputError(f"{self._manager.directory} holds no checkpoint to load")
+        target = jax.tree.map(_describe, like)
+        return self._manager.restore(self.latest_step, args=self._ocp.args.StandardRestore(target))
+
+
+def _describe(leaf: Any) -> Any:
+    """Shape, dtype and placement of a leaf, which is all that restoring needs."""
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))

@@ -1,0 +1,113 @@
+"""L7: files that are there whole or not at all, and logs that outlive a killed run.
+
+A file is written beside its target and renamed onto it, which POSIX makes atomic: a reader sees the
+old bytes or the new ones. A log grows by whole lines; what a kill leaves is one line cut short,
+which the next append ends and every reader skips.
+"""
+
+import contextlib
+import json
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.typing import InputError
+
+
+def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
+    """Write a file whole or not at all; missing parent folders are made.
+
+    Args:
+        path: where to; an existing file is replaced.
+        data: bytes, or text to be encoded as UTF-8.
+
+    Raises:
+        OSError: if the disk says no; the target is then as it was and nothing is left behind.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "figures" / "note.txt"
+        >>> atomic_write(path, "σ² = 1 − α²")
+        >>> path.read_text(encoding="utf-8")
+        'σ² = 1 − α²'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # same folder: a rename, not a copy
+    try:
+        with open(partial, "xb") as file:
+            file.write(data.encode() if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except BaseException:  # an interrupt must leave nothing behind either
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def append_line(path: str | os.PathLike, text: str) -> None:
+    r"""Append one whole line, flushed, on a line of its own even after one that was cut short.
+
+    Args:
+        path: the log, made if missing, with its parent folders.
+        text: the line, without its newline.
+
+    Raises:
+        InputError: if ``text`` has a line break in it.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+        >>> append_line(path, '{"step": 1}')
+        >>> append_line(path, '{"step": 2}')
+        >>> path.read_text()
+        '{"step": 1}\n{"step": 2}\n'
+    """
+    if "\n" in text:
+        raise InputError(f"text must be a single line, got {text.count(chr(10)) + 1} lines")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a+b") as file:
+        if file.tell():
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":
+                text = "\n" + text
+        file.write(f"{text}\n".encode())  # closing flushes: one write, at the end
+
+
+def read_lines_json(path: str | os.PathLike) -> list[dict[str, Any]]:
+    r"""Read a log of one JSON object per line, without the objects that were cut short.
+
+    Args:
+        path: a ``metrics.jsonl``.
+
+    Returns:
+        The objects, in order.
+
+    Raises:
+        InputError: if there is no such file, or a whole line of it does not start an object.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "metrics.jsonl"
+        >>> path.write_text('{"step": 1}\n{"step": 2}\n{"st')
+        28
+        >>> read_lines_json(path)
+        [{'step': 1}, {'step': 2}]
+    """
+    try:
+        content = Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} must be a readable file, got {error.strerror}") from error
+    rows = []
+    for number, line in enumerate(content.split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        if not line.startswith(b"{"):
+            raise InputError(
+                f"{path} must hold one JSON object per line, got {line[:40]!r} in line {number}"
+            )
+        with contextlib.suppress(ValueError):  # cut short, by a kill or a full disk
+            rows.append(json.loads(line))
+    return rows

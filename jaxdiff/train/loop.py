@@ -1,0 +1,140 @@
+"""L7: the loop around the pure step. The side effects of training live here and in ``progress``.
+
+The batch of step k is a pure function of (seed, k), its noise of (key, k), and a checkpoint holds
+the whole state: a run that was stopped and goes on ends bit for bit where it would have ended.
+"""
+
+import functools
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff import data
+from jaxdiff.train import build, pictures
+from jaxdiff.train.checkpoints import FOLDER, Checkpoints
+from jaxdiff.train.config import Config, differences
+from jaxdiff.train.files import read_lines_json
+from jaxdiff.train.progress import Progress
+from jaxdiff.train.run import CONFIG_FILE, Run, assemble, fresh_state, read_config, write_config
+from jaxdiff.train.state import TrainState, train_step
+from jaxdiff.typing import Array, InputError
+
+METRICS_FILE, LOSS_FILE, SAMPLES_FILE = "metrics.jsonl", "loss.png", "samples.png"
+
+
+def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = print) -> Run:
+    """Train, or go on training, and leave everything in ``workdir``.
+
+    Args:
+        config: of the run; on a resume it must equal the one in the workdir.
+        workdir: gets ``config.json``, ``metrics.jsonl``, ``loss.png``, ``samples.png``,
+            ``samples/`` and ``checkpoints/``.
+        say: called with each line of report.
+
+    Returns:
+        The trained run.
+
+    Raises:
+        InputError: if the configuration cannot be built, or the workdir holds another run.
+    """
+    workdir, settings = Path(workdir), config.training
+    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    run = assemble(config, dataset.shape, dataset.num_classes)
+    reference, _ = data.stack(dataset.test, limit=2000, value_range=run.value_range)
+    batches = functools.partial(
+        data.batches,
+        dataset.train,
+        batch_size=settings.batch_size,
+        seed=config.seed,
+        value_range=run.value_range,
+        flip=config.data.flip,
+        dequantize=config.data.dequantize,
+    )
+    claim(workdir, run)
+
+    with Checkpoints(workdir, keep=settings.keep_checkpoints) as checkpoints:
+        state = fresh_state(run)
+        if checkpoints.latest_step is not None:
+            state = checkpoints.restore(state)
+            say(f"going on from step {int(state.step)} of {settings.num_steps}")
+        start = int(state.step)
+        steps = range(start + 1, settings.num_steps + 1)
+        if steps:
+            step_fn = compile_step(run, state, say)
+            with Progress(workdir / METRICS_FILE, settings, start) as progress:
+                for step, batch in zip(steps, batches(start_step=start), strict=False):
+                    state, metrics = step_fn(state, batch)
+                    progress.update(step, metrics)
+                    if step % settings.checkpoint_every == 0 or step == settings.num_steps:
+                        progress.flush()
+                        checkpoints.save(state)
+                    if step % settings.sample_every == 0:
+                        picture = workdir / "samples" / f"step_{step:07d}.png"
+                        draw_samples(run.at(state), picture, reference)
+                seconds = progress.seconds
+            say(f"{len(steps)} steps in {seconds:.1f} s: {len(steps) / seconds:.2f} steps/s")
+
+    run = run.at(state)
+    draw_samples(run, workdir / SAMPLES_FILE, reference)
+    pictures.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
+    for name in (CONFIG_FILE, METRICS_FILE, LOSS_FILE, SAMPLES_FILE, FOLDER):
+        say(f"wrote {workdir / name}")
+    return run
+
+
+def claim(workdir: Path, run: Run) -> None:
+    """Write the configuration into a new workdir, or check that it is that of the run there.
+
+    Raises:
+        InputError: naming the fields in which the two differ; nothing is overwritten.
+    """
+    if (workdir / CONFIG_FILE).exists():
+        stored, _ = read_config(workdir)
+        differing = differences(stored, run.config)
+        if differing:
+            raise InputError(
+                f"{workdir} holds a run of another config, which is left as it is; give another "
+                f"workdir, or these fields as they were ({'; '.join(differing)})"
+            )
+    else:
+        write_config(workdir, run.config, run.shape, run.num_classes)
+
+
+def compile_step(
+    run: Run, state: TrainState, say: Callable[[str], None]
+) -> Callable[[TrainState, dict[str, np.ndarray]], tuple[TrainState, dict[str, Array]]]:
+    """Compile the donated step before the clock of training starts."""
+    batch_size = run.config.training.batch_size
+    batch = {
+        "x": jax.ShapeDtypeStruct((batch_size, *run.shape), jnp.float32),
+        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
+    }
+    step_fn = functools.partial(
+        train_step,
+        loss_fn=build.loss_fn(run.config, run.network, run.process),
+        optimizer=build.optimizer(run.config),
+        ema_decay=run.config.training.ema_decay,
+    )
+    began = time.perf_counter()
+    compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch).compile()
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    say(f"{size:,} parameters; compiled in {time.perf_counter() - began:.1f} s")
+    return compiled
+
+
+def draw_samples(run: Run, path: Path, reference: np.ndarray) -> None:
+    """Picture samples of a run, always from the same noise."""
+    key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
+    draw(path, np.asarray(run.sample(key, run.config.sampling.num_images)), run, reference)
+
+
+def draw(path: Path, x: np.ndarray, run: Run, reference: np.ndarray) -> None:
+    """Picture examples: images as a grid, points of the plane beside the data, else nothing."""
+    if len(run.shape) == 3:
+        pictures.image_grid(path, x, value_range=run.value_range)
+    elif run.shape == (2,):
+        pictures.scatter(path, x, reference=reference)

@@ -1,0 +1,237 @@
+"""L7: a trained model, as a notebook wants it: process, denoise_fn, config and a jitted sampler."""
+
+import dataclasses
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdiff import sampling
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process, sample_prior
+from jaxdiff.train import build
+from jaxdiff.train.checkpoints import FOLDER, Checkpoints
+from jaxdiff.train.config import Choice, Config, choice, from_dict
+from jaxdiff.train.files import atomic_write
+from jaxdiff.train.state import TrainState, init_state
+from jaxdiff.typing import Array, InputError, Key, Params, PyTree
+
+CONFIG_FILE = "config.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A model with its averaged parameters, and all that is needed to use it.
+
+    Args:
+        config: of the run.
+        process: the forward process.
+        network: the Flax module.
+        params: its parameters, averaged over training (EMA).
+        shape: of one example.
+        num_classes: number of classes of the data, or None.
+        step: number of updates behind the parameters.
+    """
+
+    config: Config
+    process: Process
+    network: nn.Module
+    params: Params
+    shape: tuple[int, ...]
+    num_classes: int | None
+    step: int
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """What black and white are in the numbers that the model sees."""
+        return self.config.data.low, self.config.data.high
+
+    @property
+    def denoise_fn(self) -> DenoiseFn:
+        """The model, unconditional; :meth:`conditioned` gives that of a class."""
+        return self.conditioned(None)
+
+    def conditioned(self, label: Array | None) -> DenoiseFn:
+        """The model given one label per example, ``[batch]``."""
+        return build.denoise_fn(self.config, self.network, self.process, self.params, label=label)
+
+    def at(self, state: TrainState) -> "Run":
+        """This run with the averaged parameters of a training state."""
+        return dataclasses.replace(self, params=state.ema_params, step=int(state.step))
+
+    def sample(
+        self,
+        key: Key,
+        n: int,
+        *,
+        label: Array | None = None,
+        solver: str | None = None,
+        times: str | None = None,
+        num_steps: int | None = None,
+        **options: Any,
+    ) -> Array:
+        """Draw samples by one compiled call; the second call with the same choices compiles nothing.
+
+        Args:
+            key: randomness.
+            n: how many.
+            label: classes ``[n]`` for a class-conditional model; drawn evenly if absent.
+            solver: name of a solver; the configuration's by default.
+            times: name of a time grid; the configuration's by default.
+            num_steps: steps of the solver; the configuration's by default.
+            **options: of the solver, such as ``eta``.
+
+        Returns:
+            ``[n, *shape]``, in the range of the data.
+
+        Raises:
+            InputError: if the solver, the grid or an option does not exist.
+        """
+        x, _ = self.trajectory(
+            key, n, label=label, solver=solver, times=times, num_steps=num_steps,
+            save_fn=_nothing, **options,
+        )  # fmt: skip
+        return x
+
+    def trajectory(
+        self,
+        key: Key,
+        n: int,
+        *,
+        label: Array | None = None,
+        solver: str | None = None,
+        times: str | None = None,
+        num_steps: int | None = None,
+        save_fn: Callable[[Any], PyTree] = sampling.keep_sample,
+        **options: Any,
+    ) -> tuple[Array, PyTree]:
+        """Draw samples as :meth:`sample` does, and keep what ``save_fn`` picks at every time.
+
+        Returns:
+            ``(x, saved)``: samples ``[n, *shape]``, and a pytree of ``[num_steps + 1, ...]``.
+        """
+        if n < 1:
+            raise InputError(f"n is the number of samples, at least 1, got {n}")
+        chosen = self.config.sampling
+        solver_choice = chosen.solver if solver is None and not options else choice(
+            solver or chosen.solver.name, **options
+        )  # fmt: skip
+        grid = build.time_grid(
+            chosen.times if times is None else choice(times),
+            self.process,
+            chosen.num_steps if num_steps is None else num_steps,
+            t_min=chosen.t_min,
+        )
+        label_key, sample_key = jax.random.split(key)
+        if self.config.model.class_conditional and label is None:
+            label = jax.random.randint(label_key, (n,), 0, self.num_classes)
+        return _sample(
+            sample_key, self.params, self.process, grid, label,
+            config=self.config, network=self.network, solver=solver_choice,
+            shape=(n, *self.shape), save_fn=save_fn,
+        )  # fmt: skip
+
+
+def _nothing(state: Any) -> None:
+    """Keep no trajectory."""
+
+
+@functools.partial(jax.jit, static_argnames=("config", "network", "solver", "shape", "save_fn"))
+def _sample(
+    key: Key,
+    params: Params,
+    process: Process,
+    times: Array,
+    label: Array | None,
+    *,
+    config: Config,
+    network: nn.Module,
+    solver: Choice,
+    shape: tuple[int, ...],
+    save_fn: Callable[[Any], PyTree],
+) -> tuple[Array, PyTree]:
+    prior_key, solver_key = jax.random.split(key)
+    model = build.denoise_fn(config, network, process, params, label=label)
+    x, saved = sampling.trajectory(
+        solver_key,
+        build.solver(solver, model, process),
+        sample_prior(prior_key, process, shape),
+        times,
+        save_fn=save_fn,
+    )
+    return (model(x, times[-1]).x0 if config.sampling.denoise else x), saved
+
+
+def load(workdir: str | Path) -> Run:
+    """Load the newest checkpoint of a workdir, for sampling.
+
+    Args:
+        workdir: as given to ``experiments.train``.
+
+    Returns:
+        The run, with averaged parameters.
+
+    Raises:
+        InputError: if the folder, its configuration or its checkpoints are missing.
+    """
+    workdir = Path(workdir)
+    config, example = read_config(workdir)
+    if not (workdir / FOLDER).is_dir():
+        raise InputError(f"{workdir} holds no checkpoint to load; train it first")
+    run = assemble(config, tuple(example["shape"]), example["num_classes"])
+    shapes = jax.eval_shape(functools.partial(fresh_state, run))
+    with Checkpoints(workdir) as checkpoints:
+        state = checkpoints.restore(shapes)
+    return run.at(state)
+
+
+def assemble(config: Config, shape: tuple[int, ...], num_classes: int | None) -> Run:
+    """Build what a configuration names, for examples of one shape, without parameters yet.
+
+    Raises:
+        InputError: for whatever in the configuration cannot be built.
+    """
+    build.check(config, shape, num_classes)
+    network = build.network(config, shape, num_classes)
+    return Run(config, build.process(config), network, None, shape, num_classes, step=0)
+
+
+def fresh_state(run: Run) -> TrainState:
+    """Training state at step 0, a pure function of the configuration."""
+    init_key, train_key = jax.random.split(jax.random.key(run.config.seed))
+    label = jnp.zeros(1, int) if run.config.model.class_conditional else None
+    params = jax.jit(run.network.init)(init_key, jnp.zeros((1, *run.shape)), jnp.ones(1), label)
+    return init_state(train_key, params, build.optimizer(run.config))
+
+
+def read_config(workdir: Path) -> tuple[Config, dict[str, Any]]:
+    """Read back what :func:`write_config` wrote.
+
+    Raises:
+        InputError: if it is missing or is not what was written.
+    """
+    try:
+        stored = json.loads((workdir / CONFIG_FILE).read_text())
+        return from_dict(stored["config"]), stored["example"]
+    except FileNotFoundError:
+        raise InputError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{workdir / CONFIG_FILE} is not the configuration of a run: {error}"
+        ) from error
+
+
+def write_config(
+    workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None
+) -> None:
+    """Write the configuration, and what an example looks like, to ``config.json``."""
+    stored = {
+        "config": config.as_dict(),
+        "example": {"shape": list(shape), "num_classes": num_classes},
+    }
+    atomic_write(workdir / CONFIG_FILE, json.dumps(stored, indent=2) + "\n")

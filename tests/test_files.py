@@ -1,0 +1,114 @@
+"""Files are whole or absent, logs outlive a kill."""
+
+import os
+import stat
+
+import pytest
+
+from jaxdiff.train import files
+from jaxdiff.typing import InputError
+
+
+@pytest.mark.parametrize(("data", "expected"), [(b"\x00\xff", b"\x00\xff"), ("σ\n", b"\xcf\x83\n")])
+def test_atomic_write_writes_what_it_was_given(tmp_path, data, expected):
+    path = tmp_path / "new" / "folder" / "file"
+    files.atomic_write(path, data)
+    assert path.read_bytes() == expected
+    files.atomic_write(str(path), b"second")
+    assert path.read_bytes() == b"second"
+    assert os.listdir(path.parent) == ["file"]
+
+
+def test_atomic_write_is_as_readable_as_any_file(tmp_path):
+    files.atomic_write(tmp_path / "a", b"")
+    (tmp_path / "b").write_bytes(b"")
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in "ab"]
+    assert modes[0] == modes[1]
+
+
+def test_atomic_write_renames_within_one_folder_after_the_bytes_are_on_disk(tmp_path, monkeypatch):
+    calls = []
+    fsync, replace = os.fsync, os.replace
+
+    def spy_replace(source, target):
+        assert os.path.dirname(source) == os.path.dirname(target)
+        with open(source, "rb") as file:
+            assert file.read() == b"all of it"
+        calls.append("replace")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", lambda fd: (calls.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", spy_replace)
+    files.atomic_write(tmp_path / "file", b"all of it")
+    assert calls == ["fsync", "replace"]
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+@pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
+@pytest.mark.parametrize("existing", [True, False])
+def test_atomic_write_fails_whole(tmp_path, monkeypatch, broken, error, existing):
+    path = tmp_path / "file"
+    if existing:
+        path.write_bytes(b"old")
+
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(os, broken, fail)
+    with pytest.raises(type(error)):
+        files.atomic_write(path, b"new")
+    assert os.listdir(tmp_path) == (["file"] if existing else [])
+    assert not existing or path.read_bytes() == b"old"
+
+
+def test_a_write_that_stops_half_way_leaves_nothing(tmp_path):
+    """A real failure in the middle of the bytes: the file may not grow beyond a limit."""
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
+        with pytest.raises(OSError, match="too large"):
+            files.atomic_write(tmp_path / "file", b"x" * 100_000)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert os.listdir(tmp_path) == []
+
+
+def test_append_line_and_read_back(tmp_path):
+    path = tmp_path / "run" / "metrics.jsonl"
+    for step in range(3):
+        files.append_line(path, f'{{"step": {step}}}')
+        assert path.read_text().count("\n") == step + 1  # on disk after each call
+    assert files.read_lines_json(path) == [{"step": 0}, {"step": 1}, {"step": 2}]
+
+
+def test_append_line_takes_one_line(tmp_path):
+    with pytest.raises(InputError, match="single line, got 2 lines"):
+        files.append_line(tmp_path / "log", "a\nb")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_log_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path):
+    """Cut at every byte of the last line, one of them within the two bytes of σ."""
+    path = tmp_path / "metrics.jsonl"
+    first, last = b'{"step": 1, "loss": NaN}\n', '{"step": 2, "note": "σ {}"}'.encode()
+    for cut in range(len(last)):
+        path.write_bytes(first + last[:cut])
+        assert [row["step"] for row in files.read_lines_json(path)] == [1]
+        files.append_line(path, '{"step": 3}')
+        assert [row["step"] for row in files.read_lines_json(path)] == [1, 3]
+    path.write_bytes(first + last)  # only the newline is missing: the object is whole
+    assert [row["step"] for row in files.read_lines_json(path)] == [1, 2]
+
+
+def test_read_lines_json_of_what_is_no_log(tmp_path):
+    with pytest.raises(InputError, match=r"none\.jsonl must be a readable file, got No such"):
+        files.read_lines_json(tmp_path / "none.jsonl")
+    (tmp_path / "other").write_text('{"a": 1}\n[1, 2]\n')
+    with pytest.raises(InputError, match=r"one JSON object per line.*in line 2"):
+        files.read_lines_json(tmp_path / "other")
+    (tmp_path / "empty").write_text("")
+    assert files.read_lines_json(tmp_path / "empty") == []
