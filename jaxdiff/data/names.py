@@ -1,0 +1,55 @@
+"""Data sets by name: the one table that knows which loader a name means."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from jaxdiff.data.digits import load_digits
+from jaxdiff.data.folder import load_folder
+from jaxdiff.data.npz import load_npz
+from jaxdiff.data.sources import Dataset
+from jaxdiff.data.tfds import load_tfds
+from jaxdiff.data.toy import TOYS, load_toy
+from jaxdiff.typing import InputError
+
+# What stands before the colon -> (what may stand after it, loader of (what does, data_dir)).
+LOADERS: dict[str, tuple[str, Callable[[str, Path | None], Dataset]]] = {
+    "digits": ("", lambda _, data_dir: load_digits()),
+    "toy": (":" + "|".join(TOYS), lambda name, data_dir: load_toy(name)),
+    "tfds": (":<name>", load_tfds),
+    "npz": (":<file>", lambda file, data_dir: load_npz(_locate(file, data_dir))),
+    "folder": (":<folder>", lambda folder, data_dir: load_folder(_locate(folder, data_dir))),
+}
+
+
+def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
+    """Load a data set by its name.
+
+    Args:
+        name: ``"digits"``, ``"toy:moons"``, ``"toy:rings"``, ``"toy:checkerboard"``,
+            ``"toy:mixture"``, ``"tfds:<name>"``, ``"npz:<file>"`` or ``"folder:<folder>"``.
+        data_dir: where TFDS data sets were prepared; what relative files and folders are
+            relative to. By default ``$TFDS_DATA_DIR`` (or ``~/tensorflow_datasets``), and the
+            current directory.
+
+    Returns:
+        The data set, under this name.
+
+    Raises:
+        InputError: no data set has this name, or what it names cannot be used.
+
+    Example:
+        >>> load("toy:mixture").shape
+        (2,)
+    """
+    kind, colon, rest = name.partition(":")
+    takes_rest = kind in LOADERS and bool(LOADERS[kind][0])
+    if kind not in LOADERS or bool(colon) != takes_rest or bool(rest) != takes_rest:
+        known = ", ".join(kind + rest for kind, (rest, _) in LOADERS.items())
+        raise InputError(f"unknown data set {name!r}: there are {known}")
+    dataset = LOADERS[kind][1](rest, None if data_dir is None else Path(data_dir))
+    return replace(dataset, name=name)
+
+
+def _locate(path: str, data_dir: Path | None) -> Path:
+    return (data_dir or Path()).expanduser() / Path(path).expanduser()

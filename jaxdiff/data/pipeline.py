@@ -1,0 +1,170 @@
+"""Endless training batches, where the batch of step k is a pure function of (seed, k).
+
+Epoch e is one permutation of the source, keyed on (seed, e); laid end to end, the epochs are one
+endless row of positions, and step k reads positions kB, ..., (k+1)B − 1. So every example comes
+exactly once an epoch, nothing is dropped where an epoch ends inside a batch, and a run that resumes
+at step k reads what it would have read, without replaying. Flips and dequantisation noise are
+keyed on (seed, k). Grain gives random access by step, the keyed generators, and the prefetching.
+
+The permutation is numpy's: ``grain``'s ``shuffle`` walks a cipher over at least 2¹⁶ values, element
+by element, which measured 2 ms for a batch of 128 of 1,797 digits (and 7 ms for one of 3 examples),
+against 0.04 ms for gathering a slice of a permutation.
+"""
+
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+
+from jaxdiff.data import pixels
+from jaxdiff.data.sources import Example, Source, take
+from jaxdiff.typing import InputError
+
+THREADS = 2
+BUFFERED_BATCHES = 4
+
+
+@lru_cache(maxsize=4)  # two epochs meet in one batch, for two splits
+def _epoch_order(seed: int, epoch: int, size: int) -> np.ndarray:
+    """Return the permutation of ``range(size)`` that is epoch ``epoch``."""
+    return np.random.default_rng([seed, epoch]).permutation(size)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The indices that each step reads, as a random-access source for grain.
+
+    Example:
+        >>> schedule = Schedule(size=4, batch_size=3, seed=0)
+        >>> sorted(np.concatenate([schedule[step] for step in range(4)]).tolist())  # 3 epochs
+        [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
+    """
+
+    size: int
+    batch_size: int
+    seed: int
+
+    def __len__(self) -> int:
+        """Return the largest length there is: steps never end."""
+        return sys.maxsize
+
+    def __getitem__(self, step: int, /) -> np.ndarray:
+        """Return the indices ``[B]`` of batch ``step``."""
+        start, stop = step * self.batch_size, (step + 1) * self.batch_size
+        return np.concatenate(
+            [
+                _epoch_order(self.seed, epoch, self.size)[
+                    max(start - epoch * self.size, 0) : stop - epoch * self.size
+                ]
+                for epoch in range(start // self.size, (stop - 1) // self.size + 1)
+            ]
+        )
+
+
+def batches(
+    source: Source,
+    *,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
+    value_range: pixels.Range = pixels.SYMMETRIC,
+    flip: bool = False,
+    dequantize: bool = False,
+) -> Iterator[Example]:
+    """Iterate over shuffled batches for ever, from ``start_step`` on.
+
+    Vectors pass through as they are: ``value_range`` is about pixels.
+
+    Args:
+        source: a split.
+        batch_size: examples per batch; may exceed the size of the split.
+        seed: with the step, decides everything in a batch; not negative.
+        start_step: the step of the first batch; not negative.
+        value_range: ``(low, high)``, what the bytes 0 and 255 become.
+        flip: mirror each image left to right with probability one half.
+        dequantize: add uniform noise within each byte's level (see ``pixels``).
+
+    Returns:
+        An endless iterator of ``{"x": float32 [B, ...], "label": int32 [B]}``.
+
+    Raises:
+        InputError: the source is empty, a number is out of range, or ``flip`` or ``dequantize`` is
+            asked of vectors.
+
+    Example:
+        >>> from jaxdiff import data
+        >>> digits = data.load("digits").train
+        >>> straight = data.batches(digits, batch_size=8, seed=0)
+        >>> resumed = data.batches(digits, batch_size=8, seed=0, start_step=1)
+        >>> _, second = next(straight), next(straight)
+        >>> bool((next(resumed)["x"] == second["x"]).all())
+        True
+    """
+    import grain
+
+    pixels.check_range(value_range)
+    for name, got, least in [
+        ("batch_size", batch_size, 1),
+        ("seed", seed, 0),
+        ("start_step", start_step, 0),
+    ]:
+        if got < least:
+            raise InputError(f"{name} is {got}, it takes an integer of at least {least}")
+    is_image = _holds_images(source)
+    if (flip or dequantize) and not is_image:
+        raise InputError("flip and dequantize are for images, this source holds vectors")
+
+    def read(indices: np.ndarray, rng: np.random.Generator) -> Example:
+        batch = take(source, indices)
+        x = batch["x"]
+        if flip:
+            x = pixels.flip_half(rng, x)
+        if dequantize:
+            x = pixels.dequantize(rng, x, value_range)
+        elif is_image:
+            x = pixels.to_floats(x, value_range)
+        return {"x": x.astype(np.float32, copy=False), "label": batch["label"]}
+
+    steps = grain.MapDataset.source(Schedule(len(source), batch_size, seed))
+    steps = steps.random_map(read, seed=seed)[start_step:]
+    options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BUFFERED_BATCHES)
+    return iter(steps.to_iter_dataset(options))
+
+
+def stack(
+    source: Source, *, limit: int | None = None, value_range: pixels.Range = pixels.SYMMETRIC
+) -> tuple[np.ndarray, np.ndarray]:
+    """Put a whole split in memory, in its own order: what evaluation compares against.
+
+    Args:
+        source: a split.
+        limit: keep at most the first this many examples.
+        value_range: ``(low, high)``, what the bytes 0 and 255 become; vectors pass as they are.
+
+    Returns:
+        ``x`` float32 ``[n, ...]`` and ``label`` int32 ``[n]``.
+
+    Raises:
+        InputError: the source is empty, or ``limit`` is below 1.
+
+    Example:
+        >>> from jaxdiff import data
+        >>> x, label = data.stack(data.load("digits").test, limit=100)
+        >>> x.shape, label.shape
+        ((100, 8, 8, 1), (100,))
+    """
+    if limit is not None and limit < 1:
+        raise InputError(f"limit is {limit}, it takes an integer of at least 1, or None")
+    is_image = _holds_images(source)
+    batch = take(source, np.arange(len(source))[:limit])
+    x = pixels.to_floats(batch["x"], value_range) if is_image else batch["x"].astype(np.float32)
+    return x, batch["label"]
+
+
+def _holds_images(source: Source) -> bool:
+    """Whether examples are images; an empty source is nobody's."""
+    if not len(source):
+        raise InputError("the source is empty, it takes at least one example")
+    return source[0]["x"].ndim == 3

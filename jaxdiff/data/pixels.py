@@ -1,0 +1,116 @@
+"""Bytes to floats and back, and the two random transforms of images.
+
+A byte b ∈ {0, ..., 255} stands for low + (high − low)·b/255, so that 0 is low and 255 is high.
+Uniform dequantisation spreads it over its own 256th of the range instead,
+low + (high − low)·(b + u)/256 with u uniform on [0, 1), which gives images a density: the
+probability of a byte under a model is the mass that the density has on the byte's interval.
+"""
+
+import numpy as np
+
+from jaxdiff.typing import ArrayLike, InputError
+
+Range = tuple[float, float]
+SYMMETRIC: Range = (-1.0, 1.0)
+
+
+def to_floats(images: np.ndarray, value_range: Range = SYMMETRIC) -> np.ndarray:
+    """Map bytes onto the range: low + (high − low)·b/255.
+
+    Args:
+        images: uint8, any shape.
+        value_range: ``(low, high)``, what 0 and 255 become.
+
+    Returns:
+        float32, of the same shape.
+
+    Raises:
+        InputError: the images are not bytes, or the range is not increasing.
+
+    Example:
+        >>> to_floats(np.array([0, 51, 255], np.uint8), (0.0, 1.0)).tolist()
+        [0.0, 0.20000000298023224, 1.0]
+    """
+    low, high = check_range(value_range)
+    if images.dtype != np.uint8:
+        raise InputError(f"pixels are of type {images.dtype}, they must be uint8")
+    # One table of 256 levels, each correctly rounded: the two ends are exact for any range.
+    return np.linspace(low, high, 256).astype(np.float32).take(images)
+
+
+def to_uint8(x: ArrayLike, value_range: Range = SYMMETRIC) -> np.ndarray:
+    """Map the range onto bytes, clipped and rounded: the exact inverse of ``to_floats``.
+
+    Args:
+        x: floats, any shape; values outside the range are clipped to it.
+        value_range: ``(low, high)``, what becomes 0 and 255.
+
+    Returns:
+        uint8, of the same shape.
+
+    Raises:
+        InputError: the range is not increasing.
+
+    Example:
+        >>> to_uint8(np.array([-2.0, -1.0, 0.01, 1.0, 7.0])).tolist()
+        [0, 0, 129, 255, 255]
+    """
+    low, high = check_range(value_range)
+    levels = (np.asarray(x, np.float32) - low) * (255.0 / (high - low))
+    return np.rint(np.clip(levels, 0.0, 255.0)).astype(np.uint8)
+
+
+def dequantize(
+    rng: np.random.Generator, images: np.ndarray, value_range: Range = SYMMETRIC
+) -> np.ndarray:
+    """Spread every byte uniformly over its own 256th of the range: low + (high − low)·(b + u)/256.
+
+    The noise is an odd multiple of 2⁻¹⁶, so that b + u fills the 24 bits of a float32 exactly: no
+    sum is rounded up to the next byte, and the mean of u is one half.
+
+    Args:
+        rng: where the noise comes from.
+        images: uint8, any shape.
+        value_range: ``(low, high)``, the interval that the 256 levels share.
+
+    Returns:
+        float32, of the same shape.
+
+    Raises:
+        InputError: the range is not increasing.
+
+    Example:
+        >>> x = dequantize(np.random.default_rng(0), np.array([0, 255], np.uint8), (0.0, 1.0))
+        >>> np.floor(256 * x).tolist()
+        [0.0, 255.0]
+    """
+    low, high = check_range(value_range)
+    noise = rng.integers(0, 2**16, images.shape, np.uint16) | 1
+    levels = images + noise * np.float32(2**-16)
+    return levels * np.float32((high - low) / 256) + np.float32(low)
+
+
+def flip_half(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
+    """Mirror each image left to right with probability one half.
+
+    Args:
+        rng: where the coins come from.
+        images: ``[B, H, W, C]``.
+
+    Returns:
+        ``[B, H, W, C]``, a new array.
+    """
+    mirrored = rng.random(len(images)) < 0.5
+    flipped = images.copy()
+    flipped[mirrored] = images[mirrored, :, ::-1]
+    return flipped
+
+
+def check_range(value_range: Range) -> Range:
+    """Return ``(low, high)`` as floats, or raise InputError if it does not increase."""
+    low, high = value_range
+    if not low < high:
+        raise InputError(
+            f"value_range is {tuple(value_range)}, it takes (low, high) with low < high"
+        )
+    return float(low), float(high)

@@ -1,0 +1,217 @@
+"""Batches are a pure function of (seed, step); every example comes exactly once an epoch."""
+
+import subprocess
+import sys
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from jaxdiff import data
+from jaxdiff.data.pipeline import Schedule
+from jaxdiff.data.sources import Arrays, Decoded, take
+from jaxdiff.typing import InputError
+
+N = 23
+
+
+def numbered(n=N):
+    """A source of vectors that say their own index."""
+    return Arrays(np.arange(n, dtype=np.float32)[:, None], np.arange(n, dtype=np.int32))
+
+
+def images(n=N, shape=(5, 4, 3), seed=0):
+    x = np.random.default_rng(seed).integers(0, 256, (n, *shape), np.uint8)
+    return Arrays(x, np.arange(n, dtype=np.int32))
+
+
+class Plain:
+    """The least a source is: ``__len__`` and ``__getitem__``."""
+
+    def __init__(self, arrays):
+        self.arrays = arrays
+
+    def __len__(self):
+        return len(self.arrays)
+
+    def __getitem__(self, index):
+        return self.arrays[index]
+
+
+def first(n, source, **options):
+    return list(islice(data.batches(source, **options), n))
+
+
+def assert_same(a, b):
+    for left, right in zip(a, b, strict=True):
+        np.testing.assert_array_equal(left["x"], right["x"])
+        np.testing.assert_array_equal(left["label"], right["label"])
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 50])
+def test_step_k_is_the_same_from_anywhere(batch_size):
+    options = {"batch_size": batch_size, "seed": 3, "flip": True, "dequantize": True}
+    straight = first(14, images(), **options)
+    for k in (1, 5, 6, 13):
+        assert_same(straight[k:], first(14 - k, images(), start_step=k, **options))
+
+
+def test_a_far_step_needs_no_replay():
+    far = first(1, numbered(), batch_size=4, seed=0, start_step=10**12)
+    assert far[0]["x"].shape == (4, 1)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 23, 50])
+def test_every_example_comes_once_an_epoch(batch_size):
+    steps = -(-3 * N // batch_size)
+    batches = first(steps, numbered(), batch_size=batch_size, seed=1)
+    assert all(len(batch["label"]) == batch_size for batch in batches)
+    labels = np.concatenate([batch["label"] for batch in batches])[: 3 * N].reshape(3, N)
+    np.testing.assert_array_equal(np.sort(labels, axis=1), np.tile(np.arange(N), (3, 1)))
+    assert len({tuple(epoch) for epoch in labels.tolist()}) == 3, "epochs come in different orders"
+
+
+def test_seeds_differ_in_every_epoch():
+    orders = {}
+    for seed in range(3):
+        labels = [b["label"] for b in first(3, numbered(), batch_size=N, seed=seed)]
+        for epoch, order in enumerate(labels):
+            orders[tuple(order.tolist())] = (seed, epoch)
+    assert len(orders) == 9, "no epoch of one seed is an epoch of another"
+
+
+def test_over_seeds_the_first_example_is_uniform():
+    # Chi-square with N − 1 degrees of freedom has mean N − 1 and variance 2(N − 1).
+    firsts = [Schedule(size=N, batch_size=1, seed=seed)[0].item() for seed in range(2000)]
+    counts = np.bincount(firsts, minlength=N)
+    expected = len(firsts) / N
+    chi2 = ((counts - expected) ** 2 / expected).sum()
+    assert abs(chi2 - (N - 1)) < 5 * np.sqrt(2 * (N - 1))
+
+
+def test_a_plain_source_gives_the_same_batches():
+    options = {"batch_size": 7, "seed": 2, "flip": True}
+    assert_same(first(5, images(), **options), first(5, Plain(images()), **options))
+
+
+def test_x_and_label_stay_together():
+    source = images()
+    for batch in first(8, source, batch_size=6, seed=0):
+        np.testing.assert_array_equal(batch["x"], data.to_floats(source.x[batch["label"]]))
+
+
+def test_flips_are_mirror_images_half_of_the_time():
+    source = images()
+    batches = first(50, source, batch_size=400, seed=0, flip=True)
+    x = np.concatenate([batch["x"] for batch in batches])
+    label = np.concatenate([batch["label"] for batch in batches])
+    plain = data.to_floats(source.x[label])
+    is_plain = (x == plain).all(axis=(1, 2, 3))
+    is_mirrored = (x == plain[:, :, ::-1]).all(axis=(1, 2, 3))
+    assert (is_plain ^ is_mirrored).all()
+    n = len(x)
+    assert abs(is_mirrored.sum() - n / 2) < 5 * np.sqrt(n / 4)
+
+
+def test_dequantised_floor_is_the_byte_and_noise_is_uniform():
+    source = images()
+    low, high = -1.0, 1.0
+    levels, noise = [], []
+    for batch in first(20, source, batch_size=32, seed=5, dequantize=True):
+        scaled = (batch["x"].astype(np.float64) - low) * 256 / (high - low)
+        levels.append(np.floor(scaled) - source.x[batch["label"]])
+        noise.append(scaled - np.floor(scaled))
+    assert not np.concatenate(levels).any()
+    noise = np.concatenate(noise).ravel()
+    assert abs(noise.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / noise.size)
+    assert abs((noise**2).mean() - 1 / 3) < 5 * np.sqrt((1 / 5 - 1 / 9) / noise.size)
+
+
+def test_noise_differs_between_steps_seeds_and_examples():
+    source = Arrays(np.full((1, 4, 4, 1), 7, np.uint8), np.zeros(1, np.int32))
+    one, two = first(2, source, batch_size=2, seed=0, dequantize=True)
+    (other,) = first(1, source, batch_size=2, seed=1, dequantize=True)
+    assert (one["x"] != two["x"]).mean() > 0.9
+    assert (one["x"] != other["x"]).mean() > 0.9
+    assert (one["x"][0] != one["x"][1]).mean() > 0.9
+
+
+def test_value_range_reaches_the_batch():
+    batch = first(1, images(), batch_size=N, seed=0, value_range=(0.0, 1.0))[0]
+    assert batch["x"].min() == 0.0
+    assert batch["x"].max() == 1.0
+    assert (batch["x"].dtype, batch["label"].dtype) == (np.float32, np.int32)
+
+
+def test_vectors_pass_as_they_are():
+    batch = first(1, numbered(), batch_size=5, seed=0, value_range=(0.0, 1.0))[0]
+    np.testing.assert_array_equal(batch["x"][:, 0], batch["label"])
+
+
+def test_stack_is_the_split_in_order():
+    source = images()
+    x, label = data.stack(source, value_range=(0.0, 1.0))
+    np.testing.assert_array_equal(data.to_uint8(x, (0.0, 1.0)), source.x)
+    np.testing.assert_array_equal(label, source.label)
+    assert [len(part) for part in data.stack(source, limit=7)] == [7, 7]
+    assert len(data.stack(source, limit=10**6)[0]) == N
+    np.testing.assert_array_equal(data.stack(numbered())[0], numbered().x)
+
+
+@pytest.mark.parametrize("cache_bytes", [0, 2**30])
+def test_decoded_source_decodes_once_if_it_may_keep(monkeypatch, cache_bytes):
+    monkeypatch.setattr("jaxdiff.data.sources.CACHE_BYTES", cache_bytes)
+    arrays, asked = images(), []
+
+    def decode(indices):
+        asked.extend(indices)
+        return arrays.x[indices], arrays.label[indices]
+
+    source = Decoded(decode, len(arrays), arrays.x.shape[1:])
+    for indices in ([3, 1, 3], [1, 2], [5]):
+        got, expected = take(source, np.array(indices)), take(arrays, np.array(indices))
+        assert_same([got], [expected])
+    assert len(asked) == (4 if cache_bytes else 6)
+    np.testing.assert_array_equal(source[-1]["x"], arrays.x[-1])
+    assert source[0]["label"].dtype == np.int32
+    with pytest.raises(IndexError):
+        source[N]
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0, it takes an integer of at least 1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"start_step": -2}, "start_step is -2"),
+        ({"flip": True}, "are for images, this source holds vectors"),
+        ({"dequantize": True}, "are for images, this source holds vectors"),
+        ({"value_range": (1.0, 0.0)}, "low < high"),
+    ],
+)
+def test_wrong_options_of_batches(options, words):
+    with pytest.raises(InputError, match=words):
+        data.batches(numbered(), **{"batch_size": 2, "seed": 0, **options})
+
+
+def test_wrong_sources_and_limits():
+    with pytest.raises(InputError, match="empty"):
+        data.batches(numbered(0), batch_size=2, seed=0)
+    with pytest.raises(InputError, match="empty"):
+        data.stack(numbered(0))
+    with pytest.raises(InputError, match="limit is 0"):
+        data.stack(numbered(), limit=0)
+
+
+def test_import_is_light_and_an_open_iterator_does_not_keep_the_process():
+    code = """
+import sys
+import jaxdiff.data as data
+heavy = {"grain", "tensorflow_datasets", "sklearn", "PIL", "orbax", "tensorflow", "matplotlib"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
+batches = data.batches(data.load("toy:rings").train, batch_size=8, seed=0)
+print(next(batches)["x"].shape)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "(8, 2)\n"
