@@ -1,9 +1,14 @@
-"""Settings of every test: CPU, no silent broadcasting, no silent rank promotion."""
+"""Settings of every test: CPU, no silent rank promotion, compiled code shared between processes."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
+# The same small programs are compiled again and again, by workers and by the commands they start.
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 import jax
 

@@ -6,13 +6,16 @@ which the next append ends and every reader skips.
 """
 
 import contextlib
+import io
 import json
 import os
 import uuid
 from pathlib import Path
 from typing import Any
 
-from jaxdiff.typing import InputError
+import numpy as np
+
+from jaxdiff.typing import ArrayLike, InputError
 
 
 def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
@@ -44,6 +47,25 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
     except BaseException:  # an interrupt must leave nothing behind either
         partial.unlink(missing_ok=True)
         raise
+
+
+def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:
+    """Write named arrays as one compressed ``.npz``, whole or not at all.
+
+    Args:
+        path: where to.
+        **arrays: by the names they are to have.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "x.npz"
+        >>> atomic_write_array(path, x=np.arange(3))
+        >>> np.load(path)["x"]
+        array([0, 1, 2])
+    """
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **{name: np.asarray(a) for name, a in arrays.items()})
+    atomic_write(path, buffer.getvalue())
 
 
 def append_line(path: str | os.PathLike, text: str) -> None:

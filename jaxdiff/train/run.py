@@ -19,7 +19,7 @@ from jaxdiff.train.checkpoints import FOLDER, Checkpoints
 from jaxdiff.train.config import Choice, Config, choice, from_dict
 from jaxdiff.train.files import atomic_write
 from jaxdiff.train.state import TrainState, init_state
-from jaxdiff.typing import Array, InputError, Key, Params, PyTree
+from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 
 CONFIG_FILE = "config.json"
 
@@ -69,7 +69,7 @@ class Run:
         key: Key,
         n: int,
         *,
-        label: Array | None = None,
+        label: ArrayLike | None = None,
         solver: str | None = None,
         times: str | None = None,
         num_steps: int | None = None,
@@ -80,7 +80,8 @@ class Run:
         Args:
             key: randomness.
             n: how many.
-            label: classes ``[n]`` for a class-conditional model; drawn evenly if absent.
+            label: class, or one per sample ``[n]``, for a class-conditional model; drawn at random
+                if absent.
             solver: name of a solver; the configuration's by default.
             times: name of a time grid; the configuration's by default.
             num_steps: steps of the solver; the configuration's by default.
@@ -103,7 +104,7 @@ class Run:
         key: Key,
         n: int,
         *,
-        label: Array | None = None,
+        label: ArrayLike | None = None,
         solver: str | None = None,
         times: str | None = None,
         num_steps: int | None = None,
@@ -130,6 +131,8 @@ class Run:
         label_key, sample_key = jax.random.split(key)
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes)
+        if label is not None:
+            label = jnp.broadcast_to(jnp.asarray(label), (n,))
         return _sample(
             sample_key, self.params, self.process, grid, label,
             config=self.config, network=self.network, solver=solver_choice,

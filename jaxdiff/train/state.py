@@ -75,7 +75,7 @@ def train_step(
         ema_params=ema_update(state.ema_params, params, state.step, decay=ema_decay),
         opt_state=opt_state,
     )
-    return after, {"loss": loss, "grad_norm": optax.global_norm(grads)}
+    return after, {"loss": loss, "grad_norm": optax.tree.norm(grads)}
 
 
 def ema_update(average: Params, params: Params, step: Array, *, decay: float) -> Params:

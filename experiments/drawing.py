@@ -1,0 +1,37 @@
+"""Many samples of a run: batch by batch, with a progress bar, as one would save them."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from tqdm import tqdm
+
+from jaxdiff import data
+from jaxdiff.train import Run
+
+
+def draw_samples(
+    run: Run, n: int, *, seed: int, batch_size: int = 512, options: Mapping[str, Any] | None = None
+) -> np.ndarray:
+    """Draw n samples; images are rounded to the 256 levels that a file holds.
+
+    Args:
+        run: the trained run.
+        n: how many.
+        seed: of all randomness; batch i uses ``fold_in(key(seed), i)``.
+        batch_size: samples per compiled call.
+        options: keyword arguments of :meth:`Run.sample`.
+
+    Returns:
+        ``[n, *shape]``: bytes for images, float32 for vectors.
+    """
+    size = min(n, batch_size)
+    chunks = []
+    with tqdm(total=n, unit="sample", dynamic_ncols=True) as bar:
+        for index in range(-(-n // size)):
+            key = jax.random.fold_in(jax.random.key(seed), index)
+            chunks.append(np.asarray(run.sample(key, size, **(options or {}))))
+            bar.update(min(size, n - index * size))
+    x = np.concatenate(chunks)[:n]
+    return data.to_uint8(x, run.value_range) if len(run.shape) == 3 else x

@@ -1,0 +1,80 @@
+"""Draw samples of a trained run: ``python -m experiments.sample --workdir=DIR``.
+
+Solver, time grid and number of steps are those of the run's configuration unless flags say
+otherwise: ``--solver=heun --times=karras --steps=18``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import flags
+
+from experiments import cli, drawing
+from jaxdiff import data, train
+from jaxdiff.train import Run, pictures
+from jaxdiff.train.files import atomic_write_array
+from jaxdiff.typing import InputError
+
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
+OUT = flags.DEFINE_string("out", None, "Folder to write to; <workdir>/samples by default.")
+N = flags.DEFINE_integer("n", 64, "Number of samples.", lower_bound=1)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0)
+SOLVER = flags.DEFINE_string("solver", None, "Name of a solver.")
+TIMES = flags.DEFINE_string("times", None, "Name of a time grid.")
+STEPS = flags.DEFINE_integer("steps", None, "Number of solver steps.", lower_bound=1)
+ETA = flags.DEFINE_float("eta", None, "Share of noise, for DDIM.", lower_bound=0.0, upper_bound=1.0)
+LABEL = flags.DEFINE_integer("label", None, "Class, for a class-conditional run.", lower_bound=0)
+TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also picture ten samples on their way.")
+
+
+def main() -> None:
+    """Read the flags, draw, and write."""
+    if not WORKDIR.value:
+        raise InputError("sampling takes --workdir=DIR, got none")
+    run = train.load(WORKDIR.value)
+    options = _options(run)
+    x = drawing.draw_samples(run, N.value, seed=SEED.value, options=options)
+
+    out = Path(OUT.value or Path(WORKDIR.value) / "samples")
+    written = [out / "samples.npz"]
+    atomic_write_array(written[0], x=x)
+    if len(run.shape) == 3:
+        written.append(out / "samples.png")
+        floats = data.to_floats(x, run.value_range)
+        pictures.image_grid(written[-1], floats, value_range=run.value_range)
+    elif run.shape == (2,):
+        written.append(out / "samples.png")
+        pictures.scatter(written[-1], x)
+    if TRAJECTORY.value:
+        written.append(_draw_trajectory(run, out / "trajectory.png", options))
+    for path in written:
+        print(f"wrote {path}")
+
+
+def _options(run: Run) -> dict[str, Any]:
+    """What the flags say, of what the configuration would say otherwise."""
+    chosen = {"solver": SOLVER.value, "times": TIMES.value, "num_steps": STEPS.value}
+    options = {name: value for name, value in chosen.items() if value is not None}
+    if ETA.value is not None:
+        options["eta"] = ETA.value
+    if LABEL.value is not None:
+        options["label"] = LABEL.value
+    return options
+
+
+def _draw_trajectory(run: Run, path: Path, options: dict[str, Any]) -> Path:
+    """Picture ten samples at about a dozen times on their way from noise to data."""
+    if len(run.shape) != 3:
+        raise InputError(f"--trajectory pictures images, got examples of shape {run.shape}")
+    x, saved = run.trajectory(jax.random.key(SEED.value), 10, **options)
+    saved = jnp.concatenate([saved, x[None]])
+    stops = np.unique(np.linspace(0, len(saved) - 1, 12).round().astype(int))
+    pictures.trajectory_strip(path, saved[stops], value_range=run.value_range)
+    return path
+
+
+if __name__ == "__main__":
+    cli.run(main)

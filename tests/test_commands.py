@@ -1,0 +1,182 @@
+"""The commands as a person runs them: those of the README, and the mistakes that are easy to make."""
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DIGITS = "experiments/configs/digits_vp.py"
+TINY = [
+    "--config.network.channels=4",
+    "--config.training.num_steps=3",
+    "--config.training.batch_size=4",
+    "--config.training.log_every=1",
+    "--config.optimizer.warmup_steps=1",
+    "--config.sampling.num_steps=2",
+    "--config.sampling.num_images=4",
+]
+
+
+def command(*arguments):
+    """Run a module of the project as a person would, from its root."""
+    return subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def readme_commands():
+    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    text = "\n".join(blocks).replace("\\\n", " ")
+    return [shlex.split(m) for m in re.findall(r"python -m (experiments\.[^&\n#]*)", text)]
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("digits") / "digits_vp"
+    done = command("experiments.train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY)
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_training_says_what_it_wrote_and_where(digits_run):
+    workdir, done = digits_run
+    last = done.stdout.strip().splitlines()[-5:]
+    names = ["config.json", "metrics.jsonl", "loss.png", "samples.png", "checkpoints"]
+    assert last == [f"wrote {workdir / name}" for name in names]
+    assert all((workdir / name).exists() for name in names)
+    assert "3/3" in done.stderr  # the bar reached its end
+    assert "examples/s" in done.stderr
+
+
+def test_training_again_goes_on_and_changes_nothing(digits_run):
+    workdir, _ = digits_run
+    before = (workdir / "metrics.jsonl").read_bytes()
+    done = command("experiments.train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY)
+    assert done.returncode == 0
+    assert "going on from step 3 of 3" in done.stdout
+    assert (workdir / "metrics.jsonl").read_bytes() == before
+
+
+def test_every_command_of_the_readme_runs(digits_run, tmp_path):
+    """Sampling and evaluating are run on the tiny run, with as few samples as they take."""
+    workdir, _ = digits_run
+    commands = readme_commands()
+    assert {c[0] for c in commands} >= {"experiments.train", "experiments.sample"}
+    assert "experiments.evaluate" in {c[0] for c in commands}
+    for module, *flags in commands:
+        if module == "experiments.train":
+            flags = [f for f in flags if not f.startswith("--workdir")]
+            flags += [f"--workdir={tmp_path / 'train'}", *TINY]
+            if "digits_vp" not in " ".join(flags):
+                continue  # the other configs are built, and their losses traced, elsewhere
+        else:
+            flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
+            flags += [f"--workdir={workdir}", "--n=8"]
+        done = command(module, *flags)
+        assert done.returncode == 0, done.stderr
+        for line in done.stdout.splitlines():
+            if line.startswith("wrote "):
+                assert Path(line.removeprefix("wrote ")).exists()
+
+
+def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
+    workdir, _ = digits_run
+    files = []
+    for index, seed in enumerate((0, 0, 1)):
+        out = tmp_path / str(index)
+        done = command(
+            "experiments.sample", f"--workdir={workdir}", "--n=3", f"--seed={seed}",
+            f"--out={out}", "--solver=heun", "--times=karras", "--steps=2",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        files.append(np.load(out / "samples.npz")["x"])
+    assert files[0].dtype == np.uint8
+    assert files[0].shape == (3, 8, 8, 1)
+    np.testing.assert_array_equal(files[0], files[1])
+    assert not np.array_equal(files[0], files[2])
+
+
+def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
+    workdir, _ = digits_run
+    done = command("experiments.evaluate", f"--workdir={workdir}", "--n=16", "--seed=4")
+    assert done.returncode == 0, done.stderr
+    figures = json.loads((workdir / "evaluation.json").read_text())["figures"]
+    found = {(f["name"], f["of"], f["against"]): f for f in figures}
+    assert set(found) == {
+        *((name, of, "test") for name in ("frechet", "precision", "recall")
+          for of in ("samples", "train")),
+        *(("nearest_distance", of, "train") for of in ("samples", "test")),
+    }  # fmt: skip
+    drawn = found["frechet", "samples", "test"]
+    assert (drawn["n_of"], drawn["n_against"], drawn["seed"]) == (16, 297, 4)
+    assert found["frechet", "train", "test"]["seed"] is None
+    for figure in figures:
+        assert f"{figure['value']:.4f}" in done.stdout
+
+
+TRAIN = ["experiments.train", f"--config={DIGITS}", "--workdir={new}"]
+MISTAKES = {
+    "unknown field": ([*TRAIN, "--config.training.steps=3"], "config.training.steps does not exist"),
+    "unknown section": ([*TRAIN, "--config.trainer.steps=3"], "config.trainer does not exist"),
+    "wrong type": ([*TRAIN, "--config.training.num_steps=many"], "config.training.num_steps=many"),
+    "out of range": (
+        [*TRAIN, "--config.optimizer.learning_rate=-1"],
+        "config.optimizer.learning_rate takes a number above 0, got -1.0",
+    ),
+    "unknown flag": ([*TRAIN, "--speed=3"], "speed"),
+    "argument": ([*TRAIN, "fast"], "everything is a flag here, got the argument 'fast'"),
+    "unknown data": ([*TRAIN, "--config.data.name=digit"], "unknown data set 'digit'"),
+    "missing file": ([*TRAIN, "--config.data.name=npz:none.npz"], "none.npz"),
+    "not an image": ([*TRAIN, "--config.data.name=folder:{folder}"], "notes.txt"),
+    "size": (
+        [*TRAIN, "--config.network.multipliers=(1,2,2,2,2)"],
+        "images whose sides divide by 16, got 8 x 8",
+    ),
+    "no config file": (
+        ["experiments.train", "--config=none.py", "--workdir={new}"],
+        "--config takes the path of a config file, got 'none.py'",
+    ),
+    "no workdir": (["experiments.train", f"--config={DIGITS}"], "--workdir=DIR"),
+    "another config": (
+        ["experiments.train", f"--config={DIGITS}", "--workdir={run}", *TINY, "--config.seed=5"],
+        "config.seed: 0 -> 5",
+    ),
+    "nothing to sample": (["experiments.sample", "--workdir={new}"], "holds no run"),
+    "nothing to evaluate": (["experiments.evaluate", "--workdir={new}"], "holds no run"),
+    "unknown solver": (
+        ["experiments.sample", "--workdir={run}", "--out={new}", "--solver=rk9"],
+        "solver.name takes one of",
+    ),
+    "no samples": (["experiments.sample", "--workdir={run}", "--out={new}", "--n=0"], "n=0"),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_mistake_is_one_sentence_and_exit_code_2(digits_run, tmp_path, name):
+    workdir, _ = digits_run
+    new, folder = tmp_path / "new", tmp_path / "folder"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("not an image")
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    arguments, sentence = MISTAKES[name]
+    done = command(*(a.format(new=new, folder=folder, run=workdir) for a in arguments))
+    assert done.returncode == 2, done.stderr
+    said = done.stderr.strip().splitlines()
+    assert len([line for line in said if line.startswith("error: ")]) == 1
+    assert said[-1].startswith("error: ")
+    assert sentence in said[-1]
+    assert "Traceback" not in done.stderr
+    assert not new.exists()
+    assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}

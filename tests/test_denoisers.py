@@ -1,0 +1,124 @@
+"""From a network to a model: the input it sees, the level it is told, the answer it gives."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import PROCESSES, assert_finite, assert_variance_close, exact_scales
+
+from jaxdiff import oracles
+from jaxdiff.denoisers import denoiser
+from jaxdiff.predictions import KINDS, from_denoised
+from jaxdiff.processes import VE
+from jaxdiff.typing import InputError
+
+every_process = pytest.mark.parametrize("name", PROCESSES)
+
+DATA_STD = 0.5
+T = np.float32([0.01, 0.1237, 0.3711, 0.6213, 0.8887])
+
+
+def noisy(name, t=T, event=(3,), seed=0):
+    x0, eps = np.random.default_rng(seed).standard_normal((2, len(t), *event))
+    alpha, sigma = (np.reshape(s, (-1, *[1] * len(event))) for s in exact_scales(name, t))
+    return np.float32(alpha * DATA_STD * x0 + sigma * eps)
+
+
+@every_process
+def test_a_network_that_knows_the_answer_gives_the_exact_model_whatever_its_kind(name):
+    process, x_t = PROCESSES[name], noisy(name)
+    exact = oracles.gaussian(process, np.float32([0.1, 0.2, -0.3]), 0.25 * jnp.eye(3))
+
+    def knows(kind):
+        def network(x, t):
+            alpha, sigma = process.alpha(t), process.sigma(t)
+            unscaled = x * jnp.sqrt((alpha * DATA_STD) ** 2 + sigma**2)[:, None]
+            answer = exact(unscaled, t)
+            return from_denoised(answer, unscaled, alpha, sigma, kind=kind, data_std=DATA_STD)
+
+        return denoiser(network, process, kind=kind, data_std=DATA_STD)
+
+    expected = exact(x_t, T)
+    # A view is as exact as the rounding of x_t over its own scale.
+    alpha, sigma = (scale[:, None] for scale in exact_scales(name, T))
+    rounding = 1e-6 * np.abs(x_t) + 1e-7
+    for kind in KINDS:
+        x0, eps = knows(kind)(x_t, T)
+        assert np.all(np.abs(x0 - expected.x0) <= rounding / alpha + 1e-6)
+        assert np.all(np.abs(eps - expected.eps) <= rounding / sigma + 1e-6)
+
+
+@every_process
+def test_the_network_sees_unit_variance_at_every_noise_level(name):
+    # A "network" that returns what it sees, as an estimate of x0.
+    seen = denoiser(lambda x, _: x, PROCESSES[name], kind="x0", data_std=DATA_STD)
+    t = np.float32([0.0, 0.01, 0.3711, 1.0]).repeat(2000)
+    x = seen(noisy(name, t, event=()), t).x0
+    assert_variance_close(np.reshape(x, (4, 2000)).T, np.ones(4), mean=0)
+
+
+def test_the_network_sees_its_input_untouched_where_asked():
+    seen = denoiser(lambda x, _: x, PROCESSES["ve"], kind="x0", scale_input=False)
+    x_t = noisy("ve", event=(2, 2, 1))
+    np.testing.assert_array_equal(seen(x_t, T).x0, x_t)
+
+
+@every_process
+def test_the_network_is_told_the_noise_level_asked_for(name):
+    alpha, sigma = exact_scales(name, T)
+    expected = {
+        "time": T,
+        "log_sigma": np.log(sigma / alpha),
+        "log_snr": 2 * np.log(alpha / sigma),
+    }
+
+    def told(x, level):
+        return x * 0 + level[:, None]
+
+    for level, number in expected.items():
+        actual = denoiser(told, PROCESSES[name], kind="x0", level=level)(noisy(name), T).x0
+        np.testing.assert_allclose(actual[:, 0], number, rtol=2e-5, atol=2e-5)
+
+
+def test_edm_kind_is_the_preconditioning_of_karras_et_al_2022_equation_7():
+    sigma, d = np.array([0.02, 0.5, 2.0, 30.0]), DATA_STD
+    t = np.float32(np.log(sigma / 0.01) / np.log(5000))
+    x = np.float32(np.random.default_rng(0).standard_normal((4, 2)) * np.hypot(sigma, d)[:, None])
+
+    def network(x, c_noise):
+        return jnp.tanh(x) + 0.1 * c_noise[:, None]
+
+    model = denoiser(network, VE(), kind="edm", data_std=d, level="log_sigma")
+    c_skip = (d**2 / (sigma**2 + d**2))[:, None]
+    c_out = (sigma * d / np.hypot(sigma, d))[:, None]
+    c_in = (1 / np.hypot(sigma, d))[:, None]
+    expected = c_skip * x + c_out * (np.tanh(c_in * x) + 0.1 * np.log(sigma)[:, None])
+    np.testing.assert_allclose(model(x, t).x0, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_one_time_for_all_is_the_same_time_for_each():
+    model = denoiser(lambda x, level: x * level[:, None], PROCESSES["vp"], kind="v")
+    x_t = noisy("vp")
+    one, each = model(x_t, 0.3), model(x_t, np.full(len(T), 0.3, np.float32))
+    np.testing.assert_allclose(one.x0, each.x0, rtol=1e-6)
+    np.testing.assert_allclose(one.eps, each.eps, rtol=1e-6)
+
+
+@every_process
+@pytest.mark.parametrize("kind", ["v", "edm"])
+def test_values_and_gradients_of_parameters_are_finite_at_both_ends(kind, name):
+    t = np.float32([0.0, 1.0])
+    x_t = noisy(name, t)
+
+    def total(w):
+        x0, eps = denoiser(lambda x, _: w * x, PROCESSES[name], kind=kind, level="log_snr")(x_t, t)
+        return jnp.sum(x0**2) + jnp.sum(eps**2)
+
+    assert_finite(jax.value_and_grad(total)(0.7))
+
+
+def test_kinds_and_levels_that_do_not_exist_are_refused():
+    with pytest.raises(InputError, match="eps, x0, v, score, edm"):
+        denoiser(lambda x, _: x, PROCESSES["vp"], kind="noise")
+    with pytest.raises(InputError, match="time, log_sigma, log_snr"):
+        denoiser(lambda x, _: x, PROCESSES["vp"], kind="eps", level="sigma")

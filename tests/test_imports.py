@@ -1,0 +1,77 @@
+"""Importing jaxdiff is light, and the names that outside code relies on are there."""
+
+import functools
+import importlib
+import json
+import subprocess
+import sys
+
+import pytest
+
+import jaxdiff
+
+HEAVY = (
+    "tensorflow",
+    "tensorflow_datasets",
+    "torch",
+    "matplotlib",
+    "sklearn",
+    "grain",
+    "orbax",
+    "tensorstore",
+    "PIL",
+    "scipy",
+)
+
+NAMES = {
+    "jaxdiff": "schedules processes predictions oracles losses solvers nets train data metrics "
+    "sample trajectory",
+    "jaxdiff.schedules": "linear_betas cosine_betas quadratic_betas constant_betas sigmoid_betas "
+    "geometric_sigmas uniform_times karras_times",
+    "jaxdiff.processes": "VP SubVP VE CosineVP DiscreteVP DiscreteVE drift_diffusion perturb "
+    "transition posterior sample_prior prior_log_prob",
+    "jaxdiff.predictions": "Denoised to_denoised from_denoised",
+    "jaxdiff.oracles": "gaussian mixture",
+    "jaxdiff.losses": "denoising",
+    "jaxdiff.solvers": "ancestral ddim euler_maruyama heun",
+    "jaxdiff.nets": "UNet",
+    "jaxdiff.train": "TrainState load",
+}
+
+
+@functools.cache
+def loaded_by(statement):
+    """Names of all modules that a fresh interpreter holds after one statement."""
+    program = f"{statement}; import json, sys; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    return set(json.loads(done.stdout.splitlines()[-1]))
+
+
+@pytest.mark.parametrize("module", HEAVY)
+def test_importing_jaxdiff_imports_nothing_heavy(module):
+    loaded = loaded_by("import jaxdiff")
+    assert "jaxdiff.train.loop" in loaded  # all of jaxdiff was imported
+    assert module not in loaded
+
+
+def test_a_heavy_import_would_be_seen():
+    assert {"scipy", "scipy.special"} <= loaded_by("import scipy.special")
+
+
+@pytest.mark.parametrize("module", NAMES)
+def test_public_names_are_there_and_exported(module):
+    exported = importlib.import_module(module)
+    missing = [name for name in NAMES[module].split() if not hasattr(exported, name)]
+    assert not missing
+    if hasattr(exported, "__all__"):
+        assert set(NAMES[module].split()) <= set(exported.__all__)
+
+
+def test_every_exported_name_exists():
+    for module in NAMES:
+        exported = importlib.import_module(module)
+        for name in getattr(exported, "__all__", []):
+            assert hasattr(exported, name), f"{module}.__all__ names {name}"
+    assert jaxdiff.sample is importlib.import_module("jaxdiff.sampling").sample

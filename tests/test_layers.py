@@ -1,0 +1,127 @@
+"""Imports run downward only: the layers of the design, read off the source of every module."""
+
+import ast
+import graphlib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1] / "jaxdiff"
+
+LAYERS = {
+    0: "typing arrays",
+    1: "schedules processes",
+    2: "predictions oracles",
+    3: "losses",
+    4: "denoisers guidance",
+    5: "dynamics solvers sampling likelihood",
+    6: "nets",
+    7: "data metrics train",
+}
+LAYER_OF = {unit: layer for layer, units in LAYERS.items() for unit in units.split()}
+# The one file that may see networks, solvers and losses together.
+BUILD = "jaxdiff.train.build"
+
+
+def imported_units(module, source, *, is_package=False):
+    """First-level units of jaxdiff that a module imports anywhere; "" is the package itself."""
+    home = module.split(".") if is_package else module.split(".")[:-1]
+    names = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = home[: len(home) - node.level + 1] if node.level else []
+            origin = ".".join([*base, *([node.module] if node.module else [])])
+            whole = origin == "jaxdiff"
+            names |= {f"{origin}.{alias.name}" for alias in node.names} if whole else {origin}
+    ours = [name.split(".") for name in names if name.split(".")[0] == "jaxdiff"]
+    return {parts[1] if len(parts) > 1 else "" for parts in ours}
+
+
+def violations(module, source, *, is_package=False):
+    """What a module imports against the rules, one sentence each."""
+    unit = module.split(".")[1]
+    if unit not in LAYER_OF:
+        return [f"{module} has no layer in the design"]
+    others = imported_units(module, source, is_package=is_package) - {unit}
+    found = []
+    for other in sorted(others):
+        if other not in LAYER_OF:
+            found.append(f"{module} imports jaxdiff.{other}, which has no layer")
+        elif LAYER_OF[other] > LAYER_OF[unit]:
+            found.append(f"{module} (L{LAYER_OF[unit]}) imports {other} (L{LAYER_OF[other]})")
+        elif unit == "nets" and LAYER_OF[other] > 0:
+            found.append(f"{module} imports {other}: networks import typing and arrays only")
+    if module != BUILD and {"nets", "solvers", "losses"} <= others | {unit}:
+        found.append(f"{module} sees networks, solvers and losses: only {BUILD} does")
+    return found
+
+
+def modules():
+    """(name, source, is_package) of every module but the package's own front page."""
+    for path in sorted(ROOT.rglob("*.py")):
+        parts = path.relative_to(ROOT.parent).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        name = ".".join(parts[:-1] if is_package else parts)
+        if name != "jaxdiff":
+            yield name, path.read_text(encoding="utf-8"), is_package
+
+
+def test_every_module_imports_downward_only():
+    broken = [
+        sentence
+        for name, source, is_package in modules()
+        for sentence in violations(name, source, is_package=is_package)
+    ]
+    assert not broken, "\n".join(broken)
+
+
+def test_no_two_units_import_each_other_even_within_a_layer():
+    graph = {}
+    for name, source, is_package in modules():
+        unit = name.split(".")[1]
+        graph.setdefault(unit, set()).update(
+            imported_units(name, source, is_package=is_package) - {unit}
+        )
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
+
+
+def test_the_checker_reads_the_modules_that_are_there():
+    seen = {name: imported_units(name, source, is_package=p) for name, source, p in modules()}
+    assert {"jaxdiff.arrays", "jaxdiff.processes.algebra", "jaxdiff.losses", BUILD} <= seen.keys()
+    assert {"arrays", "typing"} <= seen["jaxdiff.processes.algebra"]
+    assert {"nets", "solvers", "losses", "processes", "schedules"} <= seen[BUILD]
+
+
+@pytest.mark.parametrize(
+    ("module", "source", "says"),
+    [
+        ("jaxdiff.processes.bad", "from jaxdiff.losses import weights", "(L1) imports losses (L3)"),
+        ("jaxdiff.losses.bad", "import jaxdiff.nets.unet as unet", "(L3) imports nets (L6)"),
+        ("jaxdiff.losses.bad", "from jaxdiff import nets", "(L3) imports nets (L6)"),
+        ("jaxdiff.losses.bad", "from .. import nets", "(L3) imports nets (L6)"),
+        ("jaxdiff.losses.bad", "from ..nets.unet import UNet", "(L3) imports nets (L6)"),
+        ("jaxdiff.losses.bad", "def f():\n    import jaxdiff.train", "imports train (L7)"),
+        ("jaxdiff.nets.bad", "from jaxdiff.processes import VP", "typing and arrays only"),
+        ("jaxdiff.oracles", "import jaxdiff", "no layer"),
+        ("jaxdiff.oracles", "from jaxdiff import sample", "no layer"),
+        ("jaxdiff.novelty", "", "no layer"),
+        ("jaxdiff.train.bad", "from jaxdiff import losses, nets, solvers", "only jaxdiff.train"),
+    ],
+)
+def test_the_checker_catches_a_violation(module, source, says):
+    assert any(says in sentence for sentence in violations(module, source))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        (BUILD, "from jaxdiff import losses, nets, solvers"),
+        ("jaxdiff.losses.fine", "from jaxdiff.losses import weights\nfrom . import times"),
+        ("jaxdiff.nets.fine", "import jax\nfrom jaxdiff.typing import Array"),
+        ("jaxdiff.losses.fine", '"""Example:\n\n    >>> from jaxdiff import nets\n"""'),
+    ],
+)
+def test_the_checker_lets_pass_what_is_allowed(module, source):
+    assert violations(module, source) == []

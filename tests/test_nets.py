@@ -1,0 +1,501 @@
+"""The networks against plain numpy, Flax's own layers, and counts and symmetries derived by hand."""
+
+import functools
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jaxdiff.nets import MLP, UNet
+from jaxdiff.nets.embeddings import Conditioning, sinusoidal
+from jaxdiff.nets.norm import GroupNorm, num_groups
+from jaxdiff.nets.unet import ResBlock, SelfAttention
+from jaxdiff.typing import InputError
+
+
+def normal(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def randomised(params, seed=0, scale=0.2):
+    """Every parameter moved off its initial value, the zero-initialised ones too."""
+    leaves, tree = jax.tree.flatten(params)
+    rng = np.random.default_rng(seed)
+    return tree.unflatten(
+        [leaf + scale * rng.normal(size=leaf.shape).astype(np.float32) for leaf in leaves]
+    )
+
+
+def silu(x):
+    return x / (1 + np.exp(-x))
+
+
+# Group normalisation
+
+
+def group_norm(x, groups, gamma, beta, epsilon=1e-5):
+    """Wu & He 2018, eq. 1 and 2, a loop over examples and groups."""
+    y = np.empty_like(x, dtype=np.float64)
+    size = x.shape[-1] // groups
+    for i in range(x.shape[0]):
+        for g in range(groups):
+            part = x[i, ..., g * size : (g + 1) * size].astype(np.float64)
+            y[i, ..., g * size : (g + 1) * size] = (part - part.mean()) / np.sqrt(
+                part.var() + epsilon
+            )
+    return y * gamma + beta
+
+
+@given(st.integers(1, 2048))
+def test_groups_divide_are_at_most_32_and_hold_four_channels_where_they_can(channels):
+    groups = num_groups(channels)
+    assert channels % groups == 0
+    assert groups <= 32
+    assert channels // groups >= min(channels, 4)
+    better = [g for g in range(groups + 1, 33) if channels % g == 0 and channels // g >= 4]
+    assert not better
+
+
+@pytest.mark.parametrize("modulated", [False, True])
+@pytest.mark.parametrize("with_silu", [False, True])
+@pytest.mark.parametrize("shape", [(3, 4, 5, 16), (2, 6, 8), (2, 3, 3, 3), (4, 12)])
+def test_group_norm_is_the_published_one(shape, with_silu, modulated):
+    x = 3 + 2 * normal(shape)
+    channels, groups = shape[-1], num_groups(shape[-1])
+    gamma, beta = normal((2, channels), seed=1)
+    scale, shift = normal((2, shape[0], channels), seed=2)
+    params = {"params": {"scale": gamma, "bias": beta}}
+
+    expected = group_norm(x, groups, gamma, beta)
+    if modulated:  # Dhariwal & Nichol 2021, eq. 1
+        wide = (shape[0],) + (1,) * (len(shape) - 2) + (channels,)
+        expected = expected * (1 + scale.reshape(wide)) + shift.reshape(wide)
+    expected = silu(expected) if with_silu else expected
+    modulation = (jnp.asarray(scale), jnp.asarray(shift)) if modulated else None
+    got = GroupNorm(silu=with_silu).apply(params, jnp.asarray(x), modulation)
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("channels", [8, 64, 256])
+def test_group_norm_is_flaxs(channels):
+    x = jnp.asarray(1 + 3 * normal((2, 5, 5, channels)))
+    params = {"params": dict(zip(("scale", "bias"), normal((2, channels), seed=1), strict=True))}
+    flax_norm = nn.GroupNorm(num_groups=num_groups(channels), epsilon=1e-5)
+    np.testing.assert_allclose(
+        GroupNorm(silu=False).apply(params, x), flax_norm.apply(params, x), rtol=1e-5, atol=2e-5
+    )
+
+
+def test_group_norm_in_bfloat16_keeps_the_type_and_takes_its_statistics_in_float32():
+    x = jnp.asarray(4 + normal((2, 32, 32, 8)), jnp.bfloat16)
+    norm = GroupNorm(silu=False)
+    params = norm.init(jax.random.key(0), x)
+    got = norm.apply(params, x)
+    assert got.dtype == jnp.bfloat16
+    expected = group_norm(np.asarray(x, np.float32), num_groups(8), 1.0, 0.0)
+    # a·x and b are each rounded to 8 bits at a magnitude of about 8, so three roundings of ≤ 2⁻⁸·8
+    np.testing.assert_allclose(np.asarray(got, np.float32), expected, atol=3 * 8 / 2**8)
+
+
+def test_group_norm_of_a_constant_image_is_its_bias():
+    x = jnp.full((1, 4, 4, 8), 7.0)
+    params = {"params": {"scale": jnp.ones(8), "bias": jnp.arange(8.0)}}
+    got = GroupNorm(silu=False).apply(params, x)
+    # what is left is rounding of E[x²] − E[x]², ≤ 49·2⁻²³, over ε
+    np.testing.assert_allclose(got, np.broadcast_to(np.arange(8.0), x.shape), atol=1e-2)
+
+
+# Embeddings
+
+
+@pytest.mark.parametrize("scale", [1.0, 999.0])
+@pytest.mark.parametrize("features", [2, 4, 64])
+def test_sinusoidal_embedding_is_the_published_one(features, scale):
+    """Ho et al. 2020 (their code): sin then cos of t·10000^{−k/(K−1)}, K = features/2."""
+    level = np.array([0.0, 1e-3, 0.25, 1.0])
+    got = sinusoidal(jnp.asarray(level, jnp.float32), features, scale=scale)
+    half = features // 2
+    for i, t in enumerate(level):
+        for k in range(half):
+            angle = scale * t * 10_000.0 ** (-k / max(half - 1, 1))
+            atol = 1e-6 + scale * t * 2e-7  # float32's rounding of the angle
+            assert got[i, k] == pytest.approx(math.sin(angle), abs=atol)
+            assert got[i, half + k] == pytest.approx(math.cos(angle), abs=atol)
+
+
+@pytest.mark.parametrize(("level", "scale"), [("time", 999), ("log_sigma", 100), ("log_snr", 50)])
+def test_conditioning_is_a_two_layer_perceptron_plus_the_label(level, scale):
+    module = Conditioning(8, level, num_classes=3)
+    values, label = jnp.array([0.1, 0.7]), jnp.array([2, 0])
+    params = randomised(module.init(jax.random.key(0), values, label))
+    p = jax.tree.map(np.asarray, params["params"])
+    waves = np.asarray(sinusoidal(values, 4, scale=scale))
+    hidden = silu(waves @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"])
+    total = hidden @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"]
+    total += p["Embed_0"]["embedding"][np.asarray(label)]
+    np.testing.assert_allclose(module.apply(params, values, label), silu(total), atol=1e-5)
+
+
+# Blocks
+
+
+def attend(x, p, heads):
+    """Vaswani et al. 2017, eq. 1, pixel by pixel and head by head, beside the identity."""
+    batch, height, width, channels = x.shape
+    gamma, beta = p["GroupNorm_0"]["scale"], p["GroupNorm_0"]["bias"]
+    h = group_norm(x, num_groups(channels), gamma, beta)
+    h = h.reshape(batch, height * width, channels)
+    q, k, v = np.split(h @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"], 3, axis=-1)
+    dim = channels // heads
+    mixed = np.empty_like(q)
+    for b in range(batch):
+        for head in range(heads):
+            own = slice(head * dim, (head + 1) * dim)
+            for i in range(height * width):
+                logits = np.array([q[b, i, own] @ key for key in k[b, :, own]]) / np.sqrt(dim)
+                weights = np.exp(logits - logits.max())
+                mixed[b, i, own] = weights @ v[b, :, own] / weights.sum()
+    return x + (mixed @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"]).reshape(x.shape)
+
+
+@pytest.mark.parametrize(("channels", "head_dim", "heads"), [(8, 64, 1), (8, 4, 2), (12, 4, 3)])
+def test_self_attention_is_softmax_attention(channels, head_dim, heads):
+    module = SelfAttention(head_dim)
+    x = normal((2, 3, 4, channels))
+    params = module.init(jax.random.key(0), x)
+    np.testing.assert_array_equal(module.apply(params, x), x)  # the identity when it is new
+    params = randomised(params, scale=0.5)
+    expected = attend(x, jax.tree.map(np.asarray, params["params"]), heads)
+    np.testing.assert_allclose(module.apply(params, x), expected, rtol=1e-4, atol=2e-5)
+
+
+def test_self_attention_moves_with_its_pixels():
+    """It knows no place: a permutation of the pixels permutes the output. No window, no edge."""
+    module, x = SelfAttention(4), normal((1, 4, 4, 8))
+    params = randomised(module.init(jax.random.key(0), x), scale=0.5)
+    order = np.random.default_rng(0).permutation(16)
+
+    def shuffled(image):
+        return np.asarray(image).reshape(1, 16, 8)[:, order].reshape(image.shape)
+
+    np.testing.assert_allclose(
+        module.apply(params, shuffled(x)), shuffled(module.apply(params, x)), atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("channels", [28, 224])
+def test_self_attention_at_a_width_its_heads_do_not_divide_runs_or_says_so(channels):
+    """28 channels in heads of 8 are 3 heads of 9⅓; 224 = 112·2 in heads of 64 likewise."""
+    module = SelfAttention(8 if channels == 28 else 64)
+    x = normal((1, 2, 2, channels))
+    try:
+        params = randomised(module.init(jax.random.key(0), x))
+    except InputError:
+        return
+    assert np.all(np.isfinite(module.apply(params, x)))
+
+
+def convolve(x, kernel, bias):
+    """3 × 3, zero padding, stride 1."""
+    padded = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)))
+    height, width = x.shape[1:3]
+    return bias + sum(
+        padded[:, i : i + height, j : j + width] @ kernel[i, j] for i in range(3) for j in range(3)
+    )
+
+
+@pytest.mark.parametrize("channels", [8, 12])
+def test_residual_block_is_the_published_one(channels):
+    """Dhariwal & Nichol 2021: norm, SiLU, conv; AdaGN, SiLU, conv; beside the identity."""
+    block = ResBlock(channels)
+    x, embedding = normal((2, 4, 4, 8)), normal((2, 6), seed=1)
+    params = randomised(block.init(jax.random.key(0), x, embedding, train=False))
+    p = jax.tree.map(np.asarray, params["params"])
+    norms = [p["GroupNorm_0"], p["GroupNorm_1"]]
+    h = silu(group_norm(x, num_groups(8), norms[0]["scale"], norms[0]["bias"]))
+    h = convolve(h, p["Conv_0"]["kernel"], p["Conv_0"]["bias"])
+    both = embedding @ p["Dense_0"]["kernel"] + p["Dense_0"]["bias"]
+    scale, shift = (half[:, None, None] for half in np.split(both, 2, axis=1))
+    h = group_norm(h, num_groups(channels), norms[1]["scale"], norms[1]["bias"])
+    h = convolve(silu(h * (1 + scale) + shift), p["Conv_1"]["kernel"], p["Conv_1"]["bias"])
+    beside = x @ p["Dense_1"]["kernel"] + p["Dense_1"]["bias"] if channels != 8 else x
+    got = block.apply(params, x, embedding, train=False)
+    np.testing.assert_allclose(got, beside + h, rtol=1e-4, atol=1e-4)
+
+
+# Whole networks: the same claims for both
+
+SMALL = {
+    "unet": (functools.partial(UNet, channels=4, blocks_per_level=1), (3, 8, 8, 1)),
+    "mlp": (functools.partial(MLP, width=16, depth=2), (3, 2)),
+}
+LEVEL = jnp.array([0.1, 0.5, 0.9])
+
+
+@functools.cache
+def built(name, **options):
+    """The network, its compiled forward pass, its initial parameters, an input."""
+    make, shape = SMALL[name]
+    net, x = make(**options), jnp.asarray(normal(shape))
+    label = jnp.array([0, 1, 2]) if options.get("num_classes") else None
+    params = jax.jit(net.init)(jax.random.key(0), x, LEVEL, label)
+    return net, jax.jit(net.apply), params, x
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_output_is_zero_at_initialisation_then_not_in_the_inputs_shape(name):
+    _, apply, params, x = built(name)
+    np.testing.assert_array_equal(apply(params, x, LEVEL), np.zeros(x.shape))
+    moved = apply(randomised(params), x, LEVEL)
+    assert moved.shape == x.shape
+    assert np.all(np.abs(moved) > 0)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_gradient_reaches_every_number_of_every_parameter(name):
+    """But one: a bias on the keys adds the same to all logits of a pixel, and softmax drops it."""
+    net, _, params, x = built(name, num_classes=3)
+    label = jnp.array([0, 1, 2])
+
+    def loss(params):
+        return jnp.sum(net.apply(params, x, LEVEL, label) * normal(x.shape, seed=3))
+
+    gradients = jax.jit(jax.grad(loss))(randomised(params))
+    for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
+        where = jax.tree_util.keystr(path)
+        size = np.abs(np.asarray(gradient))
+        if "SelfAttention" in where and where.endswith("['Dense_0']['bias']"):
+            third = size.shape[0] // 3
+            keys, size = size[third : 2 * third], np.delete(size, np.s_[third : 2 * third])
+            assert np.max(keys) < 1e-4 * np.max(size), where
+        assert np.min(size) > 1e-6 * np.max(size), where
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_output_depends_on_level_and_label_of_its_own_example_alone(name):
+    _, apply, params, x = built(name, num_classes=3)
+    params, label = randomised(params), jnp.array([0, 1, 2])
+    out = apply(params, x, LEVEL, label)
+    other_level = apply(params, x, LEVEL.at[0].set(0.3), label)
+    other_label = apply(params, x, LEVEL, label.at[0].set(1))
+    other_x = apply(params, x.at[0].add(1.0), LEVEL, label)
+    for other in (other_level, other_label, other_x):
+        assert np.max(np.abs(other[0] - out[0])) > 1e-3
+        np.testing.assert_allclose(other[1:], out[1:], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_examples_do_not_mix_and_jit_changes_nothing(name):
+    net, apply, params, x = built(name)
+    params = randomised(params)
+    out = apply(params, x, LEVEL)
+    np.testing.assert_array_equal(out, apply(params, x, LEVEL))
+    np.testing.assert_allclose(net.apply(params, x, LEVEL), out, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(
+        apply(params, x[::-1], LEVEL[::-1]), out[::-1], rtol=1e-5, atol=1e-5
+    )
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_bfloat16_input_gives_float32_output_near_that_of_float32(name):
+    _, apply, params, x = built(name)
+    params = randomised(params)
+    rounded = x.astype(jnp.bfloat16)
+    out = apply(params, rounded, LEVEL)
+    assert out.dtype == jnp.float32
+    exact = apply(params, rounded.astype(jnp.float32), LEVEL)
+    np.testing.assert_allclose(out, exact, atol=2**-5 * np.max(np.abs(exact)))
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_label_given_or_withheld_wrongly_is_refused(name):
+    make, shape = SMALL[name]
+    x, label = jnp.zeros(shape), jnp.zeros(3, int)
+    with pytest.raises(InputError, match="num_classes=None takes no label, got label="):
+        jax.eval_shape(make().init, jax.random.key(0), x, LEVEL, label)
+    with pytest.raises(InputError, match="num_classes=3 takes a label, got label=None"):
+        jax.eval_shape(make(num_classes=3).init, jax.random.key(0), x, LEVEL)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_level_that_does_not_exist_is_refused(name):
+    make, shape = SMALL[name]
+    with pytest.raises(InputError, match="level is one of time, log_sigma, log_snr, got 'sigma'"):
+        jax.eval_shape(make(level="sigma").init, jax.random.key(0), jnp.zeros(shape), LEVEL)
+
+
+# The U-Net
+
+
+def unet_size(c, multipliers, blocks, attention_levels, colours, classes=0):
+    """Number of parameters, from the diagram of Ho et al. 2020 and Dhariwal & Nichol 2021."""
+    e = 4 * c
+
+    def conv(a, b):
+        return 9 * a * b + b
+
+    def dense(a, b):
+        return a * b + b
+
+    def res(a, b):
+        side = dense(a, b) if a != b else 0
+        return 2 * a + conv(a, b) + dense(e, 2 * b) + 2 * b + conv(b, b) + side
+
+    def attention(a):
+        return 2 * a + dense(a, 3 * a) + dense(a, a)
+
+    total = dense(e // 2, e) + dense(e, e) + classes * e + conv(colours, c)
+    widths, skips, now = [c * m for m in multipliers], [c], c
+    for depth, width in enumerate(widths):
+        for _ in range(blocks):
+            total += res(now, width) + (attention(width) if depth in attention_levels else 0)
+            now = width
+            skips.append(now)
+        if depth < len(widths) - 1:
+            total += conv(now, now)
+            skips.append(now)
+    total += 2 * res(now, now) + (attention(now) if attention_levels else 0)
+    for depth, width in reversed(list(enumerate(widths))):
+        for _ in range(blocks + 1):
+            total += res(now + skips.pop(), width)
+            total += attention(width) if depth in attention_levels else 0
+            now = width
+        if depth > 0:
+            total += conv(now, now)
+    assert not skips
+    return total + 2 * now + conv(now, colours)
+
+
+@pytest.mark.parametrize(
+    ("c", "multipliers", "blocks", "attention_levels", "colours", "classes"),
+    [
+        (8, (1,), 1, (), 1, 0),
+        (8, (1, 2), 1, (1,), 1, 0),
+        (4, (1, 2, 3), 2, (0, 2), 3, 10),
+        (64, (1, 2), 2, (1,), 1, 0),  # the defaults
+    ],
+)
+def test_unet_has_as_many_parameters_as_its_diagram(
+    c, multipliers, blocks, attention_levels, colours, classes
+):
+    net = UNet(c, multipliers, blocks, attention_levels, num_classes=classes or None)
+    shapes = jax.eval_shape(
+        net.init,
+        jax.random.key(0),
+        jnp.zeros((1, 8, 8, colours)),
+        jnp.zeros(1),
+        jnp.zeros(1, int) if classes else None,
+    )
+    count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
+    assert count == unet_size(c, multipliers, blocks, attention_levels, colours, classes)
+
+
+@pytest.mark.parametrize(
+    ("size", "levels", "factor"), [((7, 8), 2, 2), ((8, 9), 2, 2), ((6, 8), 3, 4), ((28, 28), 4, 8)]
+)
+def test_image_that_does_not_halve_at_every_level_is_refused(size, levels, factor):
+    net = UNet(4, (1,) * levels)
+    with pytest.raises(
+        InputError,
+        match=rf"U-Net of {levels} levels takes .* divide by {factor}, got {size[0]} x {size[1]}",
+    ):
+        jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, *size, 1)), jnp.zeros(1))
+
+
+@pytest.mark.parametrize(("size", "colours", "levels"), [((4, 8), 3, 3), ((7, 5), 1, 1)])
+def test_unet_takes_any_size_that_halves_and_any_colours(size, colours, levels):
+    net = UNet(4, (1,) * levels, 1, ())
+    x, level = jnp.asarray(normal((2, *size, colours))), jnp.ones(2)
+    params = randomised(jax.jit(net.init)(jax.random.key(0), x, level))
+    out = jax.jit(net.apply)(params, x, level)
+    assert out.shape == x.shape
+    assert np.all(np.isfinite(out))
+
+
+def test_every_pixel_of_the_output_sees_every_pixel_of_the_input():
+    net, _, params, x = built("unet")
+    params = randomised(params)
+
+    def corner(x, i, j):
+        return net.apply(params, x, LEVEL)[0, i, j, 0]
+
+    gradient = jax.jit(jax.grad(corner))
+    for i, j in [(0, 0), (7, 3)]:
+        seen = np.abs(gradient(x, i, j))
+        assert np.all(seen[0] > 1e-6 * seen.max())
+        assert np.all(seen[1:] == 0)
+
+
+def test_dropout_acts_in_training_alone_and_with_its_key_alone():
+    net, apply, params, x = built("unet", dropout=0.5)
+    params = randomised(params)
+    _, plain_apply, _, _ = built("unet")
+    out = apply(params, x, LEVEL)
+    np.testing.assert_allclose(out, plain_apply(params, x, LEVEL), rtol=1e-6, atol=1e-6)
+
+    @jax.jit
+    def train(key):
+        return net.apply(params, x, LEVEL, train=True, rngs={"dropout": key})
+
+    one, other = train(jax.random.key(0)), train(jax.random.key(1))
+    np.testing.assert_array_equal(one, train(jax.random.key(0)))
+    for a, b in [(one, other), (one, out)]:
+        assert np.max(np.abs(a - b)) > 1e-2
+    with pytest.raises(Exception, match="dropout"):
+        jax.eval_shape(lambda: net.apply(params, x, LEVEL, train=True))
+
+
+# The MLP
+
+
+@pytest.mark.parametrize("event", [(), (1,), (5,), (2, 3), (4, 4, 1)])
+def test_mlp_takes_events_of_any_rank_and_sees_all_of_them(event):
+    net = MLP(width=8, depth=1)
+    x = jnp.asarray(normal((3, *event)))
+    params = randomised(net.init(jax.random.key(0), x, LEVEL))
+    apply = jax.jit(net.apply)
+    out = apply(params, x, LEVEL)
+    assert out.shape == x.shape
+    flat = apply(params, x.reshape(3, -1), LEVEL)
+    np.testing.assert_allclose(out.reshape(3, -1), flat, rtol=1e-6, atol=1e-6)
+    gradient = jax.grad(lambda x: apply(params, x, LEVEL)[0].sum())(x)
+    assert np.all(np.abs(gradient[0]) > 0)
+    assert np.all(gradient[1:] == 0)
+
+
+@pytest.mark.parametrize(("width", "depth", "dim", "classes"), [(8, 1, 2, 0), (16, 3, 5, 4)])
+def test_mlp_has_as_many_parameters_as_its_diagram(width, depth, dim, classes):
+    net = MLP(width, depth, classes or None)
+    label = jnp.zeros(1, int) if classes else None
+    params = jax.eval_shape(
+        net.init, jax.random.key(0), jnp.zeros((1, dim)), jnp.zeros(1), label
+    )
+    w = width
+    conditioning = (w // 2 * w + w) + (w * w + w) + classes * w
+    block = (2 * w * w + 2 * w) + 2 * w + 2 * (w * w + w)  # modulation, LayerNorm, two layers
+    expected = conditioning + (dim * w + w) + depth * block + (w * dim + dim)
+    assert sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params)) == expected
+
+
+def test_mlp_is_the_published_residual_network():
+    """One block in numpy: LayerNorm, modulation, SiLU, layer, SiLU, layer, beside the identity."""
+    net, x = MLP(width=8, depth=1), normal((3, 2))
+    params = randomised(net.init(jax.random.key(0), x, LEVEL))
+    p = jax.tree.map(np.asarray, params["params"])
+    conditioning = Conditioning(8)
+    embedding = np.asarray(conditioning.apply({"params": p["Conditioning_0"]}, LEVEL))
+
+    def dense(h, name):
+        return h @ p[name]["kernel"] + p[name]["bias"]
+
+    h = dense(x, "Dense_0")
+    scale, shift = np.split(dense(embedding, "Dense_1"), 2, axis=1)
+    r = (h - h.mean(1, keepdims=True)) / np.sqrt(h.var(1, keepdims=True) + 1e-6)
+    r = r * p["LayerNorm_0"]["scale"] + p["LayerNorm_0"]["bias"]
+    h = h + dense(silu(dense(silu(r * (1 + scale) + shift), "Dense_2")), "Dense_3")
+    np.testing.assert_allclose(net.apply(params, x, LEVEL), dense(silu(h), "Dense_4"), atol=1e-5)

@@ -1,0 +1,180 @@
+"""Exact denoisers against integrals and against derivatives of the exact log density."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import PROCESSES, as_float64, assert_finite, exact_scales, float64
+
+from jaxdiff import oracles
+from jaxdiff.typing import InputError
+
+every_process = pytest.mark.parametrize("name", PROCESSES)
+
+WEIGHTS, CENTRES, STDS = np.array([0.3, 0.7]), np.array([-1.5, 0.8]), np.array([0.2, 0.5])
+MEAN = np.array([0.5, -1.0, 2.0])
+COV = np.array([[1.0, 0.6, -0.3], [0.6, 0.8, 0.1], [-0.3, 0.1, 0.5]])
+MODES = np.array([[1.0, 0.0, -1.0], [-1.0, 2.0, 0.5]])
+
+
+def normal(x, mean, std):
+    return np.exp(-0.5 * ((x - mean) / std) ** 2) / std
+
+
+DENSITIES = {
+    "gaussian": lambda x0: normal(x0, 0.7, 0.4),
+    "mixture": lambda x0: np.sum(WEIGHTS * normal(x0[:, None], CENTRES, STDS), axis=1),
+}
+
+
+def conditional_means(density, x_t, alpha, sigma):
+    """E[x_0 | x_t] and E[ε | x_t] as ratios of integrals over x_0."""
+    x0 = np.linspace(-6, 6, 6001)
+    eps = (x_t[:, None] - alpha[:, None] * x0) / sigma[:, None]
+    joint = density(x0) * normal(eps, 0.0, 1.0)
+    total = joint.sum(1)  # the integrand vanishes at both ends: the sum converges exponentially
+    return (x0 * joint).sum(1) / total, (eps * joint).sum(1) / total
+
+
+@every_process
+@pytest.mark.parametrize("law", DENSITIES)
+def test_conditional_means_equal_their_integrals(law, name):
+    t = np.repeat([0.1237, 0.6213, 1.0], 5)
+    alpha, sigma = exact_scales(name, t)
+    x_t = alpha * np.tile(np.linspace(-2, 2, 5), 3) + sigma * np.tile([0.5, -1, 0, 2, -0.3], 3)
+    with float64():
+        process = as_float64(PROCESSES[name])
+        if law == "gaussian":
+            denoise_fn = oracles.gaussian(process, jnp.array([0.7]), jnp.array([[0.16]]))
+        else:
+            denoise_fn = oracles.mixture(process, WEIGHTS, CENTRES[:, None], STDS)
+        x0, eps = jax.device_get(denoise_fn(jnp.asarray(x_t)[:, None], jnp.asarray(t)))
+    expected_x0, expected_eps = conditional_means(DENSITIES[law], x_t, alpha, sigma)
+    # The chains' tables are float32, hence not closer.
+    np.testing.assert_allclose(x0[:, 0], expected_x0, rtol=1e-4, atol=1e-4)
+    np.testing.assert_allclose(eps[:, 0], expected_eps, rtol=1e-4, atol=1e-4)
+
+
+def log_normal(x, mean, cov):
+    """Up to a constant."""
+    away = x - mean
+    return -0.5 * (away @ jnp.linalg.solve(cov, away) + jnp.linalg.slogdet(cov)[1])
+
+
+def log_gaussian(x, alpha, sigma):
+    return log_normal(x, alpha * MEAN, alpha**2 * COV + sigma**2 * jnp.eye(3))
+
+
+def log_mixture(x, alpha, sigma):
+    variances = (alpha * STDS) ** 2 + sigma**2
+    each = [
+        jnp.log(w) + log_normal(x, alpha * mode, v * jnp.eye(3))
+        for w, mode, v in zip(WEIGHTS, MODES, variances, strict=True)
+    ]
+    return jax.scipy.special.logsumexp(jnp.stack(each))
+
+
+score_of_gaussian, score_of_mixture = (
+    jax.jit(jax.vmap(jax.grad(log_density))) for log_density in (log_gaussian, log_mixture)
+)
+
+
+@every_process
+@pytest.mark.parametrize("law", ["gaussian", "mixture"])
+def test_both_views_are_the_score_and_tweedies_formula(law, name):
+    t = np.array([1e-2, 0.1237, 0.6213, 0.8887, 1.0])
+    alpha, sigma = (scale[:, None] for scale in exact_scales(name, t))
+    noise = np.random.default_rng(0).standard_normal((5, 3))
+    with float64():
+        process = as_float64(PROCESSES[name])
+        if law == "gaussian":
+            denoise_fn, score_fn = oracles.gaussian(process, MEAN, COV), score_of_gaussian
+        else:
+            denoise_fn = oracles.mixture(process, WEIGHTS, MODES, STDS)
+            score_fn = score_of_mixture
+        x_t = jnp.asarray(alpha * MODES[[0, 1, 0, 1, 0]] + np.hypot(alpha, sigma) * noise)
+        x0, eps = jax.device_get(denoise_fn(x_t, jnp.asarray(t)))
+        score = np.asarray(score_fn(x_t, alpha[:, 0], sigma[:, 0]))
+    np.testing.assert_allclose(eps, -sigma * score, rtol=2e-4, atol=2e-5)
+    # Tweedie's formula divides by α, which the oracle does not.
+    np.testing.assert_allclose(alpha * x0, x_t + sigma**2 * score, rtol=2e-4, atol=2e-4)
+
+
+@every_process
+def test_both_views_add_up_and_are_finite_at_both_ends(name):
+    t = np.float32([0, 1e-4, 0.5, 0.9999, 1])
+    alpha, sigma = PROCESSES[name].alpha(t)[:, None], PROCESSES[name].sigma(t)[:, None]
+    x0, noise = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
+    x_t = alpha * x0 + sigma * noise
+    for denoise_fn in (
+        oracles.gaussian(PROCESSES[name], jnp.float32(MEAN), jnp.float32(COV)),
+        oracles.mixture(
+            PROCESSES[name], jnp.float32(WEIGHTS), jnp.float32(MODES), jnp.float32(STDS)
+        ),
+    ):
+        estimate = denoise_fn(x_t, t)
+        assert_finite(estimate._asdict())
+        total = alpha * estimate.x0 + sigma * estimate.eps
+        np.testing.assert_allclose(total, x_t, rtol=2e-5, atol=2e-5)
+        if exact_scales(name, 0.0)[1] == 0:
+            np.testing.assert_allclose(estimate.x0[0], x0[0], rtol=1e-5, atol=1e-5)
+
+
+def test_at_full_noise_nothing_is_known_but_the_mean():
+    process = PROCESSES["cosine_vp"]  # α(1) is 5e-5
+    x_t = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    x0 = oracles.gaussian(process, np.float32(MEAN), np.float32(COV))(x_t, 1.0).x0
+    np.testing.assert_allclose(x0, np.broadcast_to(MEAN, (4, 3)), atol=1e-3)
+    denoise_fn = oracles.mixture(process, WEIGHTS, np.float32(MODES), np.float32(STDS))
+    x0 = denoise_fn(x_t, 1.0).x0
+    np.testing.assert_allclose(x0, np.broadcast_to(WEIGHTS @ MODES, (4, 3)), atol=1e-3)
+
+
+def both(event, std=0.6):
+    """The same law twice: as a Gaussian, and as a mixture of one."""
+    mean = np.random.default_rng(1).standard_normal(event).astype(np.float32)
+    process, dim = PROCESSES["vp"], mean.size
+    return (
+        jax.jit(oracles.gaussian(process, mean, std**2 * jnp.eye(dim))),
+        jax.jit(oracles.mixture(process, jnp.array([3.0]), mean[None], jnp.array([std]))),
+    )
+
+
+@pytest.mark.parametrize("event", [(), (3,), (2, 2, 1)], ids=str)
+def test_mixture_of_one_is_a_gaussian_whatever_the_shape_of_an_example(event):
+    x_t = np.random.default_rng(0).standard_normal((4, *event)).astype(np.float32)
+    t = np.float32([0.0, 0.3, 0.7, 1.0])
+    gaussian, mixture = (denoise_fn(x_t, t) for denoise_fn in both(event))
+    np.testing.assert_allclose(gaussian.x0, mixture.x0, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(gaussian.eps, mixture.eps, rtol=1e-4, atol=2e-6)
+    assert gaussian.x0.shape == x_t.shape
+
+
+def test_one_time_for_all_is_the_same_time_for_each():
+    x_t = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
+    for denoise_fn in both((3,)):
+        one, each = denoise_fn(x_t, 0.3), denoise_fn(x_t, np.full(4, 0.3, np.float32))
+        np.testing.assert_allclose(one.x0, each.x0, rtol=1e-6)
+        np.testing.assert_allclose(one.eps, each.eps, rtol=1e-6)
+
+
+def test_weights_are_normalised_and_a_singular_covariance_is_a_point_in_its_null_space():
+    process, x_t = PROCESSES["vp"], np.float32([[0.3, 0.4]])
+    modes, stds = np.float32([[1.0, 0.0], [-1.0, 2.0]]), np.float32([0.2, 0.5])
+    one, ten = (
+        jax.jit(oracles.mixture(process, factor * np.float32([0.3, 0.7]), modes, stds))(x_t, 0.4)
+        for factor in (1, 10)
+    )
+    np.testing.assert_allclose(one.x0, ten.x0, rtol=1e-5)
+    flat = oracles.gaussian(process, np.float32([0.5, 7.0]), np.float32([[1.0, 0.0], [0.0, 0.0]]))
+    np.testing.assert_allclose(jax.jit(flat)(x_t, 0.4).x0[:, 1], [7.0], rtol=1e-6)
+
+
+def test_laws_whose_parts_disagree_are_refused():
+    process = PROCESSES["vp"]
+    with pytest.raises(InputError, match="cov"):
+        oracles.gaussian(process, jnp.zeros(3), jnp.eye(2))
+    with pytest.raises(InputError, match="components"):
+        oracles.mixture(process, jnp.ones(2), jnp.zeros((3, 1)), jnp.ones(2))
+    with pytest.raises(InputError, match="components"):
+        oracles.mixture(process, jnp.ones(2), jnp.zeros((2, 1)), jnp.ones(3))

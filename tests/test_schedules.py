@@ -1,0 +1,175 @@
+"""Noise tables against the papers' formulas in float64; time grids against what they promise."""
+
+import functools
+import math
+
+import numpy as np
+import pytest
+from tables import NCSN_SIGMAS, PROCESSES, as_float64, float64
+
+from jaxdiff import processes, schedules
+from jaxdiff.typing import InputError
+
+LOW, HIGH = 1e-4, 0.02
+
+
+def close(actual, expected, rtol=2e-6):
+    np.testing.assert_allclose(np.asarray(actual, np.float64), expected, rtol=rtol)
+
+
+@pytest.mark.parametrize("num_steps", [1, 2, 1000])
+def test_betas_are_the_published_formulas(num_steps):
+    i = np.arange(num_steps) / max(num_steps - 1, 1)
+    close(schedules.linear_betas(num_steps), LOW + i * (HIGH - LOW))
+    close(schedules.quadratic_betas(num_steps), (LOW**0.5 + i * (HIGH**0.5 - LOW**0.5)) ** 2)
+    logistic = 1 / (1 + np.exp(-(-6 + 12 * i)))
+    close(schedules.sigmoid_betas(num_steps), LOW + (HIGH - LOW) * logistic)
+    close(schedules.constant_betas(num_steps, beta=0.3), np.full(num_steps, 0.3))
+
+
+@pytest.mark.parametrize("num_steps", [1, 10, 100, 1000, 4000])
+def test_cosine_betas_are_nichol_and_dhariwal_equation_17(num_steps):
+    t = np.arange(num_steps + 1) / num_steps
+    alpha_bar = np.cos((t + 0.008) / 1.008 * np.pi / 2) ** 2
+    betas = np.minimum(1 - alpha_bar[1:] / alpha_bar[:-1], 0.999)
+    close(schedules.cosine_betas(num_steps), betas, rtol=3e-6)
+    assert schedules.cosine_betas(num_steps)[-1] == np.float32(0.999)
+
+
+def test_linear_chain_of_1000_steps_ends_at_the_alpha_bar_of_ho_2020():
+    # The last alphas_cumprod of the public DDPM schedule (hojonathanho/diffusion; diffusers).
+    betas = np.asarray(schedules.linear_betas(1000), np.float64)
+    close(np.prod(1 - betas), 4.0358e-05, rtol=1e-5)
+
+
+def test_geometric_sigmas_have_a_constant_ratio_and_exact_ends():
+    sigmas = np.asarray(NCSN_SIGMAS, np.float64)
+    close(sigmas[1:] / sigmas[:-1], np.full(231, 5000 ** (1 / 231)))
+    close(sigmas[[0, -1]], [0.01, 50.0])
+    # Song & Ermon 2020, technique 2: with 232 rungs on CIFAR-10 the ratio is about 1.037.
+    close(sigmas[1] / sigmas[0], 1.037, rtol=1e-3)
+    close(schedules.geometric_sigmas(1, sigma_min=0.5, sigma_max=2.0), [0.5])
+
+
+GRIDS = {
+    "uniform": lambda process, num_steps, **ends: schedules.uniform_times(num_steps, **ends),
+    "quadratic": lambda process, num_steps, **ends: schedules.quadratic_times(num_steps, **ends),
+    "log_snr": schedules.log_snr_times,
+    "karras": schedules.karras_times,
+}
+
+
+@functools.cache
+def grid_of(grid, name):
+    return np.asarray(GRIDS[grid](PROCESSES[name], 40, t_max=0.9, t_min=2e-3))
+
+
+def log_snr_of(name, times):
+    with float64():
+        return np.asarray(as_float64(PROCESSES[name]).log_snr(np.asarray(times, np.float64)))
+
+
+def assert_decreasing(times, num_steps, t_max, t_min):
+    assert np.shape(times) == (num_steps + 1,)
+    assert np.all(np.diff(times) < 0)
+    assert times[0] == np.float32(t_max)
+    assert times[-1] == np.float32(t_min)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+@pytest.mark.parametrize("grid", GRIDS)
+def test_grids_decrease_strictly_between_exactly_the_ends_asked_for(grid, name):
+    assert_decreasing(grid_of(grid, name), 40, 0.9, 2e-3)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+def test_one_step_is_one_pair_of_times(grid):
+    assert_decreasing(GRIDS[grid](PROCESSES["vp"], 1, t_min=1e-3), 1, 1.0, 1e-3)
+
+
+@pytest.mark.parametrize("grid", ["uniform", "quadratic"])
+def test_grids_may_end_at_the_data_itself(grid):
+    assert GRIDS[grid](None, 1000)[-1] == 0
+    assert np.all(np.diff(GRIDS[grid](None, 1000)) < 0)
+
+
+def test_uniform_times_are_evenly_spaced_and_quadratic_times_in_their_root():
+    k = np.arange(11) / 10
+    close(schedules.uniform_times(10, t_max=0.9, t_min=0.1), 0.9 - 0.8 * k)
+    close(schedules.quadratic_times(10, t_max=0.81, t_min=0.04), (0.9 - 0.7 * k) ** 2)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_log_snr_times_space_log_snr_evenly(name):
+    log_snr = log_snr_of(name, grid_of("log_snr", name))
+    np.testing.assert_allclose(log_snr, np.linspace(log_snr[0], log_snr[-1], 41), atol=5e-5)
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_karras_times_space_the_root_of_the_noise_to_signal_ratio_evenly(name):
+    roots = np.exp(-0.5 * log_snr_of(name, grid_of("karras", name))) ** (1 / 7)
+    np.testing.assert_allclose(roots, np.linspace(roots[0], roots[-1], 41), rtol=5e-6)
+
+
+@pytest.mark.parametrize(
+    ("asked", "walked"),
+    [((0.02, 40.0), (0.02, 40.0)), ((0.002, 80.0), (0.01, 50.0))],
+    ids=["within", "clipped to what the process reaches"],
+)
+def test_karras_times_are_edm_equation_5(asked, walked):
+    low, high = walked[0] ** (1 / 7), walked[1] ** (1 / 7)
+    sigmas = (high + np.arange(19) / 18 * (low - high)) ** 7
+    process = processes.VE(sigma_min=0.01, sigma_max=50.0)
+    times = schedules.karras_times(process, 18, sigma_min=asked[0], sigma_max=asked[1])
+    np.testing.assert_allclose(times, np.log(sigmas / 0.01) / np.log(5000), atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "ratios",
+    [
+        {"sigma_min": 60.0, "sigma_max": 80.0},  # both beyond the end of the process
+        {"sigma_min": 100.0},
+        {"sigma_max": 0.005},  # below the ratio at t_min
+        {"sigma_min": 2.0, "sigma_max": 1.0},
+        {"sigma_min": 0.0, "sigma_max": 1.0},
+    ],
+    ids=str,
+)
+def test_karras_times_refuse_ratios_that_leave_no_decreasing_grid(ratios):
+    with pytest.raises(InputError):
+        schedules.karras_times(processes.VE(), 4, **ratios)
+
+
+@pytest.mark.parametrize(
+    ("table", "options"),
+    [
+        (schedules.linear_betas, {"num_steps": 0}),
+        (schedules.linear_betas, {"num_steps": 3, "beta_end": 1.0}),
+        (schedules.quadratic_betas, {"num_steps": 3, "beta_start": -0.1}),
+        (schedules.constant_betas, {"num_steps": 3, "beta": 0.0}),
+        (schedules.sigmoid_betas, {"num_steps": 3, "beta_start": math.nan}),
+        (schedules.cosine_betas, {"num_steps": 3, "max_beta": 1.0}),
+        (schedules.geometric_sigmas, {"num_scales": 0, "sigma_min": 0.1, "sigma_max": 1.0}),
+        (schedules.geometric_sigmas, {"num_scales": 3, "sigma_min": 0.0, "sigma_max": 1.0}),
+        (schedules.geometric_sigmas, {"num_scales": 3, "sigma_min": 2.0, "sigma_max": 1.0}),
+    ],
+)
+def test_tables_refuse_what_is_no_schedule(table, options):
+    with pytest.raises(InputError):
+        table(**options)
+
+
+@pytest.mark.parametrize("grid", GRIDS)
+@pytest.mark.parametrize(
+    ("num_steps", "ends"),
+    [(0, {}), (4, {"t_max": 1.5}), (4, {"t_min": -0.1}), (4, {"t_max": 0.1, "t_min": 0.1})],
+    ids=str,
+)
+def test_grids_refuse_times_outside_the_unit_interval(grid, num_steps, ends):
+    with pytest.raises(InputError):
+        GRIDS[grid](PROCESSES["vp"], num_steps, **ends)
+
+
+def test_log_snr_times_refuse_the_data_itself_where_log_snr_diverges():
+    with pytest.raises(InputError, match="t_min"):
+        schedules.log_snr_times(PROCESSES["vp"], 4, t_min=0.0)

@@ -1,0 +1,119 @@
+"""The typed configuration: what it refuses, and what survives a round trip."""
+
+import importlib
+import json
+from pathlib import Path
+
+import jax
+import pytest
+
+from jaxdiff import train
+from jaxdiff.train import build, choice
+from jaxdiff.train.config import differences
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.typing import InputError
+
+CONFIGS = sorted(
+    path.stem for path in Path("experiments/configs").glob("*.py") if path.stem != "__init__"
+)
+SHAPES = {"digits": (8, 8, 1), "toy": (2,), "mnist": (28, 28, 1)}
+
+
+def read(name):
+    module = importlib.import_module(f"experiments.configs.{name}")
+    return train.from_dict(module.get_config().to_dict())
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_builds_a_network_that_runs(name):
+    config = read(name)
+    run = assemble(config, SHAPES[name.split("_")[0]], 10)
+    state = jax.eval_shape(lambda: fresh_state(run))
+    batch = {
+        "x": jax.ShapeDtypeStruct((4, *run.shape), "float32"),
+        "label": jax.ShapeDtypeStruct((4,), "int32"),
+    }
+    loss_fn = build.loss_fn(config, run.network, run.process)
+    assert jax.eval_shape(loss_fn, state.params, jax.random.key(0), batch).shape == (4,)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_config_survives_json(name):
+    config = read(name)
+    assert train.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+
+
+def test_configs_are_there_for_all_the_processes():
+    required = {"digits_vp", "digits_subvp", "digits_ve", "digits_ddpm", "toy_vp", "toy_ve"}
+    assert required | {"mnist_vp"} <= set(CONFIGS)
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"),
+    [
+        ({"sed": 1}, "config.sed does not exist; config takes seed, data, process"),
+        ({"training": {"batch": 1}}, "config.training.batch does not exist"),
+        ({"training": 3}, "config.training takes a mapping of fields, got 3"),
+        ({"training": {"num_steps": 1.5}}, "config.training.num_steps takes a whole number, got 1"),
+        ({"training": {"num_steps": True}}, "num_steps takes a whole number, got True"),
+        ({"training": {"num_steps": 0}}, "num_steps takes a number above 0, got 0"),
+        ({"training": {"ema_decay": 1.0}}, r"ema_decay takes a number in \[0, 1\), got 1.0"),
+        ({"optimizer": {"learning_rate": "x"}}, "learning_rate takes a number, got 'x'"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "takes a number above 0, got nan"),
+        ({"optimizer": {"name": "sgd"}}, "optimizer.name takes one of adam, adamw, got 'sgd'"),
+        ({"data": {"flip": 1}}, "config.data.flip takes true or false, got 1"),
+        ({"process": "vp"}, "config.process takes a name and its options, got 'vp'"),
+    ],
+)
+def test_a_field_that_does_not_fit_is_named_in_one_sentence(values, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        train.from_dict(values)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"process": {"name": "vpp"}}, "config.process.name takes one of vp, subvp, ve"),
+        ({"process": {"name": "vp", "beta": 1.0}}, "config.process.beta does not exist; config.pr"),
+        ({"process": {"name": "vp", "beta_min": "a"}}, "beta_min takes a number, got 'a'"),
+        ({"process": {"name": "vp", "beta_max": -9.0}}, "log SNR falls from t = 0 to t = 1"),
+        ({"process": {"name": "ve", "sigma_max": 1e-3}}, "log SNR falls from t = 0 to t = 1"),
+        ({"process": {"name": "ddpm", "betas": "flat"}}, "config.process: betas is one of linear"),
+        ({"process": {"name": "ddpm", "beta_end": 2.0}}, "beta_end lies strictly between 0 and 1"),
+        ({"network": {"name": "unet", "multipliers": (1, 2, 2, 2, 2)}}, "divide by 16, got 8 x 8"),
+        ({"network": {"name": "mlp", "depth": 2.5}}, "config.network.depth takes a whole number"),
+        ({"loss": {"weight": {"name": "snr"}}}, "config.loss.weight.name takes one of eps, x0"),
+        ({"sampling": {"solver": {"name": "rk"}}}, "config.sampling.solver.name takes one of anc"),
+        ({"sampling": {"times": {"name": "log"}}}, "config.sampling.times.name takes one of unif"),
+        ({"sampling": {"times": {"name": "log_snr"}, "t_min": 0.0}}, "log_snr_times takes t_min >"),
+        ({"optimizer": {"warmup_steps": 10_000}}, "warmup_steps takes less than config.training"),
+    ],
+)
+def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
+    with pytest.raises(InputError, match=sentence) as caught:
+        assemble(train.from_dict(change), (8, 8, 1), 10)
+    assert "\n" not in str(caught.value)
+
+
+def test_labels_are_asked_of_data_that_have_them():
+    config = train.from_dict({"model": {"class_conditional": True}})
+    with pytest.raises(InputError, match="takes data with labels"):
+        assemble(config, (8, 8, 1), None)
+
+
+def test_a_unet_is_refused_vectors():
+    with pytest.raises(InputError, match=r"takes images, got examples of shape \(2,\)"):
+        assemble(train.from_dict({}), (2,), None)
+
+
+def test_differences_name_both_values_and_the_fields_that_only_one_has():
+    old = train.Config(seed=1, process=choice("vp", beta_max=20.0))
+    new = train.Config(seed=2, process=choice("ve", sigma_max=50.0))
+    assert differences(old, new) == [
+        "config.seed: 1 -> 2",
+        "config.process.name: vp -> ve",
+        "config.process.beta_max: 20.0 -> absent",
+        "config.process.sigma_max: absent -> 50.0",
+    ]
+    assert differences(old, old) == []

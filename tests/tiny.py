@@ -1,0 +1,23 @@
+"""The smallest run that is still whole: shared by the tests of training and of the commands."""
+
+import dataclasses
+
+from jaxdiff import train
+from jaxdiff.train import Config, choice
+
+
+def tiny_config(num_steps: int = 6, **changes) -> Config:
+    """Points of the plane through an MLP of a few hundred parameters; a checkpoint every 2 steps."""
+    config = Config(
+        data=train.DataConfig(name="toy:moons"),
+        network=choice("mlp", width=8, depth=1),
+        model=train.ModelConfig(data_std=1.0),
+        optimizer=train.OptimizerConfig(
+            name="adamw", learning_rate=1e-3, schedule="cosine", warmup_steps=2, weight_decay=0.01
+        ),
+        training=train.TrainingConfig(
+            num_steps=num_steps, batch_size=16, log_every=1, sample_every=100, checkpoint_every=2
+        ),
+        sampling=train.SamplingConfig(num_steps=2, num_images=4),
+    )
+    return dataclasses.replace(config, **changes)
