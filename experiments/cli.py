@@ -1,4 +1,4 @@
-"""The edge: flags become a typed config; a caller's mistake becomes one sentence and exit code 2."""
+"""The edge: flags become a typed config, a caller's mistake one sentence and exit code 2."""
 
 import functools
 import re

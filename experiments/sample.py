@@ -56,13 +56,14 @@ def main() -> None:
 
 def _options(run: Run) -> dict[str, Any]:
     """What the flags say, of what the configuration would say otherwise."""
-    chosen = {"solver": SOLVER.value, "times": TIMES.value, "num_steps": STEPS.value}
-    options = {name: value for name, value in chosen.items() if value is not None}
-    if ETA.value is not None:
-        options["eta"] = ETA.value
-    if LABEL.value is not None:
-        options["label"] = LABEL.value
-    return options
+    chosen = {
+        "solver": SOLVER.value,
+        "times": TIMES.value,
+        "num_steps": STEPS.value,
+        "label": LABEL.value,
+        "eta": ETA.value,
+    }
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def _draw_trajectory(run: Run, path: Path, options: dict[str, Any]) -> Path:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxdiff.typing import Array, ArrayLike
 
 VARIANCE_FLOOR = 1e-30
-"""Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite in float32."""
+"""Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite."""
 
 
 def expand_to(t: ArrayLike, x: Array) -> Array:

@@ -30,7 +30,7 @@ class Denoised(NamedTuple):
 
 
 DenoiseFn = Callable[[Array, ArrayLike], Denoised]
-"""``denoise_fn(x_t [batch, ...], t)``, t a scalar or ``[batch]``: a model, for all but the network."""
+"""``denoise_fn(x_t [batch, ...], t)``, t a scalar or ``[batch]``: what a model is to all else."""
 
 
 def to_denoised(

@@ -10,6 +10,6 @@ CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
-import jax
+import jax  # noqa: E402 (it reads the environment when it is imported)
 
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -1,4 +1,4 @@
-"""The commands as a person runs them: those of the README, and the mistakes that are easy to make."""
+"""The commands as a person runs them: those of the README, and the mistakes easily made."""
 
 import json
 import os
@@ -128,7 +128,7 @@ def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
 
 TRAIN = ["experiments.train", f"--config={DIGITS}", "--workdir={new}"]
 MISTAKES = {
-    "unknown field": ([*TRAIN, "--config.training.steps=3"], "config.training.steps does not exist"),
+    "unknown field": ([*TRAIN, "--config.training.steps=3"], "training.steps does not exist"),
     "unknown section": ([*TRAIN, "--config.trainer.steps=3"], "config.trainer does not exist"),
     "wrong type": ([*TRAIN, "--config.training.num_steps=many"], "config.training.num_steps=many"),
     "out of range": (

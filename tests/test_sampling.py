@@ -142,7 +142,8 @@ def test_times_that_repeat_or_turn_are_refused(drive, times):
 
 
 @pytest.mark.parametrize(
-    ("times", "shape"), [(0.5, r"\(\)"), ([0.5], r"\(1,\)"), ([], r"\(0,\)"), ([[1, 0]], r"\(1, 2\)")]
+    ("times", "shape"),
+    [(0.5, r"\(\)"), ([0.5], r"\(1,\)"), ([], r"\(0,\)"), ([[1, 0]], r"\(1, 2\)")],
 )
 @pytest.mark.parametrize("drive", [jaxdiff.sample, jaxdiff.trajectory])
 def test_times_that_are_no_grid_are_refused(drive, times, shape):

@@ -87,9 +87,7 @@ def rates(**options):
 
 def test_learning_rate_warms_up_and_falls_by_the_cosine():
     step = np.arange(100)
-    expected = np.where(
-        step < 20, 0.01 * step / 20, 0.005 * (1 + np.cos(np.pi * (step - 20) / 80))
-    )
+    expected = np.where(step < 20, 0.01 * step / 20, 0.005 * (1 + np.cos(np.pi * (step - 20) / 80)))
     moved = rates(learning_rate=0.01, schedule="cosine", warmup_steps=20)
     np.testing.assert_allclose(moved, expected, atol=2e-6)
 

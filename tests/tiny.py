@@ -7,7 +7,7 @@ from jaxdiff.train import Config, choice
 
 
 def tiny_config(num_steps: int = 6, **changes) -> Config:
-    """Points of the plane through an MLP of a few hundred parameters; a checkpoint every 2 steps."""
+    """Points of the plane through a little MLP; a checkpoint every 2 steps."""
     config = Config(
         data=train.DataConfig(name="toy:moons"),
         network=choice("mlp", width=8, depth=1),

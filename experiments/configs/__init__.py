@@ -1,4 +1,4 @@
-"""Configurations of experiments; each file's ``get_config()`` returns one that flags can override."""
+"""Configurations; each file's ``get_config()`` returns one that flags can override."""
 
 from ml_collections import ConfigDict
 
@@ -6,5 +6,5 @@ from jaxdiff.train import Config
 
 
 def overridable(config: Config) -> ConfigDict:
-    """Open a typed configuration to ``--config.field=value``; it is checked again when it is used."""
+    """Open a typed configuration to ``--config.field=value``; it is checked again when used."""
     return ConfigDict(config.as_dict())

@@ -1,4 +1,4 @@
-"""How training draws its times, each with the weight that keeps an average over [t_min, 1] unbiased.
+"""How training draws its times, with the weights that keep an average over [t_min, 1] unbiased.
 
 A sampler returns ``TimeSample(t, weight)`` with E[weight · h(t)] = E_{t ~ U(t_min, t_max)} h(t) for
 every h. On a discrete chain, ``num_steps=T`` snaps each draw up to the grid i/T, i = 1 … T.

@@ -1,4 +1,4 @@
-"""L6: Flax networks ``(x, level, label=None, *, train=False) -> prediction``; they know no process."""
+"""L6: Flax networks ``(x, level, label=None, *, train=False)``; they know no process."""
 
 from jaxdiff.nets.mlp import MLP
 from jaxdiff.nets.unet import UNet

@@ -69,6 +69,6 @@ class Conditioning(nn.Module):
                 f"a network built with num_classes={self.num_classes} takes "
                 f"{'no label' if self.num_classes is None else 'a label'}, got label={label}"
             )
-        if label is not None:
+        if self.num_classes is not None:
             embedding += nn.Embed(self.num_classes, self.features)(label)
         return nn.silu(embedding)

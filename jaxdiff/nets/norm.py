@@ -1,8 +1,8 @@
 """Group normalisation and what follows it, as one multiply-add.
 
 GroupNorm, its learned scale and shift, and a scale and shift that depend on the noise level are all
-affine in x with one pair of numbers per example and channel. Two sums over the image give that pair,
-so the image itself is read twice and written once, instead of once per operation.
+affine in x with one pair of numbers per example and channel. Two sums over the image give that
+pair, so the image itself is read twice and written once, instead of once per operation.
 """
 
 import flax.linen as nn
@@ -40,7 +40,7 @@ class GroupNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, modulation: tuple[Array, Array] | None = None) -> Array:
-        """Normalise ``x [batch, ..., channels]`` by ``modulation``, a pair of ``[batch, channels]``."""
+        """Normalise ``x [batch, ..., channels]``; ``modulation`` is two ``[batch, channels]``."""
         batch, channels = x.shape[0], x.shape[-1]
         groups = num_groups(channels)
         gamma = self.param("scale", nn.initializers.ones, (channels,))[None]

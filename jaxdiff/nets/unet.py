@@ -24,7 +24,7 @@ class ResBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array, *, train: bool) -> Array:
-        """Map ``x [batch, h, w, c]`` with ``embedding [batch, e]`` to ``[batch, h, w, channels]``."""
+        """Map ``x [batch, h, w, c]``, ``embedding [batch, e]`` to ``[batch, h, w, channels]``."""
         h = nn.Conv(self.channels, (3, 3))(GroupNorm()(x))
         scale, shift = jnp.split(nn.Dense(2 * self.channels)(embedding), 2, axis=-1)
         h = GroupNorm()(h, (scale, shift))

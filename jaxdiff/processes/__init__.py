@@ -1,4 +1,4 @@
-"""L1: forward processes, as rows of a table: α(t), σ²(t), and the Gaussian algebra of all of them."""
+"""L1: forward processes, as rows of a table: α(t), σ²(t), and the Gaussian algebra of all."""
 
 from jaxdiff.processes.algebra import (
     Gaussian,

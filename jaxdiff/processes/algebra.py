@@ -117,7 +117,7 @@ def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: Array
         t: later time, t ≥ s, a scalar or ``[batch]``.
 
     Returns:
-        ``Gaussian(mean, std)``: the mean in the shape of ``x_t``, the std in the shape of the times.
+        ``Gaussian(mean, std)``: the mean in the shape of ``x_t``, the std in that of the times.
 
     Reference: Ho et al. 2020, eq. 7; Kingma et al. 2021, eq. 25.
     """

@@ -1,4 +1,4 @@
-"""L5: everything that walks from t to s. One file a solver, all of the form ``Solver(init, step)``."""
+"""L5: everything that walks from t to s. One file a solver, each a ``Solver(init, step)``."""
 
 from jaxdiff.solvers.ancestral import ancestral
 from jaxdiff.solvers.base import Solver, State, one_step

@@ -118,7 +118,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
             raise InputError(
                 f"config.network.name unet takes images, got examples of shape {shape}; take mlp"
             )
-        check_divides(shape[:2], len(built.multipliers))  # type: ignore[attr-defined]
+        check_divides(shape[:2], len(built.multipliers))
     return built
 
 
@@ -131,15 +131,14 @@ def denoise_fn(
     label: Array | None = None,
     dropout_key: Key | None = None,
 ) -> DenoiseFn:
-    """Bind a network to its parameters and labels; with a ``dropout_key`` it runs as in training."""
+    """Bind a network to parameters and labels; with a ``dropout_key`` it runs as in training."""
     training = dropout_key is not None
-    apply = functools.partial(
-        net.apply,
-        params,
-        label=label,
-        train=training,
-        rngs={"dropout": dropout_key} if training else None,
-    )
+    rngs = None if dropout_key is None else {"dropout": dropout_key}
+
+    def apply(x: Array, level: Array) -> Array:
+        output: Any = net.apply(params, x, level, label, train=training, rngs=rngs)
+        return output
+
     model = config.model
     return denoiser(
         apply,
@@ -219,7 +218,7 @@ def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float)
 
 
 def check(config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
-    """Build everything once, so that whatever cannot be built is said before anything is written."""
+    """Build everything once, so that what cannot be built is said before anything is written."""
     forward = process(config)
     network(config, shape, num_classes)
     weight(config.loss)

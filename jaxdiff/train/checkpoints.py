@@ -1,4 +1,4 @@
-"""L7: checkpoints of the training state, by orbax: written whole or not at all, the last few kept."""
+"""L7: checkpoints of the training state, by orbax: whole or not at all, the last few kept."""
 
 from pathlib import Path
 from typing import Any

@@ -39,7 +39,7 @@ def _one_of(default: str, *names: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of several things, by name, with the options of that thing; ``train/build.py`` knows them.
+    """One of several things, by name, with its options; ``train/build.py`` knows them all.
 
     Example:
         >>> choice("vp", beta_max=10.0).as_dict()
@@ -91,7 +91,7 @@ class LossConfig:
     """What is minimised."""
 
     target: str = _one_of("eps", "eps", "x0", "v", "score")
-    weight: Choice = choice("eps")
+    weight: Choice = Choice("eps")
     times: str = _one_of("stratified", "uniform", "stratified")
     t_min: float = _share(1e-3)
 
@@ -128,8 +128,8 @@ class TrainingConfig:
 class SamplingConfig:
     """How samples are drawn where nothing else is asked for."""
 
-    solver: Choice = choice("ddim", eta=0.0)
-    times: Choice = choice("uniform")
+    solver: Choice = Choice("ddim", (("eta", 0.0),))
+    times: Choice = Choice("uniform")
     num_steps: int = _positive(50)
     t_min: float = _share(1e-3)
     denoise: bool = True
@@ -142,8 +142,8 @@ class Config:
 
     seed: int = _non_negative(0)
     data: DataConfig = DataConfig()
-    process: Choice = choice("vp", beta_min=0.1, beta_max=20.0)
-    network: Choice = choice("unet")
+    process: Choice = Choice("vp", (("beta_min", 0.1), ("beta_max", 20.0)))
+    network: Choice = Choice("unet")
     model: ModelConfig = ModelConfig()
     loss: LossConfig = LossConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
@@ -225,7 +225,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise InputError(f"{path} takes a name and its options, got {value!r}")
         return choice(value["name"], **{k: v for k, v in value.items() if k != "name"})
-    if dataclasses.is_dataclass(hint):
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _parse(hint, value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

@@ -64,7 +64,7 @@ def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:
         array([0, 1, 2])
     """
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, **{name: np.asarray(a) for name, a in arrays.items()})
+    np.savez_compressed(buffer, allow_pickle=False, **{k: np.asarray(a) for k, a in arrays.items()})
     atomic_write(path, buffer.getvalue())
 
 

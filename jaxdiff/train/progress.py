@@ -21,7 +21,7 @@ class Progress:
     """A progress bar with loss, rates and time left, which also writes the log.
 
     Args:
-        path: of ``metrics.jsonl``; rows after ``start``, left by a run that was killed, are dropped.
+        path: of ``metrics.jsonl``; rows after ``start``, left by a killed run, are dropped.
         config: of the training.
         start: number of steps already made.
     """

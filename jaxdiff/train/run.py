@@ -75,7 +75,7 @@ class Run:
         num_steps: int | None = None,
         **options: Any,
     ) -> Array:
-        """Draw samples by one compiled call; the second call with the same choices compiles nothing.
+        """Draw samples by one compiled call; a second call with the same choices compiles nothing.
 
         Args:
             key: randomness.
@@ -130,7 +130,7 @@ class Run:
         )
         label_key, sample_key = jax.random.split(key)
         if self.config.model.class_conditional and label is None:
-            label = jax.random.randint(label_key, (n,), 0, self.num_classes)
+            label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
         if label is not None:
             label = jnp.broadcast_to(jnp.asarray(label), (n,))
         return _sample(
