@@ -9,7 +9,7 @@ import pytest
 
 from jaxdiff import train
 from jaxdiff.train import build, choice
-from jaxdiff.train.config import differences
+from jaxdiff.train.parsing import differences
 from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.typing import InputError
 

@@ -13,9 +13,9 @@ from jaxdiff.train.config import (
     SamplingConfig,
     TrainingConfig,
     choice,
-    from_dict,
 )
 from jaxdiff.train.loop import train
+from jaxdiff.train.parsing import from_dict
 from jaxdiff.train.run import Run, load
 from jaxdiff.train.state import TrainState, ema_update, init_state, train_step
 

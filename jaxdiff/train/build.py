@@ -20,7 +20,8 @@ from jaxdiff.nets.unet import check_divides
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
-from jaxdiff.train.config import Choice, Config, LossConfig, OptimizerConfig, check_options
+from jaxdiff.train.config import Choice, Config, LossConfig, OptimizerConfig
+from jaxdiff.train.parsing import check_options
 from jaxdiff.typing import Array, InputError, Key, Params, WeightFn
 
 

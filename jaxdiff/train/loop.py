@@ -16,8 +16,9 @@ import numpy as np
 from jaxdiff import data
 from jaxdiff.train import build, pictures
 from jaxdiff.train.checkpoints import FOLDER, Checkpoints
-from jaxdiff.train.config import Config, differences
+from jaxdiff.train.config import Config
 from jaxdiff.train.files import read_lines_json
+from jaxdiff.train.parsing import differences
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import CONFIG_FILE, Run, assemble, fresh_state, read_config, write_config
 from jaxdiff.train.state import TrainState, train_step

@@ -16,8 +16,9 @@ from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.train import build
 from jaxdiff.train.checkpoints import FOLDER, Checkpoints
-from jaxdiff.train.config import Choice, Config, choice, from_dict
+from jaxdiff.train.config import Choice, Config, choice
 from jaxdiff.train.files import atomic_write
+from jaxdiff.train.parsing import from_dict
 from jaxdiff.train.state import TrainState, init_state
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 

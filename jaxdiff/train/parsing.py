@@ -1,0 +1,113 @@
+"""L7: nested mappings become a typed configuration, and two configurations are told apart.
+
+A configuration file returns a mutable ``ConfigDict``, so that flags can override any field; here it
+becomes a frozen :class:`Config`, field by field. What does not fit is one sentence that names the
+field, what it got and what it takes.
+"""
+
+import dataclasses
+import types
+import typing
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from jaxdiff.train.config import Choice, Config, choice, frozen
+from jaxdiff.typing import InputError
+
+T = TypeVar("T")
+
+
+def from_dict(values: Mapping[str, Any]) -> Config:
+    """Check a nested mapping, as read from a file or overridden by flags, and freeze it.
+
+    Args:
+        values: fields of :class:`Config`; those that are missing keep their defaults.
+
+    Returns:
+        The configuration.
+
+    Raises:
+        InputError: for the first field that is unknown, of the wrong type, or out of range.
+
+    Example:
+        >>> from_dict({"optimizer": {"learning_rate": -1.0}})
+        Traceback (most recent call last):
+        ...
+        jaxdiff.typing.InputError: config.optimizer.learning_rate takes a number above 0, got -1.0
+    """
+    return _parse(Config, values, "config")
+
+
+def check_options(
+    signature: Mapping[str, type], options: Mapping[str, Any], path: str
+) -> dict[str, Any]:
+    """Check the options of a :class:`Choice` against the names and types that its thing takes.
+
+    Raises:
+        InputError: for the first option that is unknown or of the wrong type.
+    """
+    for name in options:
+        if name not in signature:
+            takes = ", ".join(signature) or "no options"
+            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
+    return {name: _convert(signature[name], v, f"{path}.{name}") for name, v in options.items()}
+
+
+def differences(old: Config, new: Config) -> list[str]:
+    """Name the fields in which two configurations differ, as ``config.a.b: old -> new``."""
+    old_leaves, new_leaves = dict(_leaves(old.as_dict())), dict(_leaves(new.as_dict()))
+    names = [*old_leaves, *(name for name in new_leaves if name not in old_leaves)]
+    return [
+        f"{name}: {old_leaves.get(name, 'absent')} -> {new_leaves.get(name, 'absent')}"
+        for name in names
+        if old_leaves.get(name) != new_leaves.get(name)
+    ]
+
+
+def _parse(cls: type[T], values: Any, path: str) -> T:
+    if not isinstance(values, Mapping):
+        raise InputError(f"{path} takes a mapping of fields, got {values!r}")
+    hints = typing.get_type_hints(cls)
+    for name in values:
+        if name not in hints:
+            raise InputError(f"{path}.{name} does not exist; {path} takes {', '.join(hints)}")
+    parsed = {name: _convert(hints[name], v, f"{path}.{name}") for name, v in values.items()}
+    for field in dataclasses.fields(cls):  # type: ignore[arg-type]
+        if field.name in parsed and "ok" in field.metadata:
+            value = parsed[field.name]
+            if not field.metadata["ok"](value):
+                takes = field.metadata["takes"]
+                raise InputError(f"{path}.{field.name} takes {takes}, got {value!r}")
+    return cls(**parsed)
+
+
+def _convert(hint: Any, value: Any, path: str) -> Any:
+    """Bring a value to its declared type where nothing is lost, or say why it cannot be."""
+    if hint is Choice:
+        if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
+            raise InputError(f"{path} takes a name and its options, got {value!r}")
+        return choice(value["name"], **{k: v for k, v in value.items() if k != "name"})
+    if isinstance(hint, type) and dataclasses.is_dataclass(hint):
+        return _parse(hint, value, path)
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint is tuple and isinstance(value, (list, tuple)):
+        return frozen(value)
+    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+        raise InputError(f"{path} takes {_name_of(hint)}, got {value!r}")
+    return value
+
+
+def _name_of(hint: Any) -> str:
+    names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+    if isinstance(hint, types.UnionType):
+        return " or ".join(_name_of(h) for h in typing.get_args(hint) if h is not types.NoneType)
+    return names.get(hint, "a list")
+
+
+def _leaves(values: Mapping[str, Any], path: str = "config") -> list[tuple[str, Any]]:
+    leaves: list[tuple[str, Any]] = []
+    for name, value in values.items():
+        nested = isinstance(value, Mapping)
+        leaves += _leaves(value, f"{path}.{name}") if nested else [(f"{path}.{name}", value)]
+    return leaves

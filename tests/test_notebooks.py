@@ -1,0 +1,38 @@
+"""The notebooks run from the first cell to the last, on a run of a few steps."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from tiny import tiny_config
+
+from jaxdiff import train
+from jaxdiff.train import choice
+
+NOTEBOOKS = sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
+
+
+@pytest.fixture(scope="module")
+def digits_run(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("notebook") / "digits"
+    config = tiny_config(
+        num_steps=3,
+        data=train.DataConfig(name="digits"),
+        network=choice("unet", channels=4, multipliers=(1,), blocks_per_level=1,
+                       attention_levels=()),
+    )  # fmt: skip
+    train.train(config, workdir, say=lambda line: None)
+    return workdir
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_and_shows_its_pictures(path, digits_run, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # or the kernel would draw for nobody
+    notebook = nbformat.read(path, as_version=4)
+    workdirs = [cell for cell in notebook.cells if cell.source.startswith("WORKDIR = ")]
+    assert len(workdirs) == 1
+    workdirs[0].source = f"WORKDIR = {str(digits_run)!r}"
+    NotebookClient(notebook, timeout=300, kernel_name="python3").execute()
+    outputs = [o for cell in notebook.cells for o in cell.get("outputs", [])]
+    assert sum("image/png" in o.get("data", {}) for o in outputs) >= 4
