@@ -29,6 +29,10 @@ def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
         main()
     except InputError as error:
         _refuse(str(error))
+    except OSError as error:
+        if error.filename is None:  # not about a file of the caller's
+            raise
+        _refuse(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)

@@ -39,18 +39,13 @@ def main() -> None:
     x = drawing.draw_samples(run, N.value, seed=SEED.value, options=options)
 
     out = Path(OUT.value or Path(WORKDIR.value) / "samples")
-    written = [out / "samples.npz"]
+    written = [out / "samples.npz", out / "samples.png"]
     atomic_write_array(written[0], x=x)
-    if len(run.shape) == 3:
-        written.append(out / "samples.png")
-        floats = data.to_floats(x, run.value_range)
-        pictures.image_grid(written[-1], floats, value_range=run.value_range)
-    elif run.shape == (2,):
-        written.append(out / "samples.png")
-        pictures.scatter(written[-1], x)
+    floats = data.to_floats(x, run.value_range) if x.dtype == np.uint8 else x
+    train.draw(written[1], floats, run)
     if TRAJECTORY.value:
         written.append(_draw_trajectory(run, out / "trajectory.png", options))
-    for path in written:
+    for path in filter(Path.exists, written):
         print(f"wrote {path}")
 
 

@@ -6,7 +6,9 @@ square roots of variances keep a finite slope at zero.
 
 import math
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.typing import Array, ArrayLike
 
@@ -53,3 +55,15 @@ def std_of(variance: ArrayLike) -> Array:
         True
     """
     return jnp.sqrt(jnp.asarray(variance) + VARIANCE_FLOOR)
+
+
+def known(values: ArrayLike) -> np.ndarray | None:
+    """The numbers themselves, or None inside a transformation that hides them.
+
+    What a caller got wrong can only be said of numbers that are there.
+
+    Example:
+        >>> known(jnp.ones(2)), jax.jit(lambda x: jnp.zeros(2 if known(x) is None else 3))(0.0)
+        (array([1., 1.], dtype=float32), Array([0., 0.], dtype=float32))
+    """
+    return None if isinstance(values, jax.core.Tracer) else np.asarray(values)

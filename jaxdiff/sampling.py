@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.arrays import known
 from jaxdiff.solvers.base import Solver
 from jaxdiff.typing import Array, InputError, Key, PyTree
 
@@ -85,8 +86,9 @@ def trajectory(
 def _check_times(times: Array) -> None:
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
-    if isinstance(times, jax.core.Tracer):
-        return  # made inside the caller's jit: its values are not known here
-    steps = np.diff(np.asarray(times))
+    numbers = known(times)  # not those of a grid that is made inside the caller's jit
+    if numbers is None:
+        return
+    steps = np.diff(numbers)
     if not (np.all(steps < 0) or np.all(steps > 0)):
         raise InputError(f"times decrease strictly (or increase strictly, to invert), got {times}")

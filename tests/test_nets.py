@@ -1,4 +1,4 @@
-"""The networks against plain numpy, Flax's own layers, and counts and symmetries derived by hand."""
+"""The networks against plain numpy, Flax's own layers, and counts and symmetries by hand."""
 
 import functools
 import math
@@ -258,7 +258,7 @@ def built(name):
 @functools.cache
 def gradients(name):
     """Compiled gradient of Σ weights · output, in the parameters and in the input."""
-    net, _, _, x = built(name)
+    net, _, _, _ = built(name)
 
     def total(params, x, weights):
         return jnp.sum(net.apply(params, x, LEVEL, LABEL) * weights)
@@ -464,7 +464,7 @@ def test_dropout_acts_in_training_alone_and_with_its_key_alone():
 # The MLP
 
 
-@pytest.mark.parametrize("event", [(), (1,), (5,), (2, 3), (4, 4, 1)])
+@pytest.mark.parametrize("event", [(), (2, 3), (4, 4, 1)])
 def test_mlp_takes_events_of_any_rank_and_sees_all_of_them(event):
     net = MLP(width=8, depth=1)
     x = jnp.asarray(normal((3, *event)))

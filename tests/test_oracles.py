@@ -97,7 +97,7 @@ def test_both_views_are_the_score_and_tweedies_formula(law, name):
         score = np.asarray(score_fn(x_t, alpha[:, 0], sigma[:, 0]))
     np.testing.assert_allclose(eps, -sigma * score, rtol=2e-4, atol=2e-5)
     # Tweedie's formula divides by α, which the oracle does not.
-    np.testing.assert_allclose(alpha * x0, x_t + sigma**2 * score, rtol=2e-4, atol=2e-4)
+    np.testing.assert_allclose(alpha * x0, np.asarray(x_t) + sigma**2 * score, rtol=2e-4, atol=2e-4)
 
 
 @every_process

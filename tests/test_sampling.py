@@ -1,4 +1,4 @@
-"""The driver: a solver that records what it is given shows keys, times and states; laws show the rest."""
+"""The driver: a solver that records what it is given shows the keys, the times and the states."""
 
 from typing import NamedTuple
 
@@ -170,7 +170,7 @@ def test_times_may_be_numpy_and_may_be_made_inside_jit():
 
 @pytest.mark.parametrize("solver", ["ancestral", "ddim_half", "euler_maruyama"])
 def test_keys_give_independent_samples_of_one_law(solver):
-    """Two keys from one start: correlation of what is added is 0 ± 1/√N, and the variances agree."""
+    """Two keys from one start: the correlation is 0 ± 1/√N, and the variances agree."""
     process, batch = VP(), 4000
     exact = oracles.gaussian(process, jnp.zeros(1), jnp.eye(1))
     made = SOLVERS[solver].make(exact, process)

@@ -10,17 +10,35 @@ zero. Its parameters are pytree leaves: changing one recompiles nothing, and all
 over and differentiated. Everything else lives in :mod:`jaxdiff.processes.algebra`, once, for all.
 """
 
-from abc import abstractmethod
+import dataclasses
+from abc import ABC, abstractmethod
+from typing import Any, dataclass_transform
 
+import jax
 import jax.numpy as jnp
-from flax import struct
 
 from jaxdiff.arrays import VARIANCE_FLOOR, std_of
 from jaxdiff.typing import Array, ArrayLike
 
 
-class Process(struct.PyTreeNode):
-    """A Gaussian forward process; subclasses give :meth:`log_alpha` and :meth:`variance`."""
+@dataclass_transform(frozen_default=True, eq_default=False)
+class Process(ABC):
+    """A Gaussian forward process; subclasses give :meth:`log_alpha` and :meth:`variance`.
+
+    Each subclass becomes a frozen dataclass and a pytree whose leaves are its fields. The pytree is
+    registered by hand because JAX compares two of its own dataclass nodes without their classes:
+    ``jit`` could then serve a VE what it had compiled for a VP.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        dataclasses.dataclass(frozen=True, eq=False)(cls)
+        names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+        jax.tree_util.register_pytree_with_keys(
+            cls,
+            lambda p: ([(jax.tree_util.GetAttrKey(n), getattr(p, n)) for n in names], None),
+            lambda _, leaves: cls(*leaves),
+        )
 
     @abstractmethod
     def log_alpha(self, t: ArrayLike) -> Array:

@@ -18,8 +18,8 @@ class VP(Process):
         beta_max: β(1), per unit of time.
 
     Example:
-        >>> VP().log_alpha(1.0)
-        Array(-5.025, dtype=float32, weak_type=True)
+        >>> round(float(VP(beta_min=0.1, beta_max=20.0).log_alpha(1.0)), 4)
+        -5.025
 
     Reference: Song et al. 2021, eq. 32 and 33.
     """
@@ -68,8 +68,8 @@ class VE(Process):
         sigma_max: σ(1), in units of the data; about the largest distance between two examples.
 
     Example:
-        >>> VE(sigma_min=0.01, sigma_max=50.0).sigma(1.0).round(3)
-        Array(50., dtype=float32, weak_type=True)
+        >>> round(float(VE(sigma_min=0.01, sigma_max=50.0).sigma(1.0)), 3)
+        50.0
 
     Reference: Song et al. 2021, eq. 30 and 31.
     """
@@ -99,8 +99,8 @@ class CosineVP(Process):
         log_snr_min: log SNR at t = 1; −20 is what a chain of 1000 steps with β ≤ 0.999 ends at.
 
     Example:
-        >>> CosineVP(log_snr_min=-10.0).log_snr(1.0).round(3)
-        Array(-10., dtype=float32, weak_type=True)
+        >>> round(float(CosineVP(log_snr_min=-10.0).log_snr(1.0)), 3)
+        -10.0
 
     Reference: Nichol & Dhariwal 2021, eq. 17.
     """
@@ -113,7 +113,7 @@ class CosineVP(Process):
         # Two forms of one number: near the data through σ², which does not cancel there; near
         # the noise through the angle left to ½π, which stays exact where the cosine vanishes.
         first, last = self._complements()
-        near_noise = jnp.log(jnp.sin(first + t * (last - first)) / jnp.sin(first))
+        near_noise = jnp.log(jnp.sin((1 - t) * first + t * last) / jnp.sin(first))
         near_data = 0.5 * jnp.log1p(-jnp.minimum(self.variance(t), 0.9))
         return jnp.where(jnp.asarray(t) < 0.5, near_data, near_noise)
 

@@ -8,6 +8,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.typing import Array, InputError
 
@@ -120,10 +121,9 @@ def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -
     _check_betas(num_steps, max_beta=max_beta)
     step = 0.5 * math.pi / (1 + s) / num_steps
     # The angle left to π/2, exact where the cosine itself vanishes.
-    left = step * jnp.arange(num_steps, 0, -1)
-    start = 0.5 * math.pi - left
-    betas = jnp.sin(2 * start + step) * math.sin(step) / jnp.sin(left) ** 2
-    return jnp.minimum(betas, max_beta)
+    left = step * np.arange(num_steps, 0, -1)
+    betas = np.sin(2 * left - step) * math.sin(step) / np.sin(left) ** 2
+    return jnp.asarray(np.minimum(betas, max_beta), jnp.result_type(float))
 
 
 def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> Array:

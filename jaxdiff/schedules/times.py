@@ -6,12 +6,12 @@ every process whose log SNR falls with t, in closed form or not.
 """
 
 import math
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import known
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
@@ -87,8 +87,7 @@ def log_snr_times(
     if t_min <= 0:
         raise InputError(f"log_snr_times takes t_min > 0, got t_min={t_min}")
     ends = process.log_snr(jnp.asarray([t_max, t_min]))
-    targets = jnp.linspace(ends[0], ends[1], num_steps + 1)
-    times = _invert(lambda t: -process.log_snr(t), -targets, t_max=t_max, t_min=t_min)
+    times = _at_log_snr(process, jnp.linspace(ends[0], ends[1], num_steps + 1))
     return _with_ends(times, t_max, t_min)
 
 
@@ -129,30 +128,34 @@ def karras_times(
             f"sigma_min={sigma_min}, sigma_max={sigma_max}"
         )
 
-    def ratio(t: ArrayLike) -> Array:
-        return jnp.exp(-0.5 * process.log_snr(t))
-
-    low = ratio(t_min) if sigma_min is None else jnp.clip(sigma_min, ratio(0.0), ratio(1.0))
-    high = ratio(t_max) if sigma_max is None else jnp.clip(sigma_max, ratio(0.0), ratio(1.0))
-    targets = jnp.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
-    # σ/α itself spans many orders of magnitude, its logarithm does not.
-    times = _invert(lambda t: -0.5 * process.log_snr(t), jnp.log(targets), t_max=1.0, t_min=0.0)
+    first, last = (jnp.exp(-0.5 * process.log_snr(t)) for t in (0.0, 1.0))
+    low, high = (
+        jnp.exp(-0.5 * process.log_snr(t)) if sigma is None else jnp.clip(sigma, first, last)
+        for sigma, t in ((sigma_min, t_min), (sigma_max, t_max))
+    )
+    ends = known(low), known(high)
+    if ends[0] is not None and ends[1] is not None and not ends[0] < ends[1]:
+        raise InputError(
+            "karras_times walks down from sigma_max to sigma_min, got, within what the process "
+            f"reaches, {ends[1]} to {ends[0]}"
+        )
+    ratios = jnp.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
+    times = _at_log_snr(process, -2 * jnp.log(ratios))
     times = times if sigma_max is not None else times.at[0].set(t_max)
     return times if sigma_min is not None else times.at[-1].set(t_min)
 
 
-def _invert(
-    increasing: Callable[[Array], Array], targets: Array, *, t_max: float, t_min: float
-) -> Array:
-    """Solve increasing(t) = target for every target by bisection, to float32's last bits."""
+@jax.jit
+def _at_log_snr(process: Any, targets: Array) -> Array:
+    """Times at which log SNR, which falls, takes its ``targets``: bisection to the last bits."""
 
     def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket
         middle = 0.5 * (low + high)
-        below = increasing(middle) < targets
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+        before = process.log_snr(middle) > targets
+        return jnp.where(before, middle, low), jnp.where(before, high, middle)
 
-    bracket = jnp.full_like(targets, t_min), jnp.full_like(targets, t_max)
+    bracket = jnp.zeros_like(targets), jnp.ones_like(targets)
     low, high = jax.lax.fori_loop(0, 60, halve, bracket)
     return 0.5 * (low + high)
 

@@ -14,7 +14,7 @@ from jaxdiff.train.config import (
     TrainingConfig,
     choice,
 )
-from jaxdiff.train.loop import train
+from jaxdiff.train.loop import draw, train
 from jaxdiff.train.parsing import from_dict
 from jaxdiff.train.run import Run, load
 from jaxdiff.train.state import TrainState, ema_update, init_state, train_step
@@ -31,6 +31,7 @@ __all__ = [
     "TrainState",
     "TrainingConfig",
     "choice",
+    "draw",
     "ema_update",
     "from_dict",
     "init_state",

@@ -45,7 +45,7 @@ def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = p
     workdir, settings = Path(workdir), config.training
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
-    reference, _ = data.stack(dataset.test, limit=2000, value_range=run.value_range)
+    reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
     batches = functools.partial(
         data.batches,
         dataset.train,
@@ -127,13 +127,14 @@ def compile_step(
     return compiled
 
 
-def draw_samples(run: Run, path: Path, reference: np.ndarray) -> None:
+def draw_samples(run: Run, path: Path, reference: np.ndarray | None) -> None:
     """Picture samples of a run, always from the same noise."""
     key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
-    draw(path, np.asarray(run.sample(key, run.config.sampling.num_images)), run, reference)
+    x = np.asarray(run.sample(key, run.config.sampling.num_images))
+    draw(path, x, run, reference=reference)
 
 
-def draw(path: Path, x: np.ndarray, run: Run, reference: np.ndarray) -> None:
+def draw(path: Path, x: np.ndarray, run: Run, *, reference: np.ndarray | None = None) -> None:
     """Picture examples: images as a grid, points of the plane beside the data, else nothing."""
     if len(run.shape) == 3:
         pictures.image_grid(path, x, value_range=run.value_range)
