@@ -20,8 +20,7 @@ def test_digits_are_those_of_sklearn():
     # A byte v stands for the grey value v·16/255, on sklearn's scale of 0..16, to the nearest byte.
     found = [(int(r["label"]), tuple(np.rint(r["x"].ravel() / 255 * 16).astype(int))) for r in rows]
     given = [
-        (int(y), tuple(x.ravel().astype(int)))
-        for y, x in zip(raw.target, raw.images, strict=True)
+        (int(y), tuple(x.ravel().astype(int))) for y, x in zip(raw.target, raw.images, strict=True)
     ]
     assert sorted(found) == sorted(given)
     assert {v for r in rows for v in r["x"].ravel()} == {round(g * 255 / 16) for g in range(17)}

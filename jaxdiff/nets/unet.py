@@ -39,7 +39,7 @@ class SelfAttention(nn.Module):
     """Attention of every pixel to every other, beside the identity.
 
     Args:
-        head_dim: channels of one head; fewer than that in all make one head.
+        head_dim: least channels of one head; fewer than that in all make one head.
     """
 
     head_dim: int = 64
@@ -48,7 +48,8 @@ class SelfAttention(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Map ``x [batch, h, w, c]`` to the same shape."""
         batch, height, width, channels = x.shape
-        heads = max(1, channels // self.head_dim)
+        most = max(1, channels // self.head_dim)
+        heads = next(n for n in range(most, 0, -1) if channels % n == 0)
         h = GroupNorm(silu=False)(x).reshape(batch, height * width, channels)
         qkv = nn.Dense(3 * channels)(h).reshape(batch, height * width, 3, heads, channels // heads)
         h = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])

@@ -31,9 +31,9 @@ def one_step(step: Callable[[Key, Array, Array, Array], Array]) -> Solver:
         step: ``(key, x, t, s) -> x``.
 
     Returns:
-        The solver whose state is that sample alone.
+        The solver whose state is that sample alone, in the dtype in which it started.
     """
     return Solver(
         init=lambda x, t: State(x),
-        step=lambda key, state, t, s: State(step(key, state.x, t, s)),
+        step=lambda key, state, t, s: State(step(key, state.x, t, s).astype(state.x.dtype)),
     )

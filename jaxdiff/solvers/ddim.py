@@ -3,13 +3,14 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import known
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, lost_share
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 
-def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: float = 0.0) -> Solver:
+def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> Solver:
     """Denoising diffusion implicit models, for every process.
 
     x_s = α_s x̂_0 + √(σ_s² − η²σ̃²) ε̂ + η σ̃ z,    σ̃ the posterior's standard deviation
@@ -25,16 +26,26 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: float = 0.0) -> Solver
     Returns:
         A solver that takes one evaluation a step.
 
+    Raises:
+        InputError: if eta lies outside [0, 1].
+
     Reference: Song, Meng & Ermon 2021, eq. 12 and 16.
     """
+    number = known(eta)
+    if number is not None and not 0 <= number <= 1:
+        raise InputError(f"eta is the share of the posterior's noise, in [0, 1], got {eta}")
+    deterministic = number is not None and number == 0
+    eta = jnp.asarray(eta)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         x0, eps = denoise_fn(x, t)
         alpha, sigma = process.alpha(s), process.sigma(s)
-        if eta == 0.0:
+        if deterministic:
             return alpha * x0 + sigma * eps
-        share = eta**2 * lost_share(process, s=s, t=t)
+        drawn = eta**2 * lost_share(process, s=s, t=t)
+        # 1 − drawn, from parts that do not cancel where next to no SNR is kept
+        held = (1 - eta**2) + eta**2 * jnp.exp(process.log_snr(t) - process.log_snr(s))
         noise = jax.random.normal(key, x.shape, x.dtype)
-        return alpha * x0 + sigma * (jnp.sqrt(1 - share) * eps + jnp.sqrt(share) * noise)
+        return alpha * x0 + sigma * (jnp.sqrt(held) * eps + jnp.sqrt(drawn) * noise)
 
     return one_step(step)
