@@ -15,6 +15,7 @@ from jaxdiff.train import build
 from jaxdiff.train import run as run_module
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train.workdir import write_config
 from jaxdiff.typing import InputError
 
 
@@ -288,7 +289,7 @@ def test_a_class_conditional_run_listens_to_its_label(tmp_path):
         (lambda workdir: None, "holds no run: there is no config.json"),
         (lambda workdir: (workdir / "config.json").write_text("{"), "is not the configuration of"),
         (
-            lambda workdir: run_module.write_config(workdir, tiny_config(), (2,), 2),
+            lambda workdir: write_config(workdir, tiny_config(), (2,), 2),
             "holds no checkpoint to load",
         ),
     ],

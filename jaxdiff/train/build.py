@@ -20,7 +20,7 @@ from jaxdiff.nets.unet import check_divides
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
-from jaxdiff.train.config import Choice, Config, LossConfig, OptimizerConfig
+from jaxdiff.train.config import Choice, Config, LossConfig
 from jaxdiff.train.parsing import check_options
 from jaxdiff.typing import Array, InputError, Key, Params, WeightFn
 
@@ -184,25 +184,23 @@ def weight(loss: LossConfig) -> WeightFn:
 
 def optimizer(config: Config) -> optax.GradientTransformation:
     """Build the optax chain: clip by global norm, then Adam or AdamW on the schedule."""
-    return _optimizer(config.optimizer, config.training.num_steps)
-
-
-def _optimizer(config: OptimizerConfig, num_steps: int) -> optax.GradientTransformation:
-    peak, warmup = config.learning_rate, config.warmup_steps
+    settings, num_steps = config.optimizer, config.training.num_steps
+    peak, warmup = settings.learning_rate, settings.warmup_steps
     if warmup >= num_steps:
         raise InputError(
             "config.optimizer.warmup_steps takes less than config.training.num_steps "
             f"({num_steps}), got {warmup}"
         )
-    if config.schedule == "cosine":
-        rate = optax.warmup_cosine_decay_schedule(0.0 if warmup else peak, peak, warmup, num_steps)
+    start = 0.0 if warmup else peak
+    if settings.schedule == "cosine":
+        rate = optax.warmup_cosine_decay_schedule(start, peak, warmup, num_steps)
     else:
-        rate = optax.warmup_constant_schedule(0.0 if warmup else peak, peak, warmup)
-    adam = functools.partial(optax.adamw, weight_decay=config.weight_decay)
-    make = adam if config.name == "adamw" else optax.adam
+        rate = optax.warmup_constant_schedule(start, peak, warmup)
+    adamw = functools.partial(optax.adamw, weight_decay=settings.weight_decay)
+    make = adamw if settings.name == "adamw" else optax.adam
     return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        make(rate, b1=config.b1, b2=config.b2, eps=config.epsilon),
+        optax.clip_by_global_norm(settings.clip_norm),
+        make(rate, b1=settings.b1, b2=settings.b2, eps=settings.epsilon),
     )
 
 

@@ -18,13 +18,11 @@ from jaxdiff.train import build, pictures
 from jaxdiff.train.checkpoints import FOLDER, Checkpoints
 from jaxdiff.train.config import Config
 from jaxdiff.train.files import read_lines_json
-from jaxdiff.train.parsing import differences
 from jaxdiff.train.progress import Progress
-from jaxdiff.train.run import CONFIG_FILE, Run, assemble, fresh_state, read_config, write_config
+from jaxdiff.train.run import Run, assemble, fresh_state
 from jaxdiff.train.state import TrainState, train_step
-from jaxdiff.typing import Array, InputError
-
-METRICS_FILE, LOSS_FILE, SAMPLES_FILE = "metrics.jsonl", "loss.png", "samples.png"
+from jaxdiff.train.workdir import CONFIG_FILE, LOSS_FILE, METRICS_FILE, SAMPLES_FILE, claim
+from jaxdiff.typing import Array
 
 
 def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = print) -> Run:
@@ -55,7 +53,7 @@ def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = p
         flip=config.data.flip,
         dequantize=config.data.dequantize,
     )
-    claim(workdir, run)
+    claim(workdir, config, run.shape, run.num_classes)
 
     with Checkpoints(workdir, keep=settings.keep_checkpoints) as checkpoints:
         state = fresh_state(run)
@@ -85,24 +83,6 @@ def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = p
     for name in (CONFIG_FILE, METRICS_FILE, LOSS_FILE, SAMPLES_FILE, FOLDER):
         say(f"wrote {workdir / name}")
     return run
-
-
-def claim(workdir: Path, run: Run) -> None:
-    """Write the configuration into a new workdir, or check that it is that of the run there.
-
-    Raises:
-        InputError: naming the fields in which the two differ; nothing is overwritten.
-    """
-    if (workdir / CONFIG_FILE).exists():
-        stored, _ = read_config(workdir)
-        differing = differences(stored, run.config)
-        if differing:
-            raise InputError(
-                f"{workdir} holds a run of another config, which is left as it is; give another "
-                f"workdir, or these fields as they were ({'; '.join(differing)})"
-            )
-    else:
-        write_config(workdir, run.config, run.shape, run.num_classes)
 
 
 def compile_step(

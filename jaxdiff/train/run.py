@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,9 @@ from jaxdiff.processes import Process, sample_prior
 from jaxdiff.train import build
 from jaxdiff.train.checkpoints import FOLDER, Checkpoints
 from jaxdiff.train.config import Choice, Config, choice
-from jaxdiff.train.files import atomic_write
-from jaxdiff.train.parsing import from_dict
 from jaxdiff.train.state import TrainState, init_state
+from jaxdiff.train.workdir import read_config
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
-
-CONFIG_FILE = "config.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,17 +61,7 @@ class Run:
         """This run with the averaged parameters of a training state."""
         return dataclasses.replace(self, params=state.ema_params, step=int(state.step))
 
-    def sample(
-        self,
-        key: Key,
-        n: int,
-        *,
-        label: ArrayLike | None = None,
-        solver: str | None = None,
-        times: str | None = None,
-        num_steps: int | None = None,
-        **options: Any,
-    ) -> Array:
+    def sample(self, key: Key, n: int, *, label: ArrayLike | None = None, **choices: Any) -> Array:
         """Draw samples by one compiled call; a second call with the same choices compiles nothing.
 
         Args:
@@ -83,10 +69,8 @@ class Run:
             n: how many.
             label: class, or one per sample ``[n]``, for a class-conditional model; drawn at random
                 if absent.
-            solver: name of a solver; the configuration's by default.
-            times: name of a time grid; the configuration's by default.
-            num_steps: steps of the solver; the configuration's by default.
-            **options: of the solver, such as ``eta``.
+            **choices: ``solver``, ``times``, ``num_steps`` and options of the solver, as in
+                :meth:`trajectory`.
 
         Returns:
             ``[n, *shape]``, in the range of the data.
@@ -94,11 +78,7 @@ class Run:
         Raises:
             InputError: if the solver, the grid or an option does not exist.
         """
-        x, _ = self.trajectory(
-            key, n, label=label, solver=solver, times=times, num_steps=num_steps,
-            save_fn=_nothing, **options,
-        )  # fmt: skip
-        return x
+        return self.trajectory(key, n, label=label, save_fn=_nothing, **choices)[0]
 
     def trajectory(
         self,
@@ -114,31 +94,48 @@ class Run:
     ) -> tuple[Array, PyTree]:
         """Draw samples as :meth:`sample` does, and keep what ``save_fn`` picks at every time.
 
+        Args:
+            key: randomness.
+            n: how many.
+            label: as in :meth:`sample`.
+            solver: name of a solver; the configuration's by default.
+            times: name of a time grid; the configuration's by default.
+            num_steps: steps of the solver; the configuration's by default.
+            save_fn: maps the solver's state to what is kept; the sample itself by default.
+            **options: of the solver, such as ``eta``.
+
         Returns:
             ``(x, saved)``: samples ``[n, *shape]``, and a pytree of ``[num_steps + 1, ...]``.
+
+        Raises:
+            InputError: if the solver, the grid or an option does not exist.
         """
         if n < 1:
             raise InputError(f"n is the number of samples, at least 1, got {n}")
-        chosen = self.config.sampling
-        solver_choice = chosen.solver if solver is None and not options else choice(
-            solver or chosen.solver.name, **options
-        )  # fmt: skip
+        config = self.config.sampling
+        name = solver or config.solver.name
+        inherited = dict(config.solver.options) if name == config.solver.name else {}
         grid = build.time_grid(
-            chosen.times if times is None else choice(times),
+            config.times if times is None else choice(times),
             self.process,
-            chosen.num_steps if num_steps is None else num_steps,
-            t_min=chosen.t_min,
+            config.num_steps if num_steps is None else num_steps,
+            t_min=config.t_min,
         )
         label_key, sample_key = jax.random.split(key)
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
-        if label is not None:
-            label = jnp.broadcast_to(jnp.asarray(label), (n,))
         return _sample(
-            sample_key, self.params, self.process, grid, label,
-            config=self.config, network=self.network, solver=solver_choice,
-            shape=(n, *self.shape), save_fn=save_fn,
-        )  # fmt: skip
+            sample_key,
+            self.params,
+            self.process,
+            grid,
+            None if label is None else jnp.broadcast_to(jnp.asarray(label), (n,)),
+            config=self.config,
+            network=self.network,
+            solver=choice(name, **{**inherited, **options}),
+            shape=(n, *self.shape),
+            save_fn=save_fn,
+        )
 
 
 def _nothing(state: Any) -> None:
@@ -211,31 +208,3 @@ def fresh_state(run: Run) -> TrainState:
     label = jnp.zeros(1, int) if run.config.model.class_conditional else None
     params = jax.jit(run.network.init)(init_key, jnp.zeros((1, *run.shape)), jnp.ones(1), label)
     return init_state(train_key, params, build.optimizer(run.config))
-
-
-def read_config(workdir: Path) -> tuple[Config, dict[str, Any]]:
-    """Read back what :func:`write_config` wrote.
-
-    Raises:
-        InputError: if it is missing or is not what was written.
-    """
-    try:
-        stored = json.loads((workdir / CONFIG_FILE).read_text())
-        return from_dict(stored["config"]), stored["example"]
-    except FileNotFoundError:
-        raise InputError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{workdir / CONFIG_FILE} is not the configuration of a run: {error}"
-        ) from error
-
-
-def write_config(
-    workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None
-) -> None:
-    """Write the configuration, and what an example looks like, to ``config.json``."""
-    stored = {
-        "config": config.as_dict(),
-        "example": {"shape": list(shape), "num_classes": num_classes},
-    }
-    atomic_write(workdir / CONFIG_FILE, json.dumps(stored, indent=2) + "\n")

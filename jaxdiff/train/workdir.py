@@ -1,0 +1,59 @@
+"""L7: the folder of a run: what lies where, and whose it is."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.train.config import Config
+from jaxdiff.train.files import atomic_write
+from jaxdiff.train.parsing import differences, from_dict
+from jaxdiff.typing import InputError
+
+CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
+LOSS_FILE, SAMPLES_FILE = "loss.png", "samples.png"
+
+
+def claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
+    """Write the configuration into a new workdir, or check that it is that of the run there.
+
+    Raises:
+        InputError: naming the fields in which the two differ; nothing is overwritten.
+    """
+    if (workdir / CONFIG_FILE).exists():
+        stored, _ = read_config(workdir)
+        differing = differences(stored, config)
+        if differing:
+            raise InputError(
+                f"{workdir} holds a run of another config, which is left as it is; give another "
+                f"workdir, or these fields as they were ({'; '.join(differing)})"
+            )
+    else:
+        write_config(workdir, config, shape, num_classes)
+
+
+def read_config(workdir: Path) -> tuple[Config, dict[str, Any]]:
+    """Read back what :func:`write_config` wrote.
+
+    Raises:
+        InputError: if it is missing or is not what was written.
+    """
+    try:
+        stored = json.loads((workdir / CONFIG_FILE).read_text())
+        return from_dict(stored["config"]), stored["example"]
+    except FileNotFoundError:
+        raise InputError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{workdir / CONFIG_FILE} is not the configuration of a run: {error}"
+        ) from error
+
+
+def write_config(
+    workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None
+) -> None:
+    """Write the configuration, and what an example looks like, to ``config.json``."""
+    stored = {
+        "config": config.as_dict(),
+        "example": {"shape": list(shape), "num_classes": num_classes},
+    }
+    atomic_write(workdir / CONFIG_FILE, json.dumps(stored, indent=2) + "\n")
