@@ -91,6 +91,17 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
                 assert Path(line.removeprefix("wrote ")).exists()
 
 
+def test_the_library_example_of_the_readme_draws_its_mixture():
+    (example, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    names = {}
+    exec(example, names)  # what a reader would paste
+    x, modes = np.asarray(names["x"]), np.asarray(names["modes"])
+    nearest = np.argmin(np.linalg.norm(x[:, None] - modes, axis=2), axis=1)
+    shares = np.bincount(nearest, minlength=3) / len(x)
+    assert np.all(np.abs(shares - 1 / 3) < 5 * np.sqrt(2 / 9 / len(x)))
+    assert np.mean(np.linalg.norm(x - modes[nearest], axis=1)) < 0.5  # 0.25 for std 0.2
+
+
 def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
     workdir, _ = digits_run
     files = []

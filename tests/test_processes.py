@@ -1,55 +1,27 @@
-"""Forward processes: α and σ against the papers, their algebra against Bayes, Ito and the chain."""
-
-import functools
+"""α and σ of every process against the papers, drift and diffusion against finite differences."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
-import scipy.integrate
-import scipy.stats
+from process_tools import (
+    INSIDE,
+    H,
+    drift_diffusion,
+    every_chain,
+    every_process,
+    posterior,
+    scales,
+    transition,
+    values,
+)
 from tables import (
     BETAS,
-    CHAINS,
     PROCESSES,
-    as_float64,
     assert_finite,
-    assert_mean_close,
-    assert_variance_close,
     exact_scales,
-    float64,
 )
 
-from jaxdiff import processes
-from jaxdiff.processes import VE, VP, DiscreteVE, DiscreteVP, SubVP
-from jaxdiff.typing import InputError
-
-every_process = pytest.mark.parametrize("name", PROCESSES)
-every_chain = pytest.mark.parametrize("name", CHAINS)
-every_ddpm = pytest.mark.parametrize("name", BETAS)
-
-# Away from the nodes of every chain in the table, by more than any step of a finite difference.
-INSIDE = np.array([0.1237, 0.3711, 0.6213, 0.8887])
-H = 1e-5
-
-# Compiled once for each kind of process and shape.
-scales = jax.jit(lambda process, t: (process.alpha(t), process.sigma(t), process.log_snr(t)))
-drift_diffusion = jax.jit(processes.drift_diffusion)
-perturb = jax.jit(processes.perturb)
-posterior = jax.jit(processes.posterior)
-transition = jax.jit(processes.transition)
-
-
-@jax.jit
-def rates(process, t):
-    f, g2 = processes.drift_diffusion(process, t)
-    return process.log_alpha(t), process.variance(t), process.log_snr(t), f, g2
-
-
-def values(name, t):
-    """(log_alpha, variance, log_snr, f, g2) of a row, in float64 numpy."""
-    with float64():
-        return jax.device_get(rates(as_float64(PROCESSES[name]), np.float64(t)))
+from jaxdiff.processes import VE, VP, DiscreteVP, SubVP
 
 
 @every_process
@@ -168,245 +140,3 @@ def test_chain_has_constant_drift_and_diffusion_rates_between_its_nodes(name):
     else:
         _, sigma = exact_scales(name, np.array([3, 4]) / T)
         np.testing.assert_allclose(g2, np.full((1, 4), T * np.diff(sigma**2)[0]), rtol=1e-4)
-
-
-@every_process
-def test_two_transitions_in_a_row_are_one(name):
-    s, u, t = INSIDE[[0, 1, 3]]
-    with float64():
-        process = as_float64(PROCESSES[name])
-        first, second, whole = (
-            transition(process, s=earlier, t=later) for earlier, later in [(s, u), (u, t), (s, t)]
-        )
-        (alpha_s, sigma_s, _), (alpha_t, sigma_t, _) = scales(process, s), scales(process, t)
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-12)
-    close(second.scale * first.scale, whole.scale)
-    close(np.hypot(second.scale * first.std, second.std), whole.std)
-    # And noise up to s, followed by the transition, is noise up to t.
-    close(whole.scale * alpha_s, alpha_t)
-    close(np.hypot(whole.scale * sigma_s, whole.std), sigma_t)
-
-
-@every_process
-@pytest.mark.parametrize(("gap", "rtol"), [(1e-3, 1e-3), (1e-4, 5e-3)])
-def test_transition_between_neighbours_keeps_its_digits_in_float32(name, gap, rtol):
-    s = np.float32([0.0005, 0.0201, 0.2003, 0.5003, 0.8009, 0.9801])
-    t = np.float32(s + gap)
-    (alpha_s, sigma_s), (alpha_t, sigma_t) = exact_scales(name, s), exact_scales(name, t)
-    scale, std = transition(PROCESSES[name], s=s, t=t)
-    np.testing.assert_allclose(scale, alpha_t / alpha_s, rtol=rtol)
-    variance = sigma_t**2 - (alpha_t / alpha_s * sigma_s) ** 2
-    np.testing.assert_allclose(std, np.sqrt(variance), rtol=rtol)
-
-
-@every_process
-def test_transition_over_the_smallest_step_of_float32_is_finite(name):
-    s = np.float32(np.linspace(0, 0.999, 1203))
-    t = np.nextafter(s, np.float32(2))
-    assert_finite(transition(PROCESSES[name], s=s, t=t)._asdict())
-
-
-@every_process
-def test_posterior_equals_bayes_rule_by_quadrature(name):
-    x_t, x0, s, t = 0.8, -1.3, 0.3711, 0.6213
-    (alpha_s, sigma_s), (alpha_t, sigma_t) = exact_scales(name, s), exact_scales(name, t)
-    scale = alpha_t / alpha_s
-    std = np.sqrt(sigma_t**2 - (scale * sigma_s) ** 2)
-    grid = alpha_s * x0 + sigma_s * np.linspace(-12, 12, 20001)
-    normal = scipy.stats.norm.pdf
-    density = normal(grid, alpha_s * x0, sigma_s) * normal(x_t, scale * grid, std)
-    integrate = functools.partial(scipy.integrate.simpson, x=grid)
-    density /= integrate(density)
-    mean = integrate(grid * density)
-    spread = np.sqrt(integrate((grid - mean) ** 2 * density))
-    with float64():
-        process = as_float64(PROCESSES[name])
-        actual = posterior(process, jnp.array([x_t]), jnp.array([x0]), s=s, t=t)
-    # The chains' tables are float32, hence not closer.
-    np.testing.assert_allclose(actual.mean[0], mean, rtol=2e-5)
-    np.testing.assert_allclose(actual.std, spread, rtol=2e-5)
-
-
-@every_process
-def test_posterior_at_no_noise_is_the_data_and_over_no_time_is_where_it_stood(name):
-    x_t, x0 = jnp.array([[0.8, 2.0]]), jnp.array([[-1.3, 0.4]])
-    if exact_scales(name, 0.0)[1] == 0:
-        back = posterior(PROCESSES[name], x_t, x0, s=0.0, t=0.6213)
-        np.testing.assert_allclose(back.mean, x0, rtol=1e-6)
-        assert back.std <= 1e-14
-    still = posterior(PROCESSES[name], x_t, x0, s=0.5, t=0.5)
-    np.testing.assert_allclose(still.mean, x_t, rtol=1e-6)
-    assert still.std <= 1e-12
-
-
-def test_posterior_takes_one_pair_of_times_per_example():
-    x_t, x0 = jax.random.normal(jax.random.key(0), (2, 3, 2, 2))
-    s, t = jnp.array([0.1, 0.3, 0.5]), jnp.array([0.2, 0.9, 0.6])
-    together = posterior(VP(), x_t, x0, s=s, t=t)
-    for i in range(3):
-        alone = posterior(VP(), x_t[i : i + 1], x0[i : i + 1], s=s[i], t=t[i])
-        np.testing.assert_allclose(together.mean[i : i + 1], alone.mean, rtol=1e-5)
-        np.testing.assert_allclose(together.std[i], alone.std, rtol=1e-5)
-
-
-@every_ddpm
-def test_nodes_of_a_chain_are_the_cumulative_products_of_ho_2020(name):
-    alpha_bar = np.cumprod(1 - BETAS[name])
-    T = len(alpha_bar)
-    t = np.float32(np.arange(1, T + 1) / T)
-    alpha, sigma, _ = scales(PROCESSES[name], t)
-    np.testing.assert_allclose(alpha**2, alpha_bar, rtol=2e-5)
-    np.testing.assert_allclose(sigma**2, 1 - alpha_bar, rtol=1e-4)
-
-
-def test_nodes_of_a_ladder_are_its_sigmas():
-    t = np.float32(np.arange(1, 233) / 232)
-    sigmas = 0.01 * 5000 ** (np.arange(232) / 231)
-    np.testing.assert_allclose(scales(PROCESSES["ncsn_232"], t)[1], sigmas, rtol=1e-5)
-
-
-@every_ddpm
-def test_a_step_of_the_chain_multiplies_by_root_one_minus_beta(name):
-    betas = BETAS[name]
-    i = np.arange(1, len(betas) + 1)
-    s, t = np.float32((i - 1) / len(betas)), np.float32(i / len(betas))
-    step = transition(PROCESSES[name], s=s, t=t)
-    np.testing.assert_allclose(step.scale, np.sqrt(1 - betas), rtol=1e-5)
-    np.testing.assert_allclose(step.std, np.sqrt(betas), rtol=2e-4)
-
-
-@every_ddpm
-def test_posterior_is_equation_7_of_ho_2020_at_every_step(name):
-    betas = BETAS[name]
-    T, alpha_bar = len(betas), np.cumprod(1 - betas)
-    i = np.arange(2, T + 1)
-    s, t = np.float32((i - 1) / T), np.float32(i / T)
-    beta, now, before = betas[1:], alpha_bar[1:], alpha_bar[:-1]
-    one, zero = np.ones(T - 1, np.float32), np.zeros(T - 1, np.float32)
-    on_x0 = posterior(PROCESSES[name], zero, one, s=s, t=t)
-    on_x_t = posterior(PROCESSES[name], one, zero, s=s, t=t)
-    np.testing.assert_allclose(on_x0.mean, np.sqrt(before) * beta / (1 - now), rtol=5e-4)
-    np.testing.assert_allclose(on_x_t.mean, np.sqrt(1 - beta) * (1 - before) / (1 - now), rtol=5e-5)
-    np.testing.assert_allclose(on_x0.std**2, (1 - before) / (1 - now) * beta, rtol=5e-4)
-
-
-@every_process
-def test_perturb_draws_from_the_law_it_names(name):
-    n, x0 = 4000, np.array([1.5, -0.5])
-    t = np.float32(np.repeat([0.1237, 0.8887], n))
-    data = jnp.tile(jnp.float32(x0), (2 * n, 1))
-    x_t, eps = perturb(jax.random.key(1), PROCESSES[name], data, t)
-    for half, when in zip(np.split(np.asarray(x_t), 2), t[[0, -1]], strict=True):
-        alpha, sigma = exact_scales(name, when)
-        assert_mean_close(half, alpha * x0)
-        assert_variance_close(half, sigma**2, mean=alpha * x0)
-    alpha, sigma = exact_scales(name, t[:, None])
-    np.testing.assert_allclose(x_t, alpha * x0 + sigma * np.asarray(eps), rtol=1e-4, atol=1e-5)
-
-
-def test_perturb_takes_one_time_for_all_or_one_per_example():
-    x0 = jax.random.normal(jax.random.key(0), (3, 2, 2, 1))
-    key, times = jax.random.key(1), jnp.array([0.2, 0.2, 0.2])
-    one = perturb(key, VP(), x0, 0.2)
-    np.testing.assert_allclose(one.x_t, perturb(key, VP(), x0, times).x_t, rtol=1e-6)
-    moved = perturb(key, VP(), x0, times.at[1].set(0.9))
-    assert list(np.any(one.x_t != moved.x_t, axis=(1, 2, 3))) == [False, True, False]
-
-
-@every_process
-def test_prior_is_the_noise_at_time_one(name):
-    sigma = exact_scales(name, 1.0)[1]
-    x = processes.sample_prior(jax.random.key(2), PROCESSES[name], (4000, 2))
-    assert_mean_close(x, 0)
-    assert_variance_close(x, sigma**2, mean=0)
-    some = x[:5].reshape(5, 2, 1)
-    expected = scipy.stats.norm.logpdf(np.asarray(x[:5], np.float64), scale=sigma).sum(1)
-    log_prob = processes.prior_log_prob(PROCESSES[name], some)
-    np.testing.assert_allclose(log_prob, expected, rtol=1e-5)
-
-
-@every_process
-def test_simulated_forward_sde_has_the_moments_of_alpha_and_sigma(name):
-    process, n = PROCESSES[name], 3000
-    steps = getattr(process, "num_steps", 400)
-    dt, taken = 1 / steps, int(0.9 * steps)
-    _, _, _, f, g2 = values(name, (np.arange(taken) + 0.5) * dt)
-    random = np.random.default_rng(0)
-    x = 1 + exact_scales(name, 0.0)[1] * random.standard_normal(n)
-    for half, noise in zip(np.exp(f * dt / 2), np.sqrt(g2 * dt), strict=True):
-        x = half * (half * x + noise * random.standard_normal(n))
-    alpha, sigma = exact_scales(name, taken * dt)
-    assert_mean_close(x, alpha)
-    assert_variance_close(x, sigma**2, mean=alpha)
-
-
-@every_process
-def test_compiled_functions_cannot_take_one_process_for_another(name):
-    # jit keeps what it compiled under the structure of its arguments: two kinds of process of
-    # equal structure are, now and then, served each other's code.
-    structure = jax.tree.structure(PROCESSES[name])
-    for other in PROCESSES.values():
-        if type(other) is not type(PROCESSES[name]):
-            assert structure != jax.tree.structure(other), f"{name} is taken for {type(other)}"
-
-
-@every_process
-def test_changing_a_parameter_recompiles_nothing(name):
-    traces = []
-
-    @jax.jit
-    def log_snr(process):
-        traces.append(process)
-        return process.log_snr(0.5)
-
-    process = PROCESSES[name]
-    changed = jax.tree.map(lambda leaf: leaf * 0.9, process)
-    assert log_snr(process) != log_snr(changed)
-    assert len(traces) == 1
-
-
-def test_parameters_can_be_mapped_over():
-    beta_max = jnp.array([5.0, 10.0, 20.0])
-    together = jax.vmap(lambda b: VP(beta_max=b).log_alpha(0.5))(beta_max)
-    np.testing.assert_allclose(together, -0.0625 * (beta_max - 0.1) - 0.025, rtol=1e-6)
-
-
-def test_gradient_of_log_snr_with_respect_to_beta_max_is_the_closed_form():
-    # log SNR = log α² − log(1 − α²), hence d log SNR = d log α² / σ², and d log α²/dβ_max = −½t².
-    gradient = jax.jit(jax.grad(lambda b: VP(beta_max=b).log_snr(0.3)))(20.0)
-    np.testing.assert_allclose(gradient, -0.5 * 0.3**2 / exact_scales("vp", 0.3)[1] ** 2, rtol=1e-5)
-
-
-@every_process
-def test_gradient_with_respect_to_the_parameters_is_a_finite_difference(name):
-    with float64():
-        process = as_float64(PROCESSES[name])
-
-        @jax.jit
-        def scaled(factor):
-            changed = jax.tree.map(lambda leaf: leaf * factor, process)
-            return changed.log_snr(0.3711) + changed.log_alpha(0.6213)
-
-        difference = (scaled(1 + H) - scaled(1 - H)) / (2 * H)
-        gradient = jax.jit(jax.grad(scaled))(1.0)
-        np.testing.assert_allclose(gradient, difference, rtol=1e-6)
-
-
-@pytest.mark.parametrize(
-    ("build", "table"),
-    [
-        (DiscreteVP.from_betas, [0.1, 1.0]),
-        (DiscreteVP.from_betas, [0.0, 0.1]),
-        (DiscreteVP.from_betas, [0.1, np.nan]),
-        (DiscreteVP.from_betas, []),
-        (DiscreteVP.from_betas, [[0.1, 0.2]]),
-        (DiscreteVE.from_sigmas, [1.0, 1.0]),
-        (DiscreteVE.from_sigmas, [2.0, 1.0]),
-        (DiscreteVE.from_sigmas, [0.0, 1.0]),
-        (DiscreteVE.from_sigmas, [1.0, np.nan]),
-        (DiscreteVE.from_sigmas, 1.0),
-    ],
-)
-def test_tables_that_are_no_chain_are_refused(build, table):
-    with pytest.raises(InputError):
-        build(np.float32(table))

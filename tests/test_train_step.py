@@ -1,0 +1,108 @@
+"""The pure step of training, against optax and closed forms by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from tiny import tiny_config
+
+from jaxdiff import train
+from jaxdiff.train import build
+from jaxdiff.train.run import assemble, fresh_state
+
+
+def quadratic(params, key, batch):
+    """Loss with the gradient params − mean(x), and no randomness."""
+    return 0.5 * jnp.sum((params["w"][None] - batch["x"]) ** 2, axis=1)
+
+
+def test_a_step_of_plain_descent_is_that_of_the_formula():
+    batch = {"x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
+    optimizer = optax.sgd(0.1)
+    state = train.init_state(jax.random.key(0), {"w": jnp.array([0.0, 1.0])}, optimizer)
+    after, metrics = train.train_step(
+        state, batch, loss_fn=quadratic, optimizer=optimizer, ema_decay=0.9
+    )
+    gradient = np.array([0.0, 1.0]) - np.array([2.0, 3.0])
+    np.testing.assert_allclose(after.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
+    np.testing.assert_allclose(metrics["grad_norm"], np.hypot(*gradient), rtol=1e-6)
+    np.testing.assert_allclose(metrics["loss"], 0.5 * np.mean([1 + 1, 9 + 9]), rtol=1e-6)
+    assert int(after.step) == 1
+
+
+def test_ema_is_the_recursion_of_the_formula_with_its_warm_up():
+    params = np.sin(np.arange(40.0))
+    average, expected = {"w": jnp.asarray(0.0)}, 0.0
+    for k, value in enumerate(params):
+        average = train.ema_update(average, {"w": jnp.asarray(value)}, jnp.asarray(k), decay=0.7)
+        d = min(0.7, (1 + k) / (10 + k))
+        expected = d * expected + (1 - d) * value
+    np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
+
+
+def test_ema_of_a_constant_forgets_where_it_began():
+    average = {"w": jnp.asarray(1.0)}
+    for k in range(60):
+        average = train.ema_update(average, {"w": jnp.asarray(0.0)}, jnp.asarray(k), decay=0.9999)
+    # With no warm-up 0.9999^60 = 0.994 of the start would be left; ∏(1+k)/(10+k) leaves 10⁻¹⁰.
+    assert float(average["w"]) < 1e-6
+
+
+def rates(**options):
+    config = train.from_dict({"optimizer": options, "training": {"num_steps": 100}})
+    optimizer = build.optimizer(config)
+    params = jnp.zeros(1)
+    state, moved = optimizer.init(params), []
+    for _ in range(100):
+        # Adam's first moments settle at once on a constant gradient: every update is −rate.
+        update, state = optimizer.update(jnp.ones(1), state, params)
+        moved.append(-float(update[0]))
+    return np.array(moved)
+
+
+def test_learning_rate_warms_up_and_falls_by_the_cosine():
+    step = np.arange(100)
+    expected = np.where(step < 20, 0.01 * step / 20, 0.005 * (1 + np.cos(np.pi * (step - 20) / 80)))
+    moved = rates(learning_rate=0.01, schedule="cosine", warmup_steps=20)
+    np.testing.assert_allclose(moved, expected, atol=2e-6)
+
+
+def test_learning_rate_stays_where_it_warmed_up_to():
+    expected = 0.01 * np.minimum(np.arange(100) / 20, 1)
+    np.testing.assert_allclose(rates(learning_rate=0.01, warmup_steps=20), expected, atol=2e-6)
+
+
+def test_gradients_are_clipped_by_their_global_norm():
+    grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
+    # At an epsilon far above the gradient Adam divides by a constant, which shows what it was fed.
+    config = train.from_dict(
+        {"optimizer": {"clip_norm": 1.0, "epsilon": 1e6, "learning_rate": 1e6, "b1": 0.0}}
+    )
+    optimizer = build.optimizer(config)
+    update, _ = optimizer.update(grads, optimizer.init(grads), grads)
+    np.testing.assert_allclose([-update["a"][0], -update["b"][0]], [0.6, 0.8], rtol=1e-4)
+
+
+def test_noise_is_a_function_of_the_key():
+    run = assemble(tiny_config(), (2,), 2)
+    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    params = fresh_state(run).params
+    batch = {"x": jnp.zeros((4, 2)), "label": jnp.zeros(4, int)}
+    losses = [loss_fn(params, jax.random.fold_in(jax.random.key(0), k), batch) for k in (0, 0, 1)]
+    np.testing.assert_array_equal(losses[0], losses[1])
+    assert np.all(np.asarray(losses[0]) != np.asarray(losses[2]))
+
+
+def test_a_network_of_zeros_starts_at_the_loss_of_the_prior():
+    """At initialisation the network is 0, so EDM's loss per dimension is E F² = 1 for unit data."""
+    config = tiny_config(
+        model=train.ModelConfig(data_std=1.0),
+        loss=train.LossConfig(target="x0", weight=train.choice("edm", data_std=1.0)),
+    )
+    run = assemble(config, (2,), 2)
+    loss_fn = jax.jit(build.loss_fn(config, run.network, run.process))
+    x = jax.random.normal(jax.random.key(1), (4096, 2))
+    params = fresh_state(run).params
+    loss = loss_fn(params, jax.random.key(2), {"x": x, "label": jnp.zeros(4096, int)})
+    error = np.std(loss) / np.sqrt(loss.size)
+    assert abs(np.mean(loss) - 1.0) < 5 * error
