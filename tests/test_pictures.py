@@ -21,8 +21,8 @@ def decode(path):
         return np.asarray(image)
 
 
-def cell(picture, row, column, height, width):
-    top, left = row * (height + 1) + 1, column * (width + 1) + 1
+def cell(picture, row, column, height, width, gap=1):
+    top, left = row * (height + gap) + gap, column * (width + gap) + gap
     return picture[top : top + height, left : left + width]
 
 
@@ -56,7 +56,8 @@ def test_small_images_fill_about_640_px(tmp_path, n, size):
     pictures.image_grid(tmp_path / "x.png", np.zeros((n, size, size, 1)), value_range=(0, 1))
     width = decode(tmp_path / "x.png").shape[1]
     columns = int(np.ceil(np.sqrt(n)))
-    assert abs(width - 640) <= columns * size / 2 + columns + 1  # scale is whole, so half a step
+    # The scale is whole, so up to half a step of it; borders are whole, and there is one more.
+    assert abs(width - 640) <= columns * (size + 0.5) / 2 + columns / 2 + 640 / (2 * columns * size)
 
 
 def test_large_images_keep_their_size(tmp_path):
@@ -68,11 +69,12 @@ def test_strip_has_a_row_per_sample_and_a_column_per_step(tmp_path):
     saved = np.arange(6.0).reshape(3, 2, 1, 1, 1) * np.ones((3, 2, 4, 4, 1))  # 2·step + sample
     pictures.trajectory_strip(tmp_path / "strip.png", saved, value_range=(0, 255))
     picture = decode(tmp_path / "strip.png")
-    side = 4 * round(640 / 12)
-    assert picture.shape == (2 * (side + 1) + 1, 3 * (side + 1) + 1)
+    scale = round(640 / (3 * 4.5))  # 4 pixels and half a pixel of border, three times
+    side, gap = 4 * scale, scale // 2
+    assert picture.shape == (2 * (side + gap) + gap, 3 * (side + gap) + gap)
     for step in range(3):
         for sample in range(2):
-            assert np.all(cell(picture, sample, step, side, side) == 2 * step + sample)
+            assert np.all(cell(picture, sample, step, side, side, gap) == 2 * step + sample)
 
 
 def capture_figure(monkeypatch):

@@ -40,7 +40,7 @@ def image_grid(
     columns: int | None = None,
     scale: int | None = None,
 ) -> None:
-    """Draw images row by row, one pixel of border around each, magnified by nearest neighbour.
+    """Draw images row by row, magnified by nearest neighbour, half a pixel of border around each.
 
     Args:
         path: the PNG to write.
@@ -65,13 +65,14 @@ def image_grid(
     images = _bytes(x, value_range)
     n, height, width, channels = images.shape
     columns = math.ceil(math.sqrt(n)) if columns is None else _positive("columns", columns)
-    scale = max(1, round(WIDTH / (columns * width))) if scale is None else _positive("scale", scale)
+    fitting = max(1, round(WIDTH / (columns * (width + 0.5))))
+    scale = fitting if scale is None else _positive("scale", scale)
     rows, (height, width) = math.ceil(n / columns), (height * scale, width * scale)
-    canvas = np.full(
-        (rows * (height + 1) + 1, columns * (width + 1) + 1, channels), BORDER, np.uint8
-    )
+    gap = max(1, scale // 2)
+    down, right = height + gap, width + gap
+    canvas = np.full((rows * down + gap, columns * right + gap, channels), BORDER, np.uint8)
     for i, image in enumerate(images):
-        top, left = (i // columns) * (height + 1) + 1, (i % columns) * (width + 1) + 1
+        top, left = (i // columns) * down + gap, (i % columns) * right + gap
         canvas[top : top + height, left : left + width] = image.repeat(scale, 0).repeat(scale, 1)
     png = io.BytesIO()
     Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(png, format="PNG")
@@ -95,7 +96,7 @@ def trajectory_strip(path: Path, saved: ArrayLike, *, value_range: tuple[float, 
         >>> path = tempfile.mkdtemp() + "/strip.png"
         >>> trajectory_strip(path, np.zeros((10, 2, 8, 8, 3)), value_range=(0, 1))
         >>> np.asarray(Image.open(path)).shape  # 2 rows, 10 columns of 64 px, and their borders
-        (131, 651, 3)
+        (140, 684, 3)
     """
     saved = np.asarray(saved)
     if saved.ndim != 5 or saved.size == 0:
