@@ -34,7 +34,7 @@ def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
             raise
         _refuse(f"{error.filename}: {error.strerror}")
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print("interrupted; training goes on from its last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
@@ -91,6 +91,9 @@ def _check_field(config: Mapping[str, Any], names: Sequence[str]) -> None:
             takes = ", ".join(inside) if hasattr(inside, "keys") else "no fields"
             raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
         inside, path = inside[name], f"{path}.{name}"
+    if hasattr(inside, "keys"):
+        fields = ", ".join(f"{path}.{field}" for field in inside)
+        raise InputError(f"{path} takes its fields one by one ({fields})")
 
 
 def _refuse(sentence: str) -> NoReturn:

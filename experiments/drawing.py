@@ -34,4 +34,6 @@ def draw_samples(
             chunks.append(np.asarray(run.sample(key, size, **(options or {}))))
             bar.update(min(size, n - index * size))
     x = np.concatenate(chunks)[:n]
-    return data.to_uint8(x, run.value_range) if len(run.shape) == 3 else x
+    if len(run.shape) != 3:
+        return x
+    return data.to_uint8(x, run.value_range, dequantized=run.config.data.dequantize)

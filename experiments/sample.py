@@ -25,6 +25,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0)
 SOLVER = flags.DEFINE_string("solver", None, "Name of a solver.")
 TIMES = flags.DEFINE_string("times", None, "Name of a time grid.")
 STEPS = flags.DEFINE_integer("steps", None, "Number of solver steps.", lower_bound=1)
+T_MIN = flags.DEFINE_float("t_min", None, "Time at which sampling ends, in [0, 1).")
 ETA = flags.DEFINE_float("eta", None, "Share of noise, for DDIM.", lower_bound=0.0, upper_bound=1.0)
 LABEL = flags.DEFINE_integer("label", None, "Class, for a class-conditional run.", lower_bound=0)
 TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also picture ten samples on their way.")
@@ -35,26 +36,29 @@ def main() -> None:
     if not WORKDIR.value:
         raise InputError("sampling takes --workdir=DIR, got none")
     run = train.load(WORKDIR.value)
-    options = _options(run)
+    if TRAJECTORY.value and len(run.shape) != 3:
+        raise InputError(f"--trajectory pictures images, got examples of shape {run.shape}")
+    options = _options()
     x = drawing.draw_samples(run, N.value, seed=SEED.value, options=options)
 
     out = Path(OUT.value or Path(WORKDIR.value) / "samples")
-    written = [out / "samples.npz", out / "samples.png"]
-    atomic_write_array(written[0], x=x)
+    atomic_write_array(out / "samples.npz", x=x)
     floats = data.to_floats(x, run.value_range) if x.dtype == np.uint8 else x
-    train.draw(written[1], floats, run)
+    written = [out / "samples.npz", train.draw(out / "samples.png", floats, run)]
     if TRAJECTORY.value:
         written.append(_draw_trajectory(run, out / "trajectory.png", options))
-    for path in filter(Path.exists, written):
-        print(f"wrote {path}")
+    for path in written:
+        if path is not None:
+            print(f"wrote {path}")
 
 
-def _options(run: Run) -> dict[str, Any]:
+def _options() -> dict[str, Any]:
     """What the flags say, of what the configuration would say otherwise."""
     chosen = {
         "solver": SOLVER.value,
         "times": TIMES.value,
         "num_steps": STEPS.value,
+        "t_min": T_MIN.value,
         "label": LABEL.value,
         "eta": ETA.value,
     }
@@ -63,8 +67,6 @@ def _options(run: Run) -> dict[str, Any]:
 
 def _draw_trajectory(run: Run, path: Path, options: dict[str, Any]) -> Path:
     """Picture ten samples at about a dozen times on their way from noise to data."""
-    if len(run.shape) != 3:
-        raise InputError(f"--trajectory pictures images, got examples of shape {run.shape}")
     x, saved = run.trajectory(jax.random.key(SEED.value), 10, **options)
     saved = jnp.concatenate([saved, x[None]])
     stops = np.unique(np.linspace(0, len(saved) - 1, 12).round().astype(int))

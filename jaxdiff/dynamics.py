@@ -9,8 +9,7 @@ and the ODE with the same marginals halves the score term (Song et al. 2021, eq.
 
 from typing import NamedTuple
 
-import jax.numpy as jnp
-
+from jaxdiff.arrays import std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, drift_diffusion
 from jaxdiff.typing import Array
@@ -41,4 +40,4 @@ def reverse_sde(denoise_fn: DenoiseFn, process: Process, x: Array, t: Array) -> 
     """
     f, g2 = drift_diffusion(process, t)
     eps = denoise_fn(x, t).eps
-    return ReverseSde(f * x + (g2 / process.sigma(t)) * eps, jnp.sqrt(g2))
+    return ReverseSde(f * x + (g2 / process.sigma(t)) * eps, std_of(g2))

@@ -53,9 +53,9 @@ def gaussian(process: Process, mean: ArrayLike, cov: ArrayLike) -> DenoiseFn:
 
     def denoise_one(x_t: Array, alpha: Array, sigma: Array) -> Denoised:
         away = (x_t - alpha * mean).reshape(dim)
-        scaled = (away @ axes) / (alpha**2 * variances + sigma**2)
-        x0 = mean + alpha * (axes @ (variances * scaled)).reshape(x_t.shape)
-        return Denoised(x0, sigma * (axes @ scaled).reshape(x_t.shape))
+        scaled = _exact(away, axes) / (alpha**2 * variances + sigma**2)
+        x0 = mean + alpha * _exact(axes, variances * scaled).reshape(x_t.shape)
+        return Denoised(x0, sigma * _exact(axes, scaled).reshape(x_t.shape))
 
     return _over_batch(process, denoise_one)
 
@@ -100,11 +100,16 @@ def mixture(process: Process, weights: ArrayLike, means: ArrayLike, stds: ArrayL
         log_joint = jnp.log(weights) - 0.5 * (distance2 / variances + dim * jnp.log(variances))
         responsibility = jax.nn.softmax(log_joint)
         scaled = away / variances[:, None]
-        x0 = responsibility @ (centres + alpha * stds[:, None] ** 2 * scaled)
-        eps = sigma * (responsibility @ scaled)
+        x0 = _exact(responsibility, centres + alpha * stds[:, None] ** 2 * scaled)
+        eps = sigma * _exact(responsibility, scaled)
         return Denoised(x0.reshape(x_t.shape), eps.reshape(x_t.shape))
 
     return _over_batch(process, denoise_one)
+
+
+def _exact(a: Array, b: Array) -> Array:
+    """Matrix product in full precision, also where the default rounds to bfloat16 or TF32."""
+    return jnp.matmul(a, b, precision="highest")
 
 
 def _over_batch(

@@ -70,7 +70,7 @@ def trajectory(
         InputError: if ``times`` is not a strictly monotone vector of two or more.
     """
     times = jnp.asarray(times)
-    _check_times(times)
+    check_times(times)
 
     def walk(state: Any, inputs: tuple[Key, Array, Array]) -> tuple[Any, PyTree]:
         state = solver.step(inputs[0], state, inputs[1], inputs[2])
@@ -83,7 +83,12 @@ def trajectory(
     return last.x, saved
 
 
-def _check_times(times: Array) -> None:
+def check_times(times: Array) -> None:
+    """Refuse a grid that is not strictly monotone, where its numbers are known.
+
+    Raises:
+        InputError: saying what it got.
+    """
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
     numbers = known(times)  # not those of a grid that is made inside the caller's jit

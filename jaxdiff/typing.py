@@ -7,14 +7,12 @@ examples, ``[batch]`` one number per example, ``[]`` a scalar.
 from collections.abc import Callable
 from typing import Any
 
-from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray, PyTree
+from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
 
 __all__ = [
     "Array",
     "ArrayLike",
-    "Float",
     "InputError",
-    "Int",
     "Key",
     "Params",
     "PyTree",

@@ -1,17 +1,14 @@
 """The commands as a person runs them: those of the README, and the mistakes easily made."""
 
 import json
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from running import ROOT, command
 
-ROOT = Path(__file__).parents[1]
 DIGITS = "experiments/configs/digits_vp.py"
 TINY = [
     "--config.network.channels=4",
@@ -22,18 +19,7 @@ TINY = [
     "--config.sampling.num_steps=2",
     "--config.sampling.num_images=4",
 ]
-
-
-def command(*arguments):
-    """Run a module of the project as a person would, from its root."""
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+TOY = [flag for flag in TINY if "channels" not in flag]
 
 
 def readme_commands():
@@ -53,7 +39,7 @@ def digits_run(tmp_path_factory):
 def test_training_says_what_it_wrote_and_where(digits_run):
     workdir, done = digits_run
     last = done.stdout.strip().splitlines()[-5:]
-    names = ["config.json", "metrics.jsonl", "loss.png", "samples.png", "checkpoints"]
+    names = ["config.json", "metrics.jsonl", "loss.png", "checkpoints", "samples.png"]
     assert last == [f"wrote {workdir / name}" for name in names]
     assert all((workdir / name).exists() for name in names)
     assert "3/3" in done.stderr  # the bar reached its end
@@ -78,9 +64,11 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
     for module, *flags in commands:
         if module == "experiments.train":
             flags = [f for f in flags if not f.startswith("--workdir")]
-            flags += [f"--workdir={tmp_path / 'train'}", *TINY]
-            if "digits_vp" not in " ".join(flags):
-                continue  # the other configs are built, and their losses traced, elsewhere
+            name = next(f for f in flags if f.startswith("--config="))
+            flags += [
+                f"--workdir={tmp_path / Path(name).stem}",
+                *(TINY if "toy" not in name else TOY),
+            ]
         else:
             flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
             flags += [f"--workdir={workdir}", "--n=8"]
@@ -127,7 +115,7 @@ def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
     found = {(f["name"], f["of"], f["against"]): f for f in figures}
     assert set(found) == {
         *((name, of, "test") for name in ("frechet", "precision", "recall")
-          for of in ("samples", "train")),
+          for of in ("samples", "train, n equal", "train")),
         *(("nearest_distance", of, "train") for of in ("samples", "test")),
     }  # fmt: skip
     drawn = found["frechet", "samples", "test"]
@@ -155,6 +143,39 @@ MISTAKES = {
         [*TRAIN, "--config.network.multipliers=(1,2,2,2,2)"],
         "images whose sides divide by 16, got 8 x 8",
     ),
+    "no channels": (
+        [*TRAIN, "--config.network.channels=0"],
+        "channels takes whole numbers",
+    ),
+    "letters for numbers": ([*TRAIN, "--config.network.multipliers=ab"], "multipliers takes whole"),
+    "no such level": (
+        [*TRAIN, "--config.network.attention_levels=(9,)"],
+        "attention_levels takes levels from 0 to 1, got (9,)",
+    ),
+    "dropout": (
+        [*TRAIN, "--config.network.dropout=1.5"],
+        "dropout takes a number in [0, 1)",
+    ),
+    "eta": ([*TRAIN, "--config.sampling.solver.eta=2"], "config.sampling.solver: eta is the share"),
+    "seed": ([*TRAIN, "--config.seed=18446744073709551616"], "config.seed takes a whole number in"),
+    "idle option": (
+        [*TRAIN, "--config.optimizer.weight_decay=0.1"],
+        "weight_decay takes 0",
+    ),
+    "empty range": ([*TRAIN, "--config.data.low=3.0"], "low < high"),
+    "flipped vectors": (
+        [
+            "experiments.train",
+            "--config=experiments/configs/toy_vp.py",
+            "--workdir={new}",
+            "--config.data.flip=true",
+        ],
+        "flip and dequantize are for images",
+    ),
+    "whole section": (
+        [*TRAIN, "--config.process=ve"],
+        "config.process takes its fields",
+    ),
     "no config file": (
         ["experiments.train", "--config=none.py", "--workdir={new}"],
         "--config takes the path of a config file, got 'none.py'",
@@ -166,6 +187,12 @@ MISTAKES = {
     ),
     "nothing to sample": (["experiments.sample", "--workdir={new}"], "holds no run"),
     "nothing to evaluate": (["experiments.evaluate", "--workdir={new}"], "holds no run"),
+    "nothing trained": (["experiments.sample", "--workdir={untrained}"], "holds no checkpoint"),
+    "checkpoints of whom": (
+        ["experiments.train", f"--config={DIGITS}", "--workdir={orphaned}", *TINY],
+        "holds checkpoints but no config.json",
+    ),
+    "label": (["experiments.sample", "--workdir={run}", "--out={new}", "--label=3"], "no classes"),
     "unknown solver": (
         ["experiments.sample", "--workdir={run}", "--out={new}", "--solver=rk9"],
         "solver.name takes one of",
@@ -180,9 +207,15 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(digits_run, tmp_path, name):
     new, folder = tmp_path / "new", tmp_path / "folder"
     folder.mkdir()
     (folder / "notes.txt").write_text("not an image")
+    untrained, orphaned = tmp_path / "untrained", tmp_path / "orphaned"
+    untrained.mkdir()
+    (untrained / "config.json").write_bytes((workdir / "config.json").read_bytes())
+    (orphaned / "checkpoints").mkdir(parents=True)
+    places = {"new": new, "folder": folder, "run": workdir}
+    places |= {"untrained": untrained, "orphaned": orphaned}
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     arguments, sentence = MISTAKES[name]
-    done = command(*(a.format(new=new, folder=folder, run=workdir) for a in arguments))
+    done = command(*(a.format(**places) for a in arguments))
     assert done.returncode == 2, done.stderr
     said = done.stderr.strip().splitlines()
     assert len([line for line in said if line.startswith("error: ")]) == 1
@@ -190,4 +223,5 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(digits_run, tmp_path, name):
     assert sentence in said[-1]
     assert "Traceback" not in done.stderr
     assert not new.exists()
+    assert not [*orphaned.rglob("*.json"), *untrained.rglob("*.png")]
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}

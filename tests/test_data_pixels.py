@@ -60,3 +60,11 @@ def test_wrong_pixels_and_ranges():
     for function in (data.to_floats, data.to_uint8):
         with pytest.raises(InputError, match=r"value_range is \(1.0, 1.0\).*low < high"):
             function(BYTES, (1.0, 1.0))
+
+
+@pytest.mark.parametrize("value_range", [(-1.0, 1.0), (0.0, 1.0)])
+def test_bytes_come_back_from_dequantised_floats(value_range):
+    x = dequantize(np.random.default_rng(0), np.tile(BYTES, 50), value_range)
+    np.testing.assert_array_equal(
+        data.to_uint8(x, value_range, dequantized=True), np.tile(BYTES, 50)
+    )

@@ -56,7 +56,7 @@ def test_a_run_leaves_what_it_says(trained):
     written = [line.removeprefix("wrote ") for line in lines if line.startswith("wrote ")]
     assert written == [
         str(workdir / name)
-        for name in ("config.json", "metrics.jsonl", "loss.png", "samples.png", "checkpoints")
+        for name in ("config.json", "metrics.jsonl", "loss.png", "checkpoints", "samples.png")
     ]
     assert all((workdir / name).exists() for name in written)
     assert [row["step"] for row in rows(workdir)] == [1, 2, 3, 4, 5, 6]

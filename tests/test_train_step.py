@@ -97,7 +97,7 @@ def test_a_network_of_zeros_starts_at_the_loss_of_the_prior():
     """At initialisation the network is 0, so EDM's loss per dimension is E F² = 1 for unit data."""
     config = tiny_config(
         model=train.ModelConfig(data_std=1.0),
-        loss=train.LossConfig(target="x0", weight=train.choice("edm", data_std=1.0)),
+        loss=train.LossConfig(target="x0", weight=train.choice("edm")),
     )
     run = assemble(config, (2,), 2)
     loss_fn = jax.jit(build.loss_fn(config, run.network, run.process))

@@ -1,4 +1,4 @@
-"""VE SDE on the embedded digits: the noise grows to σ = 15, the largest distance between digits."""
+"""VE SDE on the embedded digits: the noise grows to σ = 15; no two digits are 10 apart."""
 
 from ml_collections import ConfigDict
 

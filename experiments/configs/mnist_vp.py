@@ -21,7 +21,6 @@ def get_config() -> ConfigDict:
         }
     )
     config.model.data_std = 0.6
-    config.loss.weight.data_std = 0.6
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 500
     config.training.num_steps = 50_000

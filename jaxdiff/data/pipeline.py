@@ -140,7 +140,7 @@ def stack(
 
     Args:
         source: a split.
-        limit: keep at most the first this many examples.
+        limit: keep at most this many examples, spread evenly over the split.
         value_range: ``(low, high)``, what the bytes 0 and 255 become; vectors pass as they are.
 
     Returns:
@@ -158,7 +158,8 @@ def stack(
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}, it takes an integer of at least 1, or None")
     is_image = _holds_images(source)
-    batch = take(source, np.arange(len(source))[:limit])
+    size = len(source) if limit is None else min(limit, len(source))
+    batch = take(source, np.arange(size) * len(source) // size)
     x = pixels.to_floats(batch["x"], value_range) if is_image else batch["x"].astype(np.float32)
     return x, batch["label"]
 

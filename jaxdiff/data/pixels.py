@@ -38,12 +38,15 @@ def to_floats(images: np.ndarray, value_range: Range = SYMMETRIC) -> np.ndarray:
     return np.linspace(low, high, 256).astype(np.float32).take(images)
 
 
-def to_uint8(x: ArrayLike, value_range: Range = SYMMETRIC) -> np.ndarray:
+def to_uint8(
+    x: ArrayLike, value_range: Range = SYMMETRIC, *, dequantized: bool = False
+) -> np.ndarray:
     """Map the range onto bytes, clipped and rounded: the exact inverse of ``to_floats``.
 
     Args:
         x: floats, any shape; values outside the range are clipped to it.
         value_range: ``(low, high)``, what becomes 0 and 255.
+        dequantized: invert ``dequantize`` instead, where each byte owns a 256th of the range.
 
     Returns:
         uint8, of the same shape.
@@ -56,8 +59,9 @@ def to_uint8(x: ArrayLike, value_range: Range = SYMMETRIC) -> np.ndarray:
         [0, 0, 129, 255, 255]
     """
     low, high = check_range(value_range)
-    levels = (np.asarray(x, np.float32) - low) * (255.0 / (high - low))
-    return np.rint(np.clip(levels, 0.0, 255.0)).astype(np.uint8)
+    unit = (np.asarray(x, np.float32) - low) / (high - low)
+    levels = np.floor(unit * 256.0) if dequantized else np.rint(unit * 255.0)
+    return np.clip(levels, 0.0, 255.0).astype(np.uint8)
 
 
 def dequantize(

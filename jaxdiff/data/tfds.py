@@ -78,7 +78,9 @@ def _builder(name: str, data_dir: Path) -> Any:
 
 def _image_shape(name: str, features: Any) -> tuple[int, ...]:
     if "image" not in features:
-        raise InputError(f"tfds:{name} has no feature 'image', it has {', '.join(features)}")
+        raise InputError(
+            f"tfds:{name} has no feature 'image', it has {', '.join(sorted(features))}"
+        )
     image = features["image"]
     shape = tuple(image.shape)
     if len(shape) == 2:

@@ -1,7 +1,8 @@
 """How training draws its times, with the weights that keep an average over [t_min, 1] unbiased.
 
 A sampler returns ``TimeSample(t, weight)`` with E[weight · h(t)] = E_{t ~ U(t_min, t_max)} h(t) for
-every h. On a discrete chain, ``num_steps=T`` snaps each draw up to the grid i/T, i = 1 … T.
+every h. On a discrete chain, ``num_steps=T`` snaps each draw up to the grid i/T, i = 1 … T, and the
+average is that over the grid (exactly so where t_min and t_max lie on it).
 """
 
 from typing import NamedTuple

@@ -5,7 +5,8 @@ The errors that one estimate makes in ε, x0, v and the score differ by known fa
     ‖Δε‖² = SNR ‖Δx0‖² = σ² ‖Δscore‖² = α²/(α² + σ²)² ‖Δv‖²,    SNR = α²/σ².
 
 So a weighting is a weight on the error in ε, and :func:`per_target` turns it into the weight of
-whichever error is measured: ``target`` never changes the loss, only its conditioning.
+whichever error is measured: ``target`` never changes the loss, only its conditioning. Weights are
+multiplied as logarithms, and are for t > 0: at the data itself SNR and g²/σ² diverge.
 
     eps         1                       L_simple; also λ = σ² on the score (NCSN, Song 2021)
     x0          1/SNR                   the error in x0 itself
@@ -25,7 +26,7 @@ def eps(process: Process, t: Array, *, target: str = "eps") -> Array:
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``.
+        t: times, ``[batch]``, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
 
     Returns:
@@ -33,7 +34,7 @@ def eps(process: Process, t: Array, *, target: str = "eps") -> Array:
 
     Reference: Ho et al. 2020, eq. 14; Song & Ermon 2019, section 4.2.
     """
-    return per_target(process, t, jnp.ones_like(t), target=target)
+    return per_target(process, t, jnp.zeros_like(t), target=target)
 
 
 def x0(process: Process, t: Array, *, target: str = "eps") -> Array:
@@ -41,7 +42,7 @@ def x0(process: Process, t: Array, *, target: str = "eps") -> Array:
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``.
+        t: times, ``[batch]``, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
 
     Returns:
@@ -49,7 +50,7 @@ def x0(process: Process, t: Array, *, target: str = "eps") -> Array:
 
     Reference: Salimans & Ho 2022, section 4.
     """
-    return per_target(process, t, jnp.exp(-process.log_snr(t)), target=target)
+    return per_target(process, t, -process.log_snr(t), target=target)
 
 
 def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
@@ -57,7 +58,7 @@ def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``; positive where g²/σ² diverges at the data.
+        t: times, ``[batch]``, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
 
     Returns:
@@ -66,7 +67,8 @@ def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
     Reference: Song et al. 2021b, theorem 1.
     """
     _, g2 = drift_diffusion(process, t)
-    return per_target(process, t, 0.5 * g2 / process.sigma(t) ** 2, target=target)
+    log_weight = jnp.log(0.5 * g2) - 2 * jnp.log(process.sigma(t))
+    return per_target(process, t, log_weight, target=target)
 
 
 def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike = 5.0) -> Array:
@@ -74,7 +76,7 @@ def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``.
+        t: times, ``[batch]``, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
         gamma: cap on the signal-to-noise ratio.
 
@@ -83,8 +85,8 @@ def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike
 
     Reference: Hang et al. 2023, section 3.4.
     """
-    capped = jnp.minimum(1.0, gamma * jnp.exp(-process.log_snr(t)))
-    return per_target(process, t, capped, target=target)
+    log_capped = jnp.minimum(0.0, jnp.log(gamma) - process.log_snr(t))
+    return per_target(process, t, log_capped, target=target)
 
 
 def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike = 0.5) -> Array:
@@ -92,7 +94,7 @@ def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike 
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``.
+        t: times, ``[batch]``, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
         data_std: standard deviation σ_d of the data.
 
@@ -101,17 +103,20 @@ def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike 
 
     Reference: Karras et al. 2022, eq. 8 and table 1.
     """
-    weight = 1 + jnp.exp(-process.log_snr(t)) / data_std**2
-    return per_target(process, t, weight, target=target)
+    log_weight = jnp.logaddexp(0.0, -process.log_snr(t) - 2 * jnp.log(data_std))
+    return per_target(process, t, log_weight, target=target)
 
 
-def per_target(process: Process, t: Array, on_eps: Array, *, target: str) -> Array:
+TARGETS = ("eps", "x0", "v", "score")
+
+
+def per_target(process: Process, t: Array, log_on_eps: Array, *, target: str) -> Array:
     """Turn a weight on the error in ε into the weight on the error in ``target``.
 
     Args:
         process: the forward process.
         t: times, ``[batch]``.
-        on_eps: the weight on ‖Δε‖², ``[batch]``.
+        log_on_eps: logarithm of the weight on ‖Δε‖², ``[batch]``.
         target: "eps", "x0", "v" or "score".
 
     Returns:
@@ -120,15 +125,25 @@ def per_target(process: Process, t: Array, on_eps: Array, *, target: str) -> Arr
     Raises:
         InputError: if ``target`` is none of these.
     """
+    check_target(target)
     match target:
         case "eps":
-            return on_eps
+            log_factor = jnp.zeros_like(t)
         case "x0":
-            return on_eps * jnp.exp(process.log_snr(t))
+            log_factor = process.log_snr(t)
         case "v":
-            alpha, sigma = process.alpha(t), process.sigma(t)
-            return on_eps * (alpha / (alpha**2 + sigma**2)) ** 2
-        case "score":
-            return on_eps * process.sigma(t) ** 2
+            log_alpha, log_variance = process.log_alpha(t), 2 * jnp.log(process.sigma(t))
+            log_factor = 2 * (log_alpha - jnp.logaddexp(2 * log_alpha, log_variance))
         case _:
-            raise InputError(f"target is one of eps, x0, v, score, got {target!r}")
+            log_factor = 2 * jnp.log(process.sigma(t))
+    return jnp.exp(log_on_eps + log_factor)
+
+
+def check_target(target: str) -> None:
+    """Refuse a target that does not exist.
+
+    Raises:
+        InputError: naming those that do.
+    """
+    if target not in TARGETS:
+        raise InputError(f"target is one of {', '.join(TARGETS)}, got {target!r}")

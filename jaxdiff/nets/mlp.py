@@ -6,6 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxdiff.nets.embeddings import Conditioning
+from jaxdiff.nets.unet import check_counts
 from jaxdiff.typing import Array
 
 
@@ -30,6 +31,10 @@ class MLP(nn.Module):
     depth: int = 3
     num_classes: int | None = None
     level: str = "time"
+
+    def __post_init__(self) -> None:
+        check_counts(width=self.width, depth=self.depth)
+        super().__post_init__()
 
     @nn.compact
     def __call__(

@@ -64,14 +64,16 @@ class UNet(nn.Module):
         channels: at the first level; a multiple of 4 serves the norms best.
         multipliers: of the channels, one per level; each level after the first halves the image.
         blocks_per_level: residual blocks of a level on the way down; one more on the way up.
-        attention_levels: levels, counted from 0, whose blocks are followed by attention.
+        attention_levels: levels, counted from 0, whose blocks are followed by attention; with any,
+            the middle of the network attends too.
         dropout: share of activations dropped in each residual block.
         num_classes: number of classes, or None.
         head_dim: channels of one attention head.
         level: what the noise level is: "time", "log_sigma" or "log_snr".
 
     Raises:
-        InputError: at call, if the image does not divide by 2 at every level.
+        InputError: if an option is out of range; at call, if the image does not halve at every
+            level.
 
     Example:
         >>> net = UNet(channels=8)
@@ -91,6 +93,23 @@ class UNet(nn.Module):
     num_classes: int | None = None
     head_dim: int = 64
     level: str = "time"
+
+    def __post_init__(self) -> None:
+        levels = range(len(self.multipliers))
+        check_counts(
+            channels=self.channels,
+            multipliers=tuple(self.multipliers),
+            blocks_per_level=self.blocks_per_level,
+            head_dim=self.head_dim,
+        )
+        if not all(depth in levels for depth in self.attention_levels):
+            raise InputError(
+                f"attention_levels takes levels from 0 to {len(levels) - 1}, got "
+                f"{tuple(self.attention_levels)}"
+            )
+        if not 0 <= self.dropout < 1:
+            raise InputError(f"dropout takes a number in [0, 1), got {self.dropout}")
+        super().__post_init__()
 
     @nn.compact
     def __call__(
@@ -130,6 +149,18 @@ class UNet(nn.Module):
 
         out = nn.Conv(x.shape[-1], (3, 3), kernel_init=nn.initializers.zeros)(GroupNorm()(h))
         return out.astype(jnp.float32)
+
+
+def check_counts(**counts: int | tuple[int, ...]) -> None:
+    """Refuse sizes of a network that are not whole numbers above 0, or lists of none.
+
+    Raises:
+        InputError: naming the size and what it got.
+    """
+    for name, count in counts.items():
+        numbers = count if isinstance(count, tuple) else (count,)
+        if not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
+            raise InputError(f"{name} takes whole numbers above 0, got {count!r}")
 
 
 def check_divides(size: tuple[int, ...], num_levels: int) -> None:

@@ -1,7 +1,7 @@
 """Processes given by tables: the chains of DDPM and NCSN on the grid t_i = i/T.
 
 At t_0 = 0 there is no noise (α = 1, σ = 0); at t_i the chain has taken i steps. Between the nodes
-log α and σ² run linearly, which is the process whose drift and diffusion are constant on each
+log α (DDPM) or σ² (NCSN) runs linearly, so that β, or the growth of σ², is constant on each
 interval: a chain is then an ordinary process, and every solver, loss and likelihood serves it.
 """
 

@@ -70,7 +70,7 @@ def constant_betas(num_steps: int, *, beta: float = 0.02) -> Array:
     Raises:
         InputError: if T < 1 or β lies outside (0, 1).
 
-    Reference: Ho et al. 2020, section 4.
+    Reference: Sohl-Dickstein et al. 2015; Ho et al. 2020, appendix.
     """
     _check_betas(num_steps, beta=beta)
     return jnp.full(num_steps, beta)

@@ -110,7 +110,7 @@ def karras_times(
         sigma_max: noise-to-signal ratio at the first time; by default that of t_max.
         rho: 1 spaces σ/α itself, larger values spend more steps near the data.
         t_max: first time, where sigma_max is not given.
-        t_min: last time, where sigma_min is not given.
+        t_min: last time, where sigma_min is not given; positive.
 
     Returns:
         ``[n + 1]``, strictly decreasing. A ratio beyond what the process reaches is clipped to
@@ -122,12 +122,11 @@ def karras_times(
     Reference: Karras et al. 2022, eq. 5.
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
-    if sigma_min is not None and sigma_max is not None and not 0 < sigma_min < sigma_max:
-        raise InputError(
-            "karras_times takes 0 < sigma_min < sigma_max, got "
-            f"sigma_min={sigma_min}, sigma_max={sigma_max}"
-        )
-
+    if sigma_min is None and t_min == 0:
+        raise InputError("karras_times takes t_min > 0 or a sigma_min, got t_min=0")
+    for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+        if sigma is not None and not sigma > 0:
+            raise InputError(f"karras_times takes {name} > 0, got {sigma}")
     first, last = (jnp.exp(-0.5 * process.log_snr(t)) for t in (0.0, 1.0))
     low, high = (
         jnp.exp(-0.5 * process.log_snr(t)) if sigma is None else jnp.clip(sigma, first, last)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known
+from jaxdiff.arrays import known, std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, lost_share
 from jaxdiff.solvers.base import Solver, one_step
@@ -42,10 +42,10 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> So
         alpha, sigma = process.alpha(s), process.sigma(s)
         if deterministic:
             return alpha * x0 + sigma * eps
-        drawn = eta**2 * lost_share(process, s=s, t=t)
-        # 1 − drawn, from parts that do not cancel where next to no SNR is kept
+        drawn = eta * std_of(lost_share(process, s=s, t=t))
+        # 1 − drawn², from parts that do not cancel where next to no SNR is kept
         held = (1 - eta**2) + eta**2 * jnp.exp(process.log_snr(t) - process.log_snr(s))
         noise = jax.random.normal(key, x.shape, x.dtype)
-        return alpha * x0 + sigma * (jnp.sqrt(held) * eps + jnp.sqrt(drawn) * noise)
+        return alpha * x0 + sigma * (jnp.sqrt(held) * eps + drawn * noise)
 
     return one_step(step)

@@ -17,10 +17,11 @@ import optax
 from jaxdiff import losses, nets, processes, schedules, solvers
 from jaxdiff.denoisers import denoiser
 from jaxdiff.nets.unet import check_divides
-from jaxdiff.predictions import DenoiseFn
+from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
+from jaxdiff.sampling import check_times
 from jaxdiff.solvers import Solver
-from jaxdiff.train.config import Choice, Config, LossConfig
+from jaxdiff.train.config import Choice, Config
 from jaxdiff.train.parsing import check_options
 from jaxdiff.typing import Array, InputError, Key, Params, WeightFn
 
@@ -32,24 +33,24 @@ def _ddpm(
     beta_start: float = 1e-4,
     beta_end: float = 0.02,
 ) -> Process:
-    """DDPM's chain from a named schedule; the two ends serve all schedules but the cosine."""
-    ends = {"beta_start": beta_start, "beta_end": beta_end}
-    match betas:
-        case "linear":
-            table = schedules.linear_betas(num_steps, **ends)
-        case "quadratic":
-            table = schedules.quadratic_betas(num_steps, **ends)
-        case "sigmoid":
-            table = schedules.sigmoid_betas(num_steps, **ends)
-        case "constant":
-            table = schedules.constant_betas(num_steps, beta=beta_end)
-        case "cosine":
-            table = schedules.cosine_betas(num_steps)
-        case _:
-            raise InputError(
-                f"betas is one of linear, quadratic, sigmoid, constant, cosine, got {betas!r}"
-            )
-    return processes.DiscreteVP.from_betas(table)
+    """DDPM's chain from one of the schedules that rise from one β to another."""
+    tables = {
+        "linear": schedules.linear_betas,
+        "quadratic": schedules.quadratic_betas,
+        "sigmoid": schedules.sigmoid_betas,
+    }
+    if betas not in tables:
+        raise InputError(f"betas is one of {', '.join(tables)}, got {betas!r}")
+    return processes.DiscreteVP.from_betas(
+        tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
+    )
+
+
+def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Process:
+    """The chain of improved DDPM."""
+    return processes.DiscreteVP.from_betas(
+        schedules.cosine_betas(num_steps, s=s, max_beta=max_beta)
+    )
 
 
 def _ncsn(*, num_steps: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Process:
@@ -65,11 +66,13 @@ PROCESSES: Mapping[str, Callable[..., Process]] = {
     "ve": processes.VE,
     "cosine_vp": processes.CosineVP,
     "ddpm": _ddpm,
+    "ddpm_cosine": _ddpm_cosine,
     "ncsn": _ncsn,
 }
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": nets.UNet, "mlp": nets.MLP}
 WEIGHTS: Mapping[str, Callable[..., Array]] = {
     "eps": losses.weights.eps,
+    "sigma2": losses.weights.eps,  # λ = σ² on the score is 1 on ε
     "x0": losses.weights.x0,
     "likelihood": losses.weights.likelihood,
     "min_snr": losses.weights.min_snr,
@@ -110,7 +113,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     if config.model.class_conditional and num_classes is None:
         raise InputError("config.model.class_conditional takes data with labels, got data without")
     make = _resolve(NETWORKS, config.network, "config.network", reserved=_SET_ELSEWHERE)
-    built: nn.Module = make(
+    built = make(
         level=config.model.level,
         num_classes=num_classes if config.model.class_conditional else None,
     )
@@ -155,7 +158,7 @@ def loss_fn(
     config: Config, net: nn.Module, forward: Process
 ) -> Callable[[Params, Key, Mapping[str, Array]], Array]:
     """Build ``(params, key, batch) -> [batch]``, the loss per example and per dimension."""
-    weight_fn = weight(config.loss)
+    weight_fn = weight(config)
     times = functools.partial(
         TIME_SAMPLERS[config.loss.times],
         t_min=config.loss.t_min,
@@ -176,10 +179,14 @@ def loss_fn(
     return loss
 
 
-def weight(loss: LossConfig) -> WeightFn:
-    """Build the weighting, for the target whose error is measured."""
-    make = _resolve(WEIGHTS, loss.weight, "config.loss.weight", reserved=("target",))
-    return functools.partial(make, target=loss.target)
+def weight(config: Config) -> WeightFn:
+    """Build the weighting, for the target whose error is measured and the data's own σ_d."""
+    chosen = config.loss.weight
+    settings: dict[str, Any] = {"target": config.loss.target}
+    make = _resolve(WEIGHTS, chosen, "config.loss.weight", reserved=("target", "data_std"))
+    if "data_std" in inspect.signature(WEIGHTS[chosen.name]).parameters:
+        settings["data_std"] = config.model.data_std
+    return functools.partial(make, **settings)
 
 
 def optimizer(config: Config) -> optax.GradientTransformation:
@@ -190,6 +197,11 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         raise InputError(
             "config.optimizer.warmup_steps takes less than config.training.num_steps "
             f"({num_steps}), got {warmup}"
+        )
+    if settings.weight_decay and settings.name == "adam":
+        raise InputError(
+            "config.optimizer.weight_decay takes 0 under adam, which has none, got "
+            f"{settings.weight_decay}; take adamw"
         )
     start = 0.0 if warmup else peak
     if settings.schedule == "cosine":
@@ -216,15 +228,14 @@ def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float)
     return make(forward, num_steps, t_min=t_min)
 
 
-def check(config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
-    """Build everything once, so that what cannot be built is said before anything is written."""
-    forward = process(config)
-    network(config, shape, num_classes)
-    weight(config.loss)
+def check(config: Config, forward: Process) -> None:
+    """Build what training needs late, so that it is refused before anything is written."""
+    weight(config)
     optimizer(config)
     sampling = config.sampling
-    time_grid(sampling.times, forward, sampling.num_steps, t_min=sampling.t_min)
-    _resolve(SOLVERS, sampling.solver, "config.sampling.solver")
+    grid = time_grid(sampling.times, forward, sampling.num_steps, t_min=sampling.t_min)
+    check_times(grid)
+    solver(sampling.solver, lambda x, t: Denoised(x, x), forward)
 
 
 _SET_ELSEWHERE = ("level", "num_classes", "parent", "name")

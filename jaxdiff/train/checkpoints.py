@@ -6,9 +6,8 @@ from typing import Any
 import jax
 
 from jaxdiff.train.state import TrainState
+from jaxdiff.train.workdir import CHECKPOINTS
 from jaxdiff.typing import InputError
-
-FOLDER = "checkpoints"
 
 
 class Checkpoints:
@@ -16,16 +15,16 @@ class Checkpoints:
 
     Args:
         workdir: of the run.
-        keep: how many of the newest to keep.
+        keep: how many of the newest to keep; None opens them for reading alone.
     """
 
-    def __init__(self, workdir: Path, *, keep: int = 1) -> None:
+    def __init__(self, workdir: Path, *, keep: int | None = None) -> None:
         import orbax.checkpoint as ocp  # slow to import, and needed by nobody who only samples
 
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
-            (workdir / FOLDER).absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep),
+            (workdir / CHECKPOINTS).absolute(),
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=keep is None),
         )
 
     def __enter__(self) -> "Checkpoints":
@@ -58,5 +57,6 @@ class Checkpoints:
 
 
 def _describe(leaf: Any) -> Any:
-    """Shape, dtype and placement of a leaf, which is all that restoring needs."""
-    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=getattr(leaf, "sharding", None))
+    """Shape, dtype and placement of a leaf: here, wherever it was when it was written."""
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)

@@ -134,7 +134,7 @@ class SamplingConfig:
 class Config:
     """Everything that a run depends on, the seed included."""
 
-    seed: int = _non_negative(0)
+    seed: int = _field(0, "a whole number in [0, 2^32)", lambda v: 0 <= v < 2**32)
     data: DataConfig = DataConfig()
     process: Choice = Choice("vp", (("beta_min", 0.1), ("beta_max", 20.0)))
     network: Choice = Choice("unet")

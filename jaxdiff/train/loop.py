@@ -15,13 +15,20 @@ import numpy as np
 
 from jaxdiff import data
 from jaxdiff.train import build, pictures
-from jaxdiff.train.checkpoints import FOLDER, Checkpoints
+from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.config import Config
 from jaxdiff.train.files import read_lines_json
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run, assemble, fresh_state
 from jaxdiff.train.state import TrainState, train_step
-from jaxdiff.train.workdir import CONFIG_FILE, LOSS_FILE, METRICS_FILE, SAMPLES_FILE, claim
+from jaxdiff.train.workdir import (
+    CHECKPOINTS,
+    CONFIG_FILE,
+    LOSS_FILE,
+    METRICS_FILE,
+    SAMPLES_FILE,
+    claim,
+)
 from jaxdiff.typing import Array
 
 
@@ -53,10 +60,11 @@ def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = p
         flip=config.data.flip,
         dequantize=config.data.dequantize,
     )
-    claim(workdir, config, run.shape, run.num_classes)
+    batches()  # refuses options that the data do not take
+    state = fresh_state(run)
+    claim(workdir, config, run.shape, run.num_classes)  # last: what was refused owns no folder
 
     with Checkpoints(workdir, keep=settings.keep_checkpoints) as checkpoints:
-        state = fresh_state(run)
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
             say(f"going on from step {int(state.step)} of {settings.num_steps}")
@@ -72,16 +80,21 @@ def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = p
                         progress.flush()
                         checkpoints.save(state)
                     if step % settings.sample_every == 0:
-                        picture = workdir / "samples" / f"step_{step:07d}.png"
-                        draw_samples(run.at(state), picture, reference)
+                        name = f"step_{step:07d}.png"
+                        draw_samples(run.at(state), workdir / "samples" / name, reference)
                 seconds = progress.seconds
-            say(f"{len(steps)} steps in {seconds:.1f} s: {len(steps) / seconds:.2f} steps/s")
+            say(
+                f"{len(steps)} steps in {seconds:.1f} s, pictures and checkpoints included: "
+                f"{len(steps) / seconds:.2f} steps/s"
+            )
 
     run = run.at(state)
-    draw_samples(run, workdir / SAMPLES_FILE, reference)
+    picture = draw_samples(run, workdir / SAMPLES_FILE, reference)
     pictures.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
-    for name in (CONFIG_FILE, METRICS_FILE, LOSS_FILE, SAMPLES_FILE, FOLDER):
-        say(f"wrote {workdir / name}")
+    files = [workdir / name for name in (CONFIG_FILE, METRICS_FILE, LOSS_FILE, CHECKPOINTS)]
+    for path in (*files, picture):
+        if path is not None:
+            say(f"wrote {path}")
     return run
 
 
@@ -107,16 +120,28 @@ def compile_step(
     return compiled
 
 
-def draw_samples(run: Run, path: Path, reference: np.ndarray | None) -> None:
+def draw_samples(run: Run, path: Path, reference: np.ndarray | None) -> Path | None:
     """Picture samples of a run, always from the same noise."""
     key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
     x = np.asarray(run.sample(key, run.config.sampling.num_images))
-    draw(path, x, run, reference=reference)
+    return draw(path, x, run, reference=reference)
 
 
-def draw(path: Path, x: np.ndarray, run: Run, *, reference: np.ndarray | None = None) -> None:
-    """Picture examples: images as a grid, points of the plane beside the data, else nothing."""
-    if len(run.shape) == 3:
+def draw(
+    path: Path, x: np.ndarray, run: Run, *, reference: np.ndarray | None = None
+) -> Path | None:
+    """Picture examples: images as a grid, points of the plane beside the data.
+
+    Returns:
+        The path, or None where there is nothing to see: other shapes, and numbers that are not
+        finite, which are no reason for training to end.
+    """
+    if not np.all(np.isfinite(x)):
+        return None
+    if len(run.shape) == 3 and run.shape[-1] in (1, 3):
         pictures.image_grid(path, x, value_range=run.value_range)
     elif run.shape == (2,):
         pictures.scatter(path, x, reference=reference)
+    else:
+        return None
+    return path

@@ -6,7 +6,6 @@ field, what it got and what it takes.
 """
 
 import dataclasses
-import types
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -100,8 +99,6 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 def _name_of(hint: Any) -> str:
     names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
-    if isinstance(hint, types.UnionType):
-        return " or ".join(_name_of(h) for h in typing.get_args(hint) if h is not types.NoneType)
     return names.get(hint, "a list")
 
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-Path = str | os.PathLike
+PathLike = str | os.PathLike
 BORDER = 128
 """Grey of the lines between images, apart from both black and white."""
 WIDTH = 640
@@ -33,7 +33,7 @@ INK, DATA, SAMPLES = "#333333", "#7a8793", "#1f6fb4"
 
 
 def image_grid(
-    path: Path,
+    path: PathLike,
     x: ArrayLike,
     *,
     value_range: tuple[float, float],
@@ -79,7 +79,7 @@ def image_grid(
     atomic_write(path, png.getvalue())
 
 
-def trajectory_strip(path: Path, saved: ArrayLike, *, value_range: tuple[float, float]) -> None:
+def trajectory_strip(path: PathLike, saved: ArrayLike, *, value_range: tuple[float, float]) -> None:
     """Draw how samples came to be: a row for each sample, a column for each saved step.
 
     Args:
@@ -107,7 +107,7 @@ def trajectory_strip(path: Path, saved: ArrayLike, *, value_range: tuple[float, 
     image_grid(path, rows, value_range=value_range, columns=len(saved))
 
 
-def scatter(path: Path, samples: ArrayLike, *, reference: ArrayLike | None = None) -> None:
+def scatter(path: PathLike, samples: ArrayLike, *, reference: ArrayLike | None = None) -> None:
     """Draw points of the plane, beside the data if there are any, on the same axes.
 
     With a reference the window is the data's, 1.4 times as wide, so that one stray sample does
@@ -146,7 +146,7 @@ def scatter(path: Path, samples: ArrayLike, *, reference: ArrayLike | None = Non
 
 
 def curve(
-    path: Path,
+    path: PathLike,
     rows: Sequence[Mapping[str, Any]],
     *,
     x: str = "step",
@@ -245,7 +245,7 @@ def _plain(axes: "Axes") -> None:
     axes.spines[["left", "bottom"]].set_color("#bbbbbb")
 
 
-def _save(figure: "Figure", path: Path) -> None:
+def _save(figure: "Figure", path: PathLike) -> None:
     png = io.BytesIO()
     figure.savefig(png, format="png")
     atomic_write(path, png.getvalue())

@@ -30,9 +30,11 @@ class Progress:
         self._path, self._config = path, config
         self._pending: list[dict[str, Array]] = []
         self._step = self._first = start
+        self._before = 0.0
         if path.exists():
             rows = [row for row in read_lines_json(path) if row["step"] <= start]
             atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
+            self._before = rows[-1]["seconds"] if rows else 0.0
         self._bar = tqdm(
             total=config.num_steps, initial=start, unit="step", smoothing=0.1, dynamic_ncols=True
         )
@@ -74,12 +76,12 @@ class Progress:
             **means,
             "steps_per_second": rate,
             "examples_per_second": rate * self._config.batch_size,
-            "seconds": self.seconds,
+            "seconds": self._before + self.seconds,  # of all the runs that led here
         }
         if not all(np.isfinite(value) for value in means.values()):
             raise InputError(
                 f"the loss stopped being finite by step {self._step}; take a lower "
-                "config.optimizer.learning_rate, or go on from the last checkpoint"
+                "config.optimizer.learning_rate, in a new workdir"
             )
         append_line(self._path, json.dumps(row))
         self._bar.set_postfix_str(

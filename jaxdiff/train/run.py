@@ -9,15 +9,16 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff import sampling
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.train import build
-from jaxdiff.train.checkpoints import FOLDER, Checkpoints
+from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.config import Choice, Config, choice
 from jaxdiff.train.state import TrainState, init_state
-from jaxdiff.train.workdir import read_config
+from jaxdiff.train.workdir import CHECKPOINTS, read_config
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 
 
@@ -50,11 +51,20 @@ class Run:
 
     @property
     def denoise_fn(self) -> DenoiseFn:
-        """The model, unconditional; :meth:`conditioned` gives that of a class."""
+        """The model of a run without labels; :meth:`conditioned` gives that of a class."""
         return self.conditioned(None)
 
     def conditioned(self, label: Array | None) -> DenoiseFn:
-        """The model given one label per example, ``[batch]``."""
+        """The model given one label per example, ``[batch]``.
+
+        Raises:
+            InputError: if labels are given to a run without classes, or withheld from one with.
+        """
+        conditional = self.config.model.class_conditional
+        if conditional != (label is not None):
+            raise InputError(
+                f"this run takes {'labels: run.conditioned(label)' if conditional else 'no label'}"
+            )
         return build.denoise_fn(self.config, self.network, self.process, self.params, label=label)
 
     def at(self, state: TrainState) -> "Run":
@@ -62,7 +72,7 @@ class Run:
         return dataclasses.replace(self, params=state.ema_params, step=int(state.step))
 
     def sample(self, key: Key, n: int, *, label: ArrayLike | None = None, **choices: Any) -> Array:
-        """Draw samples by one compiled call; a second call with the same choices compiles nothing.
+        """Draw samples; the walk is one compiled call, which the same choices compile only once.
 
         Args:
             key: randomness.
@@ -89,6 +99,7 @@ class Run:
         solver: str | None = None,
         times: str | None = None,
         num_steps: int | None = None,
+        t_min: float | None = None,
         save_fn: Callable[[Any], PyTree] = sampling.keep_sample,
         **options: Any,
     ) -> tuple[Array, PyTree]:
@@ -100,8 +111,11 @@ class Run:
             label: as in :meth:`sample`.
             solver: name of a solver; the configuration's by default.
             times: name of a time grid; the configuration's by default.
-            num_steps: steps of the solver; the configuration's by default.
-            save_fn: maps the solver's state to what is kept; the sample itself by default.
+            num_steps: steps of the solver; the configuration's by default. Where the configuration
+                says ``denoise``, one evaluation at t_min follows.
+            t_min: where sampling ends; the configuration's by default.
+            save_fn: maps the solver's state to what is kept, the sample itself by default; one
+                function object is compiled once.
             **options: of the solver, such as ``eta``.
 
         Returns:
@@ -119,11 +133,13 @@ class Run:
             config.times if times is None else choice(times),
             self.process,
             config.num_steps if num_steps is None else num_steps,
-            t_min=config.t_min,
+            t_min=config.t_min if t_min is None else t_min,
         )
+        sampling.check_times(grid)
         label_key, sample_key = jax.random.split(key)
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
+        self._check_label(label, n)
         return _sample(
             sample_key,
             self.params,
@@ -136,6 +152,18 @@ class Run:
             shape=(n, *self.shape),
             save_fn=save_fn,
         )
+
+    def _check_label(self, label: ArrayLike | None, n: int) -> None:
+        if label is None:
+            return
+        classes = self.num_classes if self.config.model.class_conditional else 0
+        numbers = np.asarray(label)
+        if not classes:
+            raise InputError(f"this run has no classes and takes no label, got {label}")
+        if numbers.shape not in ((), (n,)) or not np.all((numbers >= 0) & (numbers < classes)):
+            raise InputError(
+                f"label is one class, or {n} of them, from 0 to {classes - 1}, got {label}"
+            )
 
 
 def _nothing(state: Any) -> None:
@@ -181,10 +209,9 @@ def load(workdir: str | Path) -> Run:
         InputError: if the folder, its configuration or its checkpoints are missing.
     """
     workdir = Path(workdir)
-    config, example = read_config(workdir)
-    if not (workdir / FOLDER).is_dir():
+    run = assemble(*read_config(workdir))
+    if not (workdir / CHECKPOINTS).is_dir():
         raise InputError(f"{workdir} holds no checkpoint to load; train it first")
-    run = assemble(config, tuple(example["shape"]), example["num_classes"])
     shapes = jax.eval_shape(functools.partial(fresh_state, run))
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(shapes)
@@ -197,9 +224,10 @@ def assemble(config: Config, shape: tuple[int, ...], num_classes: int | None) ->
     Raises:
         InputError: for whatever in the configuration cannot be built.
     """
-    build.check(config, shape, num_classes)
+    process = build.process(config)
     network = build.network(config, shape, num_classes)
-    return Run(config, build.process(config), network, None, shape, num_classes, step=0)
+    build.check(config, process)
+    return Run(config, process, network, None, shape, num_classes, step=0)
 
 
 def fresh_state(run: Run) -> TrainState:

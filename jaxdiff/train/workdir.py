@@ -2,7 +2,6 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 from jaxdiff.train.config import Config
 from jaxdiff.train.files import atomic_write
@@ -11,35 +10,47 @@ from jaxdiff.typing import InputError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
 LOSS_FILE, SAMPLES_FILE = "loss.png", "samples.png"
+CHECKPOINTS = "checkpoints"
 
 
 def claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
     """Write the configuration into a new workdir, or check that it is that of the run there.
 
     Raises:
-        InputError: naming the fields in which the two differ; nothing is overwritten.
+        InputError: naming what differs; nothing is overwritten.
     """
     if (workdir / CONFIG_FILE).exists():
-        stored, _ = read_config(workdir)
+        stored, stored_shape, stored_classes = read_config(workdir)
+        if (stored_shape, stored_classes) != (shape, num_classes):
+            raise InputError(
+                f"{workdir} was trained on examples of shape {stored_shape} with {stored_classes} "
+                f"classes, got shape {shape} with {num_classes}: {config.data.name} has changed"
+            )
         differing = differences(stored, config)
         if differing:
             raise InputError(
                 f"{workdir} holds a run of another config, which is left as it is; give another "
                 f"workdir, or these fields as they were ({'; '.join(differing)})"
             )
+    elif (workdir / CHECKPOINTS).exists():
+        raise InputError(
+            f"{workdir} holds checkpoints but no {CONFIG_FILE} that says of what; give another "
+            "workdir, or put the file back"
+        )
     else:
         write_config(workdir, config, shape, num_classes)
 
 
-def read_config(workdir: Path) -> tuple[Config, dict[str, Any]]:
-    """Read back what :func:`write_config` wrote.
+def read_config(workdir: Path) -> tuple[Config, tuple[int, ...], int | None]:
+    """Read back what :func:`write_config` wrote: the config, an example's shape, the classes.
 
     Raises:
         InputError: if it is missing or is not what was written.
     """
     try:
         stored = json.loads((workdir / CONFIG_FILE).read_text())
-        return from_dict(stored["config"]), stored["example"]
+        example = stored["example"]
+        return from_dict(stored["config"]), tuple(example["shape"]), example["num_classes"]
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it") from None
     except (ValueError, KeyError, TypeError) as error:
