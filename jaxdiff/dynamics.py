@@ -36,6 +36,15 @@ def reverse_sde(denoise_fn: DenoiseFn, process: Process, x: Array, t: Array) -> 
     Returns:
         ``ReverseSde(drift, diffusion)``.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> from jaxdiff import oracles, processes
+        >>> process = processes.VE(sigma_min=1.0, sigma_max=1.0 * jnp.e)  # σ² = e^{2t}, g² = 2σ²
+        >>> exact = oracles.gaussian(process, jnp.zeros(1), jnp.zeros((1, 1)))
+        >>> drift, diffusion = reverse_sde(exact, process, jnp.ones((1, 1)), jnp.array(0.0))
+        >>> round(float(drift[0, 0]), 4), round(float(diffusion) ** 2, 4)  # g²·x/σ² and g²
+        (2.0, 2.0)
+
     Reference: Song et al. 2021, eq. 6; Anderson 1982.
     """
     f, g2 = drift_diffusion(process, t)

@@ -68,6 +68,16 @@ def trajectory(
 
     Raises:
         InputError: if ``times`` is not a strictly monotone vector of two or more.
+
+    Example:
+        >>> from jaxdiff import oracles, processes, schedules, solvers
+        >>> process = processes.VP()
+        >>> exact = oracles.gaussian(process, jnp.zeros(2), jnp.eye(2))
+        >>> x = processes.sample_prior(jax.random.key(0), process, (4, 2))
+        >>> solver = solvers.heun(exact, process)
+        >>> _, path = trajectory(jax.random.key(1), solver, x, schedules.uniform_times(10))
+        >>> path.shape
+        (11, 4, 2)
     """
     times = jnp.asarray(times)
     check_times(times)

@@ -28,12 +28,12 @@ def get_config() -> ConfigDict:
                 learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99
             ),
             training=TrainingConfig(
-                num_steps=8000,
+                num_steps=12_000,
                 batch_size=512,
                 ema_decay=0.999,
                 log_every=100,
-                sample_every=2000,
-                checkpoint_every=2000,
+                sample_every=3000,
+                checkpoint_every=3000,
             ),
             sampling=SamplingConfig(
                 solver=choice("heun"), times=choice("karras"), num_steps=25, t_min=1e-3,

@@ -34,6 +34,11 @@ def uniform(
 
     Returns:
         ``TimeSample(t, weight)`` with weight 1.
+
+    Example:
+        >>> t, weight = uniform(jax.random.key(0), 1000, num_steps=2)
+        >>> sorted(set(t.tolist()))
+        [0.5, 1.0]
     """
     return _between(1 - jax.random.uniform(key, (n,)), t_min, t_max, num_steps)
 
@@ -55,6 +60,11 @@ def stratified(
 
     Returns:
         ``TimeSample(t, weight)`` with weight 1; t increases.
+
+    Example:
+        >>> t, _ = stratified(jax.random.key(0), 4)
+        >>> jnp.ceil(4 * t).tolist()  # one in each quarter
+        [1.0, 2.0, 3.0, 4.0]
 
     Reference: Kingma et al. 2021, appendix I.1.
     """

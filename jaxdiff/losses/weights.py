@@ -83,6 +83,12 @@ def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike
     Returns:
         ``[batch]``.
 
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> process = VE(sigma_min=0.1, sigma_max=10.0)  # SNR is 100, 1 and 0.01
+        >>> min_snr(process, jnp.array([0.0, 0.5, 1.0]), target="x0").round(2)
+        Array([5.  , 1.  , 0.01], dtype=float32)
+
     Reference: Hang et al. 2023, section 3.4.
     """
     log_capped = jnp.minimum(0.0, jnp.log(gamma) - process.log_snr(t))

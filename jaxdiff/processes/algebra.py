@@ -79,6 +79,12 @@ def perturb(key: Key, process: Process, x0: Array, t: ArrayLike) -> Noised:
     Returns:
         ``Noised(x_t, eps)``, both in the shape of ``x0``.
 
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> x_t, eps = perturb(jax.random.key(0), VE(sigma_max=50.0), jnp.zeros((2, 3)), 1.0)
+        >>> bool(jnp.allclose(x_t, 50.0 * eps))
+        True
+
     Reference: Song et al. 2021, eq. 29.
     """
     eps = jax.random.normal(key, x0.shape, x0.dtype)
@@ -98,6 +104,13 @@ def transition(process: Process, *, s: ArrayLike, t: ArrayLike) -> Transition:
 
     Returns:
         ``Transition(scale, std)`` in the shape of the times.
+
+    Example:
+        >>> from jaxdiff.processes import DiscreteVP
+        >>> chain = DiscreteVP.from_betas(jnp.array([0.1, 0.36]))
+        >>> scale, std = transition(chain, s=0.5, t=1.0)  # √(1 − β_2) and √β_2
+        >>> round(float(scale), 4), round(float(std), 4)
+        (0.8, 0.6)
 
     Reference: Kingma et al. 2021, eq. 24.
     """
@@ -119,6 +132,12 @@ def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: Array
 
     Returns:
         ``Gaussian(mean, std)``: the mean in the shape of ``x_t``, the std in that of the times.
+
+    Example:
+        >>> from jaxdiff.processes import VP
+        >>> mean, std = posterior(VP(), jnp.ones((1, 2)), jnp.zeros((1, 2)), s=0.0, t=0.5)
+        >>> bool(jnp.allclose(mean, 0.0)), float(std) < 1e-14  # at s = 0 nothing but x_0 is left
+        (True, True)
 
     Reference: Ho et al. 2020, eq. 7; Kingma et al. 2021, eq. 25.
     """

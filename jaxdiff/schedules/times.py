@@ -57,6 +57,10 @@ def quadratic_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -
     Raises:
         InputError: if n < 1 or not 0 ≤ t_min < t_max ≤ 1.
 
+    Example:
+        >>> quadratic_times(4)
+        Array([1.    , 0.5625, 0.25  , 0.0625, 0.    ], dtype=float32)
+
     Reference: Song, Meng & Ermon 2021 (DDIM), appendix D.2.
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
@@ -80,6 +84,11 @@ def log_snr_times(
 
     Raises:
         InputError: if n < 1 or not 0 < t_min < t_max ≤ 1.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> log_snr_times(VE(), 4, t_min=0.2).round(3)  # log SNR of VE is linear in t
+        Array([1. , 0.8, 0.6, 0.4, 0.2], dtype=float32)
 
     Reference: Lu et al. 2022 (DPM-Solver), section 3.4.
     """
@@ -118,6 +127,13 @@ def karras_times(
 
     Raises:
         InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or not 0 < sigma_min < sigma_max.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> process = VE(sigma_min=1.0, sigma_max=81.0)
+        >>> times = karras_times(process, 2, rho=2.0, t_min=1e-6)  # √σ: 9, 5, 1
+        >>> process.sigma(times).round(2)
+        Array([81., 25.,  1.], dtype=float32)
 
     Reference: Karras et al. 2022, eq. 5.
     """

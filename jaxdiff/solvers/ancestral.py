@@ -20,6 +20,18 @@ def ancestral(denoise_fn: DenoiseFn, process: Process) -> Solver:
     Returns:
         A stochastic solver of weak order 1, for steps towards the data.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jax, jaxdiff
+        >>> from jaxdiff import oracles, processes, schedules
+        >>> process = processes.VP()
+        >>> exact = oracles.gaussian(process, jnp.full(1, 3.0), jnp.zeros((1, 1)))  # all data are 3
+        >>> x = processes.sample_prior(jax.random.key(0), process, (4, 1))
+        >>> times = schedules.uniform_times(10)
+        >>> x = jaxdiff.sample(jax.random.key(1), ancestral(exact, process), x, times)
+        >>> bool(jnp.allclose(x, 3.0))
+        True
+
     Reference: Ho et al. 2020, algorithm 2.
     """
 

@@ -29,6 +29,17 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> So
     Raises:
         InputError: if eta lies outside [0, 1].
 
+    Example:
+        >>> import jax, jaxdiff
+        >>> from jaxdiff import oracles, processes, schedules
+        >>> process = processes.VP()
+        >>> exact = oracles.gaussian(process, jnp.full(1, 3.0), jnp.zeros((1, 1)))  # all data are 3
+        >>> x = processes.sample_prior(jax.random.key(0), process, (4, 1))
+        >>> times = schedules.uniform_times(10)
+        >>> x = jaxdiff.sample(jax.random.key(1), ddim(exact, process, eta=0.5), x, times)
+        >>> bool(jnp.allclose(x, 3.0))
+        True
+
     Reference: Song, Meng & Ermon 2021, eq. 12 and 16.
     """
     number = known(eta)

@@ -22,6 +22,16 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process) -> Solver:
     Returns:
         A stochastic solver of weak order 1, one evaluation a step, for steps towards the data.
 
+    Example:
+        >>> from jaxdiff import oracles, processes
+        >>> process = processes.VE(sigma_min=0.01, sigma_max=10.0)
+        >>> exact = oracles.gaussian(process, jnp.zeros(1), jnp.eye(1))
+        >>> solver = euler_maruyama(exact, process)
+        >>> state = solver.init(jnp.full((4, 1), 10.0), jnp.array(1.0))
+        >>> state = solver.step(jax.random.key(0), state, jnp.array(1.0), jnp.array(0.9))
+        >>> state.x.shape
+        (4, 1)
+
     Reference: Song et al. 2021, eq. 6 and appendix E.
     """
 

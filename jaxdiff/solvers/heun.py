@@ -27,6 +27,18 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
         A deterministic solver of order 2, in both directions of time; two evaluations a step, one
         on a step that ends where σ = 0.
 
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import jax, jaxdiff
+        >>> from jaxdiff import oracles, processes, schedules
+        >>> process = processes.VP()
+        >>> exact = oracles.gaussian(process, jnp.full(1, 3.0), jnp.zeros((1, 1)))  # all data are 3
+        >>> x = processes.sample_prior(jax.random.key(0), process, (4, 1))
+        >>> times = schedules.uniform_times(10)
+        >>> x = jaxdiff.sample(jax.random.key(1), heun(exact, process), x, times)
+        >>> bool(jnp.allclose(x, 3.0))
+        True
+
     Reference: Karras et al. 2022, algorithm 1 and section 3.
     """
 

@@ -31,7 +31,16 @@ class TrainState(struct.PyTreeNode):
 
 
 def init_state(key: Key, params: Params, optimizer: optax.GradientTransformation) -> TrainState:
-    """State before the first step; the average starts at the parameters themselves."""
+    """State before the first step; the average starts at the parameters themselves.
+
+    Args:
+        key: root of all randomness of training.
+        params: to be trained.
+        optimizer: the optax chain.
+
+    Returns:
+        The state at step 0.
+    """
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
