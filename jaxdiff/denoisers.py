@@ -13,9 +13,24 @@ import jax.numpy as jnp
 from jaxdiff.arrays import expand_to
 from jaxdiff.predictions import Denoised, DenoiseFn, check_kind, to_denoised
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike
 
 NoiseLevelFn = Callable[[Process, Array], Array]
+
+
+def time(process: Process, t: Array) -> Array:
+    """The noise level as time itself, ``[batch]``."""
+    return t
+
+
+def log_sigma(process: Process, t: Array) -> Array:
+    """The noise level as log(σ/α), ``[batch]``: the same for every process at one SNR."""
+    return -0.5 * process.log_snr(t)
+
+
+def log_snr(process: Process, t: Array) -> Array:
+    """The noise level as log(α²/σ²), ``[batch]``."""
+    return process.log_snr(t)
 
 
 def denoiser(
@@ -24,12 +39,12 @@ def denoiser(
     *,
     kind: str,
     data_std: ArrayLike = 1.0,
-    level: str = "time",
+    level_fn: NoiseLevelFn = time,
     scale_input: bool = True,
 ) -> DenoiseFn:
     """Wrap a network into the model that losses and solvers see.
 
-    x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), level(t)), x_t, α, σ, kind)
+    x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), level_fn(t)), x_t, α, σ, kind)
 
     Args:
         network: ``(x [batch, ...], level [batch]) -> [batch, ...]``, parameters, labels and
@@ -37,15 +52,15 @@ def denoiser(
         process: the forward process.
         kind: what the network predicts: "eps", "x0", "v", "score" or "edm".
         data_std: standard deviation σ_d of the data.
-        level: what tells the network the noise level: "time" (t itself), "log_sigma"
-            (log σ/α) or "log_snr".
+        level_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
+            :func:`log_snr`, or any function ``(process, t [batch]) -> [batch]``.
         scale_input: whether the input is brought to unit variance; score_sde did not.
 
     Returns:
         ``denoise_fn(x_t, t) -> Denoised``, t a scalar or ``[batch]``.
 
     Raises:
-        InputError: if ``kind`` or ``level`` does not exist.
+        InputError: if ``kind`` does not exist.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -56,7 +71,6 @@ def denoiser(
     Reference: Karras et al. 2022, eq. 7.
     """
     check_kind(kind)
-    level_fn = _level_fn(level)
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Denoised:
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])
@@ -66,15 +80,3 @@ def denoiser(
         return to_denoised(output, x_t, alpha, sigma, kind=kind, data_std=data_std)
 
     return denoise_fn
-
-
-def _level_fn(level: str) -> NoiseLevelFn:
-    match level:
-        case "time":
-            return lambda process, t: t
-        case "log_sigma":
-            return lambda process, t: -0.5 * process.log_snr(t)
-        case "log_snr":
-            return lambda process, t: process.log_snr(t)
-        case _:
-            raise InputError(f"level is one of time, log_sigma, log_snr, got {level!r}")

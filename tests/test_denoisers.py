@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tables import PROCESSES, assert_finite, assert_variance_close, exact_scales
 
-from jaxdiff import oracles
+from jaxdiff import denoisers, oracles
 from jaxdiff.denoisers import denoiser
 from jaxdiff.predictions import KINDS, from_denoised
 from jaxdiff.processes import VE
@@ -67,16 +67,16 @@ def test_the_network_sees_its_input_untouched_where_asked():
 def test_the_network_is_told_the_noise_level_asked_for(name):
     alpha, sigma = exact_scales(name, T)
     expected = {
-        "time": T,
-        "log_sigma": np.log(sigma / alpha),
-        "log_snr": 2 * np.log(alpha / sigma),
+        denoisers.time: T,
+        denoisers.log_sigma: np.log(sigma / alpha),
+        denoisers.log_snr: 2 * np.log(alpha / sigma),
     }
 
     def told(x, level):
         return x * 0 + level[:, None]
 
     for level, number in expected.items():
-        actual = denoiser(told, PROCESSES[name], kind="x0", level=level)(noisy(name), T).x0
+        actual = denoiser(told, PROCESSES[name], kind="x0", level_fn=level)(noisy(name), T).x0
         np.testing.assert_allclose(actual[:, 0], number, rtol=2e-5, atol=2e-5)
 
 
@@ -88,7 +88,7 @@ def test_edm_kind_is_the_preconditioning_of_karras_et_al_2022_equation_7():
     def network(x, c_noise):
         return jnp.tanh(x) + 0.1 * c_noise[:, None]
 
-    model = denoiser(network, VE(), kind="edm", data_std=d, level="log_sigma")
+    model = denoiser(network, VE(), kind="edm", data_std=d, level_fn=denoisers.log_sigma)
     c_skip = (d**2 / (sigma**2 + d**2))[:, None]
     c_out = (sigma * d / np.hypot(sigma, d))[:, None]
     c_in = (1 / np.hypot(sigma, d))[:, None]
@@ -111,14 +111,14 @@ def test_values_and_gradients_of_parameters_are_finite_at_both_ends(kind, name):
     x_t = noisy(name, t)
 
     def total(w):
-        x0, eps = denoiser(lambda x, _: w * x, PROCESSES[name], kind=kind, level="log_snr")(x_t, t)
+        x0, eps = denoiser(
+            lambda x, _: w * x, PROCESSES[name], kind=kind, level_fn=denoisers.log_snr
+        )(x_t, t)
         return jnp.sum(x0**2) + jnp.sum(eps**2)
 
     assert_finite(jax.value_and_grad(total)(0.7))
 
 
-def test_kinds_and_levels_that_do_not_exist_are_refused():
+def test_kinds_that_do_not_exist_are_refused():
     with pytest.raises(InputError, match="eps, x0, v, score, edm"):
         denoiser(lambda x, _: x, PROCESSES["vp"], kind="noise")
-    with pytest.raises(InputError, match="time, log_sigma, log_snr"):
-        denoiser(lambda x, _: x, PROCESSES["vp"], kind="eps", level="sigma")

@@ -117,13 +117,6 @@ def test_a_label_given_or_withheld_wrongly_is_refused(name):
         jax.eval_shape(make(num_classes=3).init, jax.random.key(0), x, LEVEL)
 
 
-@pytest.mark.parametrize("name", SMALL)
-def test_a_level_that_does_not_exist_is_refused(name):
-    make, shape = SMALL[name]
-    with pytest.raises(InputError, match="level is one of time, log_sigma, log_snr, got 'sigma'"):
-        jax.eval_shape(make(level="sigma").init, jax.random.key(0), jnp.zeros(shape), LEVEL)
-
-
 # The U-Net
 
 

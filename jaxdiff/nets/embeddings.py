@@ -1,7 +1,7 @@
 """How a network is told the noise level and the class.
 
-The embedding owns the scale of what it is given: a network built for ``level="time"`` takes t and
-multiplies by 999 itself, one built for "log_sigma" or "log_snr" takes those logarithms.
+The embedding owns the scale of what it is given: a network built with ``TIME_SCALE`` takes t and
+multiplies by 999 itself, one built with ``LOG_SIGMA_SCALE`` or ``LOG_SNR_SCALE`` those logarithms.
 """
 
 import math
@@ -11,11 +11,11 @@ import jax.numpy as jnp
 
 from jaxdiff.typing import Array, InputError
 
-LEVEL_SCALES = {"time": 999.0, "log_sigma": 100.0, "log_snr": 50.0}
-"""What each kind of level is multiplied by, so that all of them span about a thousand units."""
+TIME_SCALE, LOG_SIGMA_SCALE, LOG_SNR_SCALE = 999.0, 100.0, 50.0
+"""What a level is multiplied by, so that t, log σ and log SNR all span about a thousand units."""
 
 
-def sinusoidal(level: Array, features: int, *, scale: float = 999.0) -> Array:
+def sinusoidal(level: Array, features: int, *, scale: float = TIME_SCALE) -> Array:
     """Sines and cosines of the level at geometrically spaced frequencies.
 
     [sin(scale·level·ω_k), cos(scale·level·ω_k)],    ω_k = 10000^{−k/(K−1)}, K = features/2
@@ -45,24 +45,22 @@ class Conditioning(nn.Module):
 
     Args:
         features: width of the vector.
-        level: what the level is: "time", "log_sigma" or "log_snr".
+        level_scale: what the level is multiplied by.
         num_classes: number of classes, or None for a network without labels.
 
     Raises:
-        InputError: at call, if ``level`` does not exist, or if labels are given to a network
-            without classes or withheld from one with.
+        InputError: at call, if labels are given to a network without classes, or withheld from
+            one with.
     """
 
     features: int
-    level: str = "time"
+    level_scale: float = TIME_SCALE
     num_classes: int | None = None
 
     @nn.compact
     def __call__(self, level: Array, label: Array | None = None) -> Array:
         """Embed ``level [batch]`` and ``label [batch]`` into ``[batch, features]``."""
-        if self.level not in LEVEL_SCALES:
-            raise InputError(f"level is one of {', '.join(LEVEL_SCALES)}, got {self.level!r}")
-        waves = sinusoidal(level, self.features // 2, scale=LEVEL_SCALES[self.level])
+        waves = sinusoidal(level, self.features // 2, scale=self.level_scale)
         embedding = nn.Dense(self.features)(nn.silu(nn.Dense(self.features)(waves)))
         if (label is None) != (self.num_classes is None):
             raise InputError(

@@ -5,7 +5,7 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdiff.nets.embeddings import Conditioning
+from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
 from jaxdiff.nets.unet import check_counts
 from jaxdiff.typing import Array
 
@@ -17,7 +17,7 @@ class MLP(nn.Module):
         width: of every hidden layer.
         depth: number of residual blocks.
         num_classes: number of classes, or None.
-        level: what the noise level is: "time", "log_sigma" or "log_snr".
+        level_scale: what the embedding multiplies the noise level by.
 
     Example:
         >>> import jax
@@ -30,7 +30,7 @@ class MLP(nn.Module):
     width: int = 128
     depth: int = 3
     num_classes: int | None = None
-    level: str = "time"
+    level_scale: float = TIME_SCALE
 
     def __post_init__(self) -> None:
         check_counts(width=self.width, depth=self.depth)
@@ -41,7 +41,7 @@ class MLP(nn.Module):
         self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
         """Predict from ``x [batch, ...]`` and ``level [batch]``, in the shape of ``x``."""
-        embedding = Conditioning(self.width, self.level, self.num_classes)(level, label)
+        embedding = Conditioning(self.width, self.level_scale, self.num_classes)(level, label)
         flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         h = nn.Dense(self.width)(flat)
         for _ in range(self.depth):

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.embeddings import Conditioning
+from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
 from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.typing import Array, InputError
 
@@ -69,7 +69,7 @@ class UNet(nn.Module):
         dropout: share of activations dropped in each residual block.
         num_classes: number of classes, or None.
         head_dim: channels of one attention head.
-        level: what the noise level is: "time", "log_sigma" or "log_snr".
+        level_scale: what the embedding multiplies the noise level by.
 
     Raises:
         InputError: if an option is out of range; at call, if the image does not halve at every
@@ -92,7 +92,7 @@ class UNet(nn.Module):
     dropout: float = 0.0
     num_classes: int | None = None
     head_dim: int = 64
-    level: str = "time"
+    level_scale: float = TIME_SCALE
 
     def __post_init__(self) -> None:
         levels = range(len(self.multipliers))
@@ -117,7 +117,9 @@ class UNet(nn.Module):
     ) -> Array:
         """Predict from ``x``, the noise ``level [batch]`` and ``label [batch]``, in x's shape."""
         check_divides(x.shape[1:3], len(self.multipliers))
-        embedding = Conditioning(4 * self.channels, self.level, self.num_classes)(level, label)
+        embedding = Conditioning(4 * self.channels, self.level_scale, self.num_classes)(
+            level, label
+        )
 
         def block(h: Array, depth: int) -> Array:
             width = self.channels * self.multipliers[depth]

@@ -7,15 +7,15 @@ configuration may set, and their defaults tell the types.
 import functools
 import inspect
 from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdiff import losses, nets, processes, schedules, solvers
-from jaxdiff.denoisers import denoiser
+from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
+from jaxdiff.nets import embeddings
 from jaxdiff.nets.unet import check_divides
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
@@ -70,6 +70,20 @@ PROCESSES: Mapping[str, Callable[..., Process]] = {
     "ncsn": _ncsn,
 }
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": nets.UNet, "mlp": nets.MLP}
+
+
+class Level(NamedTuple):
+    """How a network is told the noise level, and what its embedding multiplies that by."""
+
+    fn: denoisers.NoiseLevelFn
+    scale: float
+
+
+LEVELS: Mapping[str, Level] = {
+    "time": Level(denoisers.time, embeddings.TIME_SCALE),
+    "log_sigma": Level(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
+    "log_snr": Level(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
+}
 WEIGHTS: Mapping[str, Callable[..., Array]] = {
     "eps": losses.weights.eps,
     "sigma2": losses.weights.eps,  # λ = σ² on the score is 1 on ε
@@ -114,7 +128,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
         raise InputError("config.model.class_conditional takes data with labels, got data without")
     make = _resolve(NETWORKS, config.network, "config.network", reserved=_SET_ELSEWHERE)
     built = make(
-        level=config.model.level,
+        level_scale=LEVELS[config.model.level].scale,
         num_classes=num_classes if config.model.class_conditional else None,
     )
     if config.network.name == "unet":
@@ -144,12 +158,12 @@ def denoise_fn(
         return output
 
     model = config.model
-    return denoiser(
+    return denoisers.denoiser(
         apply,
         forward,
         kind=model.kind,
         data_std=model.data_std,
-        level=model.level,
+        level_fn=LEVELS[model.level].fn,
         scale_input=model.scale_input,
     )
 
@@ -238,7 +252,7 @@ def check(config: Config, forward: Process) -> None:
     solver(sampling.solver, lambda x, t: Denoised(x, x), forward)
 
 
-_SET_ELSEWHERE = ("level", "num_classes", "parent", "name")
+_SET_ELSEWHERE = ("level_scale", "num_classes", "parent", "name")
 """Options of a network that the data and ``config.model`` decide."""
 
 

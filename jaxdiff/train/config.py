@@ -8,6 +8,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from jaxdiff.losses.weights import TARGETS
+from jaxdiff.predictions import KINDS
+
 
 def _field(default: Any, takes: str, ok: Callable[[Any], bool]) -> Any:
     """A field with a range: ``takes`` completes the sentence "<field> takes …"."""
@@ -73,7 +76,7 @@ class DataConfig:
 class ModelConfig:
     """How the network is used: what it predicts, and what it is told."""
 
-    kind: str = _one_of("edm", "eps", "x0", "v", "score", "edm")
+    kind: str = _one_of("edm", *KINDS)
     level: str = _one_of("time", "time", "log_sigma", "log_snr")
     data_std: float = _positive(0.5)
     scale_input: bool = True
@@ -84,7 +87,7 @@ class ModelConfig:
 class LossConfig:
     """What is minimised."""
 
-    target: str = _one_of("eps", "eps", "x0", "v", "score")
+    target: str = _one_of("eps", *TARGETS)
     weight: Choice = Choice("eps")
     times: str = _one_of("stratified", "uniform", "stratified")
     t_min: float = _share(1e-3)
