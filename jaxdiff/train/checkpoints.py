@@ -24,7 +24,8 @@ class Checkpoints:
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             (workdir / CHECKPOINTS).absolute(),
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, read_only=keep is None),
+            # orbax's own read_only warns of itself three times; to make and delete nothing is enough
+            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None),
         )
 
     def __enter__(self) -> "Checkpoints":
