@@ -24,7 +24,7 @@ class Checkpoints:
         self._ocp = ocp
         self._manager = ocp.CheckpointManager(
             (workdir / CHECKPOINTS).absolute(),
-            # orbax's own read_only warns of itself three times; to make and delete nothing is enough
+            # not orbax's read_only, which warns of itself; to make and delete nothing is enough
             options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None),
         )
 
