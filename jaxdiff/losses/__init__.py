@@ -2,5 +2,7 @@
 
 from jaxdiff.losses import times, weights
 from jaxdiff.losses.denoising import denoising
+from jaxdiff.losses.denoising_score_matching import dsm
+from jaxdiff.losses.score_matching import esm, fd_ssm, ism, ssm
 
-__all__ = ["denoising", "times", "weights"]
+__all__ = ["denoising", "dsm", "esm", "fd_ssm", "ism", "ssm", "times", "weights"]

@@ -1,0 +1,196 @@
+"""Score matching on data as they are: fit s(x) to ∇log p(x) with or without knowing it.
+
+The explicit objective (Hyvärinen 2005, eq. 2) needs the true score,
+
+    J_ESM = ½ E‖s − ∇log p‖².
+
+Partial integration trades the cross term E s·∇log p for −E tr ∇s, which gives the implicit one
+(Hyvärinen 2005, eq. 3), equal to it up to a constant without parameters:
+
+    J_ISM = E[½‖s‖² + tr ∇s] = J_ESM − ½ E‖∇log p‖².
+
+Slicing estimates the trace along random directions with E vvᵀ = I (Song et al. 2019, eq. 7 and 8),
+
+    J_SSM    = E[½(vᵀs)² + vᵀ∇s v] = J_ISM,
+    J_SSM-VR = E[½‖s‖² + vᵀ∇s v]   = J_ISM, with less variance,
+
+and finite differences along v (Pang et al. 2020) leave no derivative of the score at all:
+
+    vᵀ∇s v ≈ vᵀ(s(x + hv) − s(x − hv))/(2h).
+
+A score is any function of a batch that treats its rows alike; that of an energy model is
+``lambda x: -jax.vmap(jax.grad(energy))(x)``, and every loss takes it.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.arrays import sum_events
+from jaxdiff.typing import Array, ArrayLike, InputError, Key
+
+ScoreFn = Callable[[Array], Array]
+"""``[batch, ...] -> [batch, ...]``, each row by itself."""
+
+
+def esm(score_fn: ScoreFn, true_score_fn: ScoreFn, x: Array) -> Array:
+    """Explicit score matching, where the true score is known.
+
+    ½‖s(x) − ∇log p(x)‖²
+
+    Args:
+        score_fn: the model.
+        true_score_fn: ∇log p.
+        x: data, ``[batch, ...]``.
+
+    Returns:
+        ``[batch]``, in inverse squared units of the data.
+
+    Example:
+        >>> esm(lambda x: -2 * x, lambda x: -x, jnp.array([[3.0, 4.0]]))
+        Array([12.5], dtype=float32)
+
+    Reference: Hyvärinen 2005, eq. 2.
+    """
+    return 0.5 * sum_events(jnp.square(score_fn(x) - true_score_fn(x)))
+
+
+def ism(score_fn: ScoreFn, x: Array) -> Array:
+    """Implicit score matching with the exact trace: D forward derivatives, for low dimension.
+
+    ½‖s(x)‖² + tr ∇s(x)
+
+    Args:
+        score_fn: the model.
+        x: data, ``[batch, ...]``, D numbers each.
+
+    Returns:
+        ``[batch]``; its mean differs from that of :func:`esm` by −½E‖∇log p‖².
+
+    Example:
+        >>> ism(lambda x: -x, jnp.array([[3.0, 4.0]]))  # ½·25 − 2
+        Array([10.5], dtype=float32)
+
+    Reference: Hyvärinen 2005, eq. 3.
+    """
+
+    def trace(row: Array) -> Array:
+        def flat_score(flat: Array) -> Array:
+            return score_fn(flat.reshape((1, *row.shape))).reshape(-1)
+
+        return jnp.trace(jax.jacfwd(flat_score)(row.reshape(-1)))
+
+    return 0.5 * sum_events(jnp.square(score_fn(x))) + jax.vmap(trace)(x)
+
+
+def ssm(
+    key: Key,
+    score_fn: ScoreFn,
+    x: Array,
+    *,
+    num_probes: int = 1,
+    variance_reduction: bool = False,
+    probe: str = "rademacher",
+) -> Array:
+    """Sliced score matching: the trace along random directions, one derivative each.
+
+    ½(vᵀs)² + vᵀ∇s v, or with variance reduction ½‖s‖² + vᵀ∇s v, averaged over directions
+
+    Args:
+        key: randomness of the directions.
+        score_fn: the model.
+        x: data, ``[batch, ...]``.
+        num_probes: directions per example.
+        variance_reduction: whether E(vᵀs)² is replaced by the ‖s‖² that it equals.
+        probe: "rademacher", "gaussian" or "sphere" (of radius √D; unit vectors would give 1/D).
+
+    Returns:
+        ``[batch]``, unbiased for :func:`ism`. With Rademacher directions and variance reduction the
+        trace of a diagonal Jacobian is exact.
+
+    Raises:
+        InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
+
+    Example:
+        >>> key = jax.random.key(0)
+        >>> ssm(key, lambda x: -x, jnp.array([[3.0, 4.0]]), variance_reduction=True)
+        Array([10.5], dtype=float32)
+
+    Reference: Song et al. 2019 (sliced score matching), eq. 7 and 8.
+    """
+
+    def sliced(v: Array) -> Array:
+        score, along = jax.jvp(score_fn, (x,), (v,))
+        return _sliced(score, v, sum_events(v * along), variance_reduction)
+
+    return jnp.mean(jax.vmap(sliced)(_probes(key, x, num_probes, probe)), axis=0)
+
+
+def fd_ssm(
+    key: Key,
+    score_fn: ScoreFn,
+    x: Array,
+    *,
+    step: ArrayLike = 1e-2,
+    num_probes: int = 1,
+    variance_reduction: bool = False,
+    probe: str = "rademacher",
+) -> Array:
+    """Sliced score matching by finite differences: two evaluations of the score, no derivative.
+
+    vᵀ∇s v ≈ vᵀ(s(x + hv) − s(x − hv))/(2h), and s ≈ ½(s(x + hv) + s(x − hv)), both to O(h²)
+
+    Args:
+        key: randomness of the directions.
+        score_fn: the model.
+        x: data, ``[batch, ...]``.
+        step: h, in units of the data; below 1e-3 float32 cancels.
+        num_probes: directions per example.
+        variance_reduction: as in :func:`ssm`.
+        probe: as in :func:`ssm`.
+
+    Returns:
+        ``[batch]``, equal to :func:`ssm` for the same key up to O(h²).
+
+    Raises:
+        InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
+
+    Example:
+        >>> key, x = jax.random.key(0), jnp.array([[3.0, 4.0]])
+        >>> bool(jnp.allclose(fd_ssm(key, lambda x: -x, x), ssm(key, lambda x: -x, x), rtol=1e-3))
+        True
+
+    Reference: Pang et al. 2020, section 3.
+    """
+
+    def sliced(v: Array) -> Array:
+        above, below = score_fn(x + step * v), score_fn(x - step * v)
+        slope = sum_events(v * (above - below)) / (2 * step)
+        return _sliced(0.5 * (above + below), v, slope, variance_reduction)
+
+    return jnp.mean(jax.vmap(sliced)(_probes(key, x, num_probes, probe)), axis=0)
+
+
+def _sliced(score: Array, v: Array, slope: Array, variance_reduction: bool) -> Array:
+    """Half the squared score, along v or in all directions, plus the slope of the score along v."""
+    square = sum_events(score**2) if variance_reduction else sum_events(v * score) ** 2
+    return 0.5 * square + slope
+
+
+def _probes(key: Key, x: Array, num_probes: int, probe: str) -> Array:
+    """Directions ``[num_probes, *x.shape]`` with E vvᵀ = I."""
+    if num_probes < 1:
+        raise InputError(f"num_probes is at least 1, got {num_probes}")
+    shape = (num_probes, *x.shape)
+    match probe:
+        case "rademacher":
+            return jax.random.rademacher(key, shape, x.dtype)
+        case "gaussian":
+            return jax.random.normal(key, shape, x.dtype)
+        case "sphere":
+            v = jax.random.normal(key, (num_probes, x.shape[0], x[0].size), x.dtype)
+            radius = jnp.sqrt(x[0].size / jnp.sum(v**2, axis=-1, keepdims=True))
+            return (v * radius).reshape(shape)
+        case _:
+            raise InputError(f"probe is one of rademacher, gaussian, sphere, got {probe!r}")
