@@ -34,7 +34,7 @@ NAMES = {
     "transition posterior sample_prior prior_log_prob",
     "jaxdiff.predictions": "Denoised to_denoised from_denoised",
     "jaxdiff.oracles": "gaussian mixture",
-    "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm",
+    "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms",
     "jaxdiff.solvers": "ancestral ddim euler_maruyama heun",
     "jaxdiff.nets": "UNet",
     "jaxdiff.train": "TrainState load",
