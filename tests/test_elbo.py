@@ -70,6 +70,14 @@ def test_each_part_is_its_closed_form(name, t_max):
         assert_mean(part, expected)
 
 
+@pytest.mark.parametrize("name", PROCESSES)
+def test_each_part_of_two_latents_far_from_the_data_is_its_closed_form(name):
+    times = np.float32([0.9, 0.6])
+    got = bound(jax.random.key(4), PROCESSES[name], data(), jnp.asarray(times))
+    for part, expected in zip(got, by_hand(name, times), strict=True):
+        assert_mean(part, expected)
+
+
 def expected_gap(times):
     return sum(by_hand("vp", times)) - negative_entropy()
 
