@@ -14,6 +14,7 @@ from jaxdiff.typing import InputError
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
+MAX_SEED = 2**32 - 1
 
 
 def run(main: Callable[[], None]) -> None:

@@ -16,7 +16,7 @@ from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 N = flags.DEFINE_integer("n", 1024, "Number of samples.", lower_bound=8)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of the samples.", 0, cli.MAX_SEED)
 MAX_REAL = flags.DEFINE_integer(
     "max_real", 10_000, "Use at most this many examples of each split.", lower_bound=8
 )

@@ -21,7 +21,7 @@ from jaxdiff.typing import InputError
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
 OUT = flags.DEFINE_string("out", None, "Folder to write to; <workdir>/samples by default.")
 N = flags.DEFINE_integer("n", 64, "Number of samples.", lower_bound=1)
-SEED = flags.DEFINE_integer("seed", 0, "Seed of all randomness.", lower_bound=0)
+SEED = flags.DEFINE_integer("seed", 0, "Seed of all randomness.", 0, cli.MAX_SEED)
 SOLVER = flags.DEFINE_string("solver", None, "Name of a solver.")
 TIMES = flags.DEFINE_string("times", None, "Name of a time grid.")
 STEPS = flags.DEFINE_integer("steps", None, "Number of solver steps.", lower_bound=1)

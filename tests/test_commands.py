@@ -197,6 +197,10 @@ MISTAKES = {
         ["experiments.sample", "--workdir={run}", "--out={new}", "--solver=rk9"],
         "solver.name takes one of",
     ),
+    "seed of samples": (
+        ["experiments.sample", "--workdir={run}", "--out={new}", "--seed=18446744073709551616"],
+        "seed=18446744073709551616",
+    ),
     "no samples": (["experiments.sample", "--workdir={run}", "--out={new}", "--n=0"], "n=0"),
 }
 
