@@ -7,6 +7,7 @@ them once: see :mod:`jaxdiff.processes`. Time runs from data (t = 0) to noise (t
 from jaxdiff import (
     data,
     denoisers,
+    divergence,
     losses,
     metrics,
     nets,
@@ -22,6 +23,7 @@ from jaxdiff.sampling import sample, trajectory
 __all__ = [
     "data",
     "denoisers",
+    "divergence",
     "losses",
     "metrics",
     "nets",

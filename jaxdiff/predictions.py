@@ -29,7 +29,22 @@ class Denoised(NamedTuple):
     eps: Array
 
 
-DenoiseFn = Callable[[Array, ArrayLike], Denoised]
+class DenoisedWithVariance(NamedTuple):
+    """What a model returns that has learned its reverse variance: both views, and one number more.
+
+    ``variance_fraction``, in the shape of x_t, is the log variance of a reverse step on the line
+    from 0, the posterior's, to 1, the transition's: see :mod:`jaxdiff.losses.reverse_step`.
+    """
+
+    x0: Array
+    eps: Array
+    variance_fraction: Array
+
+
+Estimate = Denoised | DenoisedWithVariance
+
+
+DenoiseFn = Callable[[Array, ArrayLike], Estimate]
 """``denoise_fn(x_t [batch, ...], t)``, t a scalar or ``[batch]``: what a model is to all else."""
 
 
@@ -85,7 +100,7 @@ def to_denoised(
 
 
 def from_denoised(
-    denoised: Denoised,
+    denoised: Estimate,
     x_t: Array,
     alpha: ArrayLike,
     sigma: ArrayLike,

@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "jaxdiff"
 
 LAYERS = {
-    0: "typing arrays",
+    0: "typing arrays divergence",
     1: "schedules processes",
     2: "predictions oracles",
     3: "losses",

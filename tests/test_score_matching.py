@@ -207,7 +207,7 @@ def test_losses_take_events_of_any_rank_under_jit_and_a_second_gradient():
 
 
 def test_probes_that_do_not_exist_are_refused():
-    with pytest.raises(InputError, match="rademacher, gaussian, sphere, got 'cube'"):
+    with pytest.raises(InputError, match="rademacher, gaussian, sphere, coordinate, got 'cube'"):
         losses.ssm(jax.random.key(0), lambda x: x, jnp.ones((1, 2)), probe="cube")
     with pytest.raises(InputError, match="num_probes is at least 1, got 0"):
         losses.fd_ssm(jax.random.key(0), lambda x: x, jnp.ones((1, 2)), num_probes=0)

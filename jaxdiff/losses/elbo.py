@@ -6,14 +6,15 @@ With latents at 1 ≥ t_0 > t_1 > … > t_n > 0 (Sohl-Dickstein et al. 2015; Ho 
                 + E[−log p(x_0 | x_{t_n})]                              reconstruction
                 + Σ_k E KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t))                denoising
 
-over the pairs (t, s) = (t_k, t_{k+1}). Where the reverse step is the posterior with x̂_0 in place of
-x_0, both Gaussians have the same variance σ_s²(1 − SNR_t/SNR_s), and each KL is
+over the pairs (t, s) = (t_k, t_{k+1}). Where the reverse step has the posterior's own variance,
+each KL is
 
     ½ (SNR_s − SNR_t) ‖x_0 − x̂_0(x_t)‖²                                (Kingma et al. 2021, eq. 13)
 
-DDPM's own bound is that of the latents at i/T, i = T … 1. Its gap does not close with T: where SNR
-grows as 1/t, the last step doubles it however short it is, and D/2·0.577 nats (Euler's constant)
-remain of the exact model of smooth data. With a fixed last time the gap falls as 1/n.
+and :mod:`jaxdiff.losses.reverse_step` has the others. DDPM's own bound is that of the latents at
+i/T, i = T … 1. Its gap does not close with T: where SNR grows as 1/t, the last step doubles it
+however short it is, and D/2·0.577 nats (Euler's constant) remain of the exact model of smooth data.
+With a fixed last time the gap falls as 1/n.
 """
 
 from typing import NamedTuple
@@ -21,9 +22,11 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import expand_to, known, sum_events
+from jaxdiff.arrays import known, sum_events
+from jaxdiff.losses.decoders import Decoder, gaussian
+from jaxdiff.losses.reverse_step import posterior_kl
 from jaxdiff.predictions import DenoiseFn
-from jaxdiff.processes import Process, lost_share, perturb
+from jaxdiff.processes import Process, perturb
 from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 
@@ -43,9 +46,11 @@ def elbo_terms(
     *,
     times: Array,
     num_terms: int | None = None,
+    variance_fraction: ArrayLike | None = None,
+    decoder: Decoder = gaussian,
     decoder_std: ArrayLike | None = None,
 ) -> Elbo:
-    """Estimate the bound, one noisy draw per latent, with a Gaussian decoder.
+    """Estimate the bound in its denoising form, one noisy draw per latent.
 
     Args:
         key: randomness of the noise.
@@ -53,9 +58,13 @@ def elbo_terms(
         process: the forward process.
         x0: data, ``[batch, ...]``, D numbers each.
         times: of the latents, ``[n + 1]``, strictly decreasing, the last above 0.
-        num_terms: how many of the n denoising terms to draw per example, at random; all of them,
-            one after the other in constant memory, if absent.
-        decoder_std: of p(x_0 | x_{t_n}) = N(x̂_0, std²); σ/α at t_n if absent.
+        num_terms: how many of the n denoising terms to draw per example, at random
+            (:func:`denoising_draws`, which tells their spread); all of them, one after the other in
+            constant memory, if absent.
+        variance_fraction: reverse variance, from 0, the posterior's ("small"), to 1, the
+            transition's ("large"); by default the model's own, or 0 where it has none.
+        decoder: p(x_0 | x̂_0), of :mod:`jaxdiff.losses.decoders`.
+        decoder_std: its standard deviation; σ/α at t_n if absent.
 
     Returns:
         ``Elbo(prior, reconstruction, denoising)``, unbiased.
@@ -75,61 +84,176 @@ def elbo_terms(
     Reference: Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11 to 13.
     """
     times = jnp.asarray(times)
-    _check(times, num_terms)
-    num_pairs = times.shape[0] - 1
-    chain_key, pick_key, decoder_key = jax.random.split(key, 3)
-
-    def term(key: Key, t: Array, s: Array) -> Array:
-        x_t, _ = perturb(key, process, x0, t)
-        gained = jnp.exp(process.log_snr(s)) * lost_share(process, s=s, t=t)  # SNR_s − SNR_t
-        return 0.5 * gained * sum_events(jnp.square(x0 - denoise_fn(x_t, t).x0))
-
-    def add(total: Array, inputs: tuple[Key, Array, Array]) -> tuple[Array, None]:
-        return total + term(*inputs), None
-
-    if num_terms is None:
-        pairs, share = (times[:-1], times[1:]), 1.0
+    check_latents(times)
+    chain_key, decoder_key = jax.random.split(key)
+    if num_terms is not None:
+        draws = denoising_draws(
+            chain_key,
+            denoise_fn,
+            process,
+            x0,
+            times=times,
+            num_terms=num_terms,
+            variance_fraction=variance_fraction,
+        )
+        denoising = jnp.mean(draws, axis=0)
     else:
-        picked = jax.random.randint(pick_key, (num_terms, x0.shape[0]), 0, num_pairs)
-        pairs, share = (times[picked], times[picked + 1]), num_pairs / num_terms
-    keys = jax.random.split(chain_key, pairs[0].shape[0])
-    total, _ = jax.lax.scan(add, jnp.zeros(x0.shape[0], x0.dtype), (keys, *pairs))
 
+        def add(total: Array, inputs: tuple[Key, Array, Array]) -> tuple[Array, None]:
+            key, t, s = inputs
+            x_t, _ = perturb(key, process, x0, t)
+            estimate = denoise_fn(x_t, t)
+            kl = posterior_kl(process, x0, estimate, s=s, t=t, variance_fraction=variance_fraction)
+            return total + kl, None
+
+        keys = jax.random.split(chain_key, len(times) - 1)
+        nothing = jnp.zeros(x0.shape[0], x0.dtype)
+        denoising, _ = jax.lax.scan(add, nothing, (keys, times[:-1], times[1:]))
     return Elbo(
-        prior=_prior(process, x0, times[0]),
-        reconstruction=_decode(decoder_key, denoise_fn, process, x0, times[-1], decoder_std),
-        denoising=share * total,
+        prior=prior_kl(process, x0, times[0]),
+        reconstruction=reconstruction(
+            decoder_key, denoise_fn, process, x0, times[-1], decoder=decoder, std=decoder_std
+        ),
+        denoising=denoising,
     )
 
 
-def _prior(process: Process, x0: Array, t: Array) -> Array:
-    """KL(N(α x_0, σ_t²) ‖ N(0, σ_1²)) = ½[D(r − 1 − log r) + α²‖x_0‖²/σ_1²], r = σ_t²/σ_1²."""
+def denoising_draws(
+    key: Key,
+    denoise_fn: DenoiseFn,
+    process: Process,
+    x0: Array,
+    *,
+    times: Array,
+    num_terms: int,
+    variance_fraction: ArrayLike | None = None,
+) -> Array:
+    """Draw terms of the denoising part at random, each n times its divergence.
+
+    Args:
+        key: randomness of the choice and of the noise.
+        denoise_fn: the model.
+        process: the forward process.
+        x0: data, ``[batch, ...]``.
+        times: of the latents, ``[n + 1]``, as in :func:`elbo_terms`.
+        num_terms: how many to draw per example.
+        variance_fraction: as in :func:`elbo_terms`.
+
+    Returns:
+        ``[num_terms, batch]``, in nats: independent, each unbiased for the whole part, so that
+        :func:`mean_and_error` over the first axis gives it with its standard error.
+
+    Raises:
+        InputError: if ``times`` is not such a grid, or ``num_terms`` is below 1.
+
+    Reference: Ho et al. 2020, section 3.4.
+    """
+    times = jnp.asarray(times)
+    check_latents(times)
+    if num_terms < 1:
+        raise InputError(f"num_terms is at least 1, got {num_terms}")
+    pick_key, noise_key = jax.random.split(key)
+    num_pairs = len(times) - 1
+    picked = jax.random.randint(pick_key, (num_terms, x0.shape[0]), 0, num_pairs)
+
+    def draw(inputs: tuple[Key, Array, Array]) -> Array:
+        key, t, s = inputs
+        x_t, _ = perturb(key, process, x0, t)
+        estimate = denoise_fn(x_t, t)
+        kl = posterior_kl(process, x0, estimate, s=s, t=t, variance_fraction=variance_fraction)
+        return num_pairs * kl
+
+    keys = jax.random.split(noise_key, num_terms)
+    return jax.lax.map(draw, (keys, times[picked], times[picked + 1]))
+
+
+class Mean(NamedTuple):
+    """A mean and its standard error, in the same units."""
+
+    value: Array
+    std_error: Array
+
+
+def mean_and_error(draws: Array, axis: int = 0) -> Mean:
+    """Mean over independent draws, with its standard error.
+
+    Args:
+        draws: at least two along ``axis``.
+        axis: over which the mean is taken.
+
+    Returns:
+        ``Mean(value, std_error)``, without that axis.
+
+    Raises:
+        InputError: if there are fewer than two draws, which tell no error.
+
+    Example:
+        >>> value, std_error = mean_and_error(jnp.array([1.0, 3.0]))
+        >>> float(value), float(std_error)  # s = √2, and √2/√2
+        (2.0, 1.0)
+    """
+    count = draws.shape[axis]
+    if count < 2:
+        raise InputError(f"a standard error takes at least 2 draws, got {count}")
+    return Mean(jnp.mean(draws, axis), jnp.std(draws, axis, ddof=1) / jnp.sqrt(1.0 * count))
+
+
+def prior_kl(process: Process, x0: Array, t: ArrayLike) -> Array:
+    """The prior's part: how far the most noisy latent is from the prior.
+
+    KL(N(α x_0, σ_t²) ‖ N(0, σ_1²)) = ½[D(r − 1 − log r) + α²‖x_0‖²/σ_1²],  r = σ_t²/σ_1²
+
+    Args:
+        process: the forward process.
+        x0: data, ``[batch, ...]``, D numbers each.
+        t: a scalar time.
+
+    Returns:
+        ``[batch]``, in nats.
+    """
     log_ratio = jnp.log(process.variance(t)) - jnp.log(process.variance(1.0))
     spread = x0[0].size * (jnp.expm1(log_ratio) - log_ratio)
     shift = sum_events(jnp.square(process.alpha(t) * x0)) / process.variance(1.0)
     return 0.5 * (spread + shift)
 
 
-def _decode(
+def reconstruction(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
     x0: Array,
-    t: Array,
-    decoder_std: ArrayLike | None,
+    t: ArrayLike,
+    *,
+    decoder: Decoder = gaussian,
+    std: ArrayLike | None = None,
 ) -> Array:
-    """−log N(x_0; x̂_0(x_t), std²) at one draw of x_t."""
+    """The reconstruction's part, −log p(x_0 | x̂_0(x_t)) at one draw of the least noisy latent.
+
+    Args:
+        key: randomness of the noise.
+        denoise_fn: the model.
+        process: the forward process.
+        x0: data, ``[batch, ...]``.
+        t: a scalar time with σ(t) > 0.
+        decoder: p(x_0 | x̂_0).
+        std: its standard deviation; σ/α if absent.
+
+    Returns:
+        ``[batch]``, in nats.
+    """
     x_t, _ = perturb(key, process, x0, t)
-    std = process.sigma(t) / process.alpha(t) if decoder_std is None else jnp.asarray(decoder_std)
-    log_prob = jax.scipy.stats.norm.logpdf(x0, denoise_fn(x_t, t).x0, expand_to(std, x0))
-    return -sum_events(log_prob)
+    std = process.sigma(t) / process.alpha(t) if std is None else std
+    return -decoder(x0, denoise_fn(x_t, t).x0, std)
 
 
-def _check(times: Array, num_terms: int | None) -> None:
+def check_latents(times: Array) -> None:
+    """Refuse times that are not those of a chain of latents.
+
+    Raises:
+        InputError: saying what they are instead.
+    """
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times are those of two latents or more, got shape {times.shape}")
     numbers = known(times)
     if numbers is not None and not (numbers[-1] > 0 and (numbers[1:] < numbers[:-1]).all()):
         raise InputError(f"times of latents decrease strictly and stay above 0, got {times}")
-    if num_terms is not None and num_terms < 1:
-        raise InputError(f"num_terms is at least 1, got {num_terms}")

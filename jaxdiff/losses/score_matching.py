@@ -12,9 +12,11 @@ Partial integration trades the cross term E s·∇log p for −E tr ∇s, which 
 Slicing estimates the trace along random directions with E vvᵀ = I (Song et al. 2019, eq. 7 and 8),
 
     J_SSM    = E[½(vᵀs)² + vᵀ∇s v] = J_ISM,
-    J_SSM-VR = E[½‖s‖² + vᵀ∇s v]   = J_ISM, with less variance,
+    J_SSM-VR = E[½‖s‖² + vᵀ∇s v]   = J_ISM, with less variance.
 
-and finite differences along v (Pang et al. 2020) leave no derivative of the score at all:
+The second is the implicit objective with Hutchinson's trace under another name; with v a random
+axis √D e_i, the first projects score and trace on one coordinate. Finite differences along v (Pang
+et al. 2020) leave no derivative of the score at all:
 
     vᵀ∇s v ≈ vᵀ(s(x + hv) − s(x − hv))/(2h).
 
@@ -27,11 +29,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxdiff import divergence
 from jaxdiff.arrays import sum_events
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
-
-ScoreFn = Callable[[Array], Array]
-"""``[batch, ...] -> [batch, ...]``, each row by itself."""
+from jaxdiff.divergence import DivergenceFn, draw_probes
+from jaxdiff.divergence import Field as ScoreFn
+from jaxdiff.typing import Array, ArrayLike, Key
 
 
 def esm(score_fn: ScoreFn, true_score_fn: ScoreFn, x: Array) -> Array:
@@ -56,14 +58,16 @@ def esm(score_fn: ScoreFn, true_score_fn: ScoreFn, x: Array) -> Array:
     return 0.5 * sum_events(jnp.square(score_fn(x) - true_score_fn(x)))
 
 
-def ism(score_fn: ScoreFn, x: Array) -> Array:
-    """Implicit score matching with the exact trace: D forward derivatives, for low dimension.
+def ism(score_fn: ScoreFn, x: Array, *, divergence_fn: DivergenceFn = divergence.exact) -> Array:
+    """Implicit score matching, by default with the exact trace: D forward derivatives.
 
     ½‖s(x)‖² + tr ∇s(x)
 
     Args:
         score_fn: the model.
         x: data, ``[batch, ...]``, D numbers each.
+        divergence_fn: of the trace; ``partial(divergence.hutchinson, key)`` estimates it in one
+            derivative, whatever D.
 
     Returns:
         ``[batch]``; its mean differs from that of :func:`esm` by −½E‖∇log p‖².
@@ -74,14 +78,8 @@ def ism(score_fn: ScoreFn, x: Array) -> Array:
 
     Reference: Hyvärinen 2005, eq. 3.
     """
-
-    def trace(row: Array) -> Array:
-        def flat_score(flat: Array) -> Array:
-            return score_fn(flat.reshape((1, *row.shape))).reshape(-1)
-
-        return jnp.trace(jax.jacfwd(flat_score)(row.reshape(-1)))
-
-    return 0.5 * sum_events(jnp.square(score_fn(x))) + jax.vmap(trace)(x)
+    score, trace = divergence_fn(score_fn, x)
+    return 0.5 * sum_events(jnp.square(score)) + trace
 
 
 def ssm(
@@ -103,7 +101,7 @@ def ssm(
         x: data, ``[batch, ...]``.
         num_probes: directions per example.
         variance_reduction: whether E(vᵀs)² is replaced by the ‖s‖² that it equals.
-        probe: "rademacher", "gaussian" or "sphere" (of radius √D; unit vectors would give 1/D).
+        probe: "rademacher", "gaussian", "sphere" or "coordinate", all with E vvᵀ = I.
 
     Returns:
         ``[batch]``, unbiased for :func:`ism`. With Rademacher directions and variance reduction the
@@ -124,7 +122,7 @@ def ssm(
         score, along = jax.jvp(score_fn, (x,), (v,))
         return _sliced(score, v, sum_events(v * along), variance_reduction)
 
-    return jnp.mean(jax.vmap(sliced)(_probes(key, x, num_probes, probe)), axis=0)
+    return _over_probes(sliced, draw_probes(key, x, num_probes=num_probes, probe=probe))
 
 
 def fd_ssm(
@@ -169,28 +167,15 @@ def fd_ssm(
         slope = sum_events(v * (above - below)) / (2 * step)
         return _sliced(0.5 * (above + below), v, slope, variance_reduction)
 
-    return jnp.mean(jax.vmap(sliced)(_probes(key, x, num_probes, probe)), axis=0)
+    return _over_probes(sliced, draw_probes(key, x, num_probes=num_probes, probe=probe))
+
+
+def _over_probes(sliced: Callable[[Array], Array], probes: Array) -> Array:
+    """Mean over directions; a single one needs no vmap, which would cost a network its layout."""
+    return sliced(probes[0]) if len(probes) == 1 else jnp.mean(jax.vmap(sliced)(probes), axis=0)
 
 
 def _sliced(score: Array, v: Array, slope: Array, variance_reduction: bool) -> Array:
     """Half the squared score, along v or in all directions, plus the slope of the score along v."""
     square = sum_events(score**2) if variance_reduction else sum_events(v * score) ** 2
     return 0.5 * square + slope
-
-
-def _probes(key: Key, x: Array, num_probes: int, probe: str) -> Array:
-    """Directions ``[num_probes, *x.shape]`` with E vvᵀ = I."""
-    if num_probes < 1:
-        raise InputError(f"num_probes is at least 1, got {num_probes}")
-    shape = (num_probes, *x.shape)
-    match probe:
-        case "rademacher":
-            return jax.random.rademacher(key, shape, x.dtype)
-        case "gaussian":
-            return jax.random.normal(key, shape, x.dtype)
-        case "sphere":
-            v = jax.random.normal(key, (num_probes, x.shape[0], x[0].size), x.dtype)
-            radius = jnp.sqrt(x[0].size / jnp.sum(v**2, axis=-1, keepdims=True))
-            return (v * radius).reshape(shape)
-        case _:
-            raise InputError(f"probe is one of rademacher, gaussian, sphere, got {probe!r}")

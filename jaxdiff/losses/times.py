@@ -5,12 +5,15 @@ every h. On a discrete chain, ``num_steps=T`` snaps each draw up to the grid i/T
 average is that over the grid (exactly so where t_min and t_max lie on it).
 """
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.typing import Array, Key
+from jaxdiff.processes import Process
+from jaxdiff.schedules import log_snr_times
+from jaxdiff.typing import Array, ArrayLike, InputError, Key, WeightFn
 
 
 class TimeSample(NamedTuple):
@@ -68,8 +71,145 @@ def stratified(
 
     Reference: Kingma et al. 2021, appendix I.1.
     """
-    offset = 1 - jax.random.uniform(key)
-    return _between((jnp.arange(n) + offset) / n, t_min, t_max, num_steps)
+    return _between(stratified_units(key, n), t_min, t_max, num_steps)
+
+
+def importance(
+    key: Key,
+    n: int,
+    process: Process,
+    weight_fn: WeightFn,
+    *,
+    t_min: float = 1e-3,
+    t_max: float = 1.0,
+    num_steps: int | None = None,
+    uniform_share: float = 1e-3,
+    num_cells: int = 1024,
+) -> TimeSample:
+    """Draw times with a density in proportion to λ(t), where the loss is weighted by it.
+
+    p(t) ∝ λ(t), weight = 1/((t_max − t_min) p(t)): λ(t)·weight is all but constant
+
+    For λ = ``weights.likelihood`` on ε this is uniform in log SNR, since g²/σ² = −(log SNR)'. Times
+    are cut into cells even in log SNR, on each of which p is constant; the weight is that of the
+    law drawn from, so that no error of the table biases the average.
+
+    Args:
+        key: randomness.
+        n: how many; stratified, as in :func:`stratified`.
+        process: the forward process.
+        weight_fn: λ, ``(process, t [m]) -> [m]``, positive.
+        t_min: lower end, positive.
+        t_max: upper end.
+        num_steps: length T of a discrete chain, to draw from i/T instead, with t_min = 0 if wanted.
+        uniform_share: share of the draws that are uniform, which bounds the weights by its inverse.
+        num_cells: of the table, for continuous times.
+
+    Returns:
+        ``TimeSample(t, weight)``.
+
+    Raises:
+        InputError: if the range is not one, or ``uniform_share`` is not in [0, 1].
+
+    Example:
+        >>> from jaxdiff.losses import weights
+        >>> from jaxdiff.processes import VE
+        >>> t, weight = importance(jax.random.key(0), 4, VE(), weights.likelihood)
+        >>> weight.round(2).tolist()  # log SNR of VE is linear in t
+        [1.0, 1.0, 1.0, 1.0]
+
+    Reference: Song et al. 2021b, section 5.1; Kingma et al. 2021, appendix I.
+    """
+    if not 0 <= uniform_share <= 1:
+        raise InputError(f"uniform_share is a number in [0, 1], got {uniform_share}")
+    if not 0 <= t_min < t_max <= 1:
+        raise InputError(f"times take 0 <= t_min < t_max <= 1, got t_min={t_min}, t_max={t_max}")
+    if num_steps is None:
+        edges = log_snr_times(process, num_cells, t_max=t_max, t_min=t_min)[::-1]
+        at = 0.5 * (edges[:-1] + edges[1:])
+    else:
+        first, last = math.floor(t_min * num_steps), math.ceil(t_max * num_steps)
+        edges = jnp.clip(jnp.arange(first, last + 1) / num_steps, t_min, t_max)
+        at = jnp.arange(first + 1, last + 1) / num_steps
+    share = jnp.diff(edges) / (edges[-1] - edges[0])
+    mass = weight_fn(process, at) * share
+    p = (1 - uniform_share) * mass / jnp.sum(mass) + uniform_share * share
+
+    pick_key, place_key = jax.random.split(key)
+    cell = jnp.searchsorted(jnp.cumsum(p) / jnp.sum(p), stratified_units(pick_key, n))
+    cell = jnp.minimum(cell, len(p) - 1)
+    if num_steps is None:
+        place = 1 - jax.random.uniform(place_key, (n,))
+        t = edges[cell] + place * (edges[cell + 1] - edges[cell])
+    else:
+        t = at[cell]
+    return TimeSample(t, share[cell] / p[cell])
+
+
+def log_normal(
+    key: Key,
+    n: int,
+    process: Process,
+    *,
+    mean: ArrayLike = -1.2,
+    std: ArrayLike = 1.2,
+    t_min: float = 1e-3,
+    t_max: float = 1.0,
+    num_steps: int | None = None,
+    uniform_share: float = 1e-3,
+) -> TimeSample:
+    """Draw times at which the noise-to-signal ratio σ/α is log-normal, within the range of times.
+
+    log σ(t)/α(t) ~ N(mean, std²)
+
+    EDM's own objective is the average over this law itself: drop the weight to have it.
+
+    Args:
+        key: randomness.
+        n: how many; stratified.
+        process: the forward process.
+        mean: of log σ/α; P_mean of EDM, for data of standard deviation 0.5.
+        std: of log σ/α; P_std of EDM.
+        t_min: lower end, positive.
+        t_max: upper end.
+        num_steps: length T of a discrete chain, to draw from i/T instead.
+        uniform_share: as in :func:`importance`.
+
+    Returns:
+        ``TimeSample(t, weight)``, weighted back to the average over all times.
+
+    Raises:
+        InputError: as :func:`importance`.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> process = VE(sigma_min=0.002, sigma_max=80.0)
+        >>> t, _ = log_normal(jax.random.key(0), 10_001, process)
+        >>> abs(float(jnp.median(jnp.log(process.sigma(t)))) + 1.2) < 0.01
+        True
+
+    Reference: Karras et al. 2022, table 1.
+    """
+
+    def density(process: Process, t: Array) -> Array:
+        log_snr, slope = jax.jvp(process.log_snr, (t,), (jnp.ones_like(t),))
+        return jnp.exp(-0.5 * jnp.square((-0.5 * log_snr - mean) / std)) * -slope
+
+    return importance(
+        key,
+        n,
+        process,
+        density,
+        t_min=t_min,
+        t_max=t_max,
+        num_steps=num_steps,
+        uniform_share=uniform_share,
+    )
+
+
+def stratified_units(key: Key, n: int) -> Array:
+    """Evenly spaced numbers in (0, 1] with one common random offset, ``[n]``, increasing."""
+    return (jnp.arange(n) + 1 - jax.random.uniform(key)) / n
 
 
 def _between(unit: Array, t_min: float, t_max: float, num_steps: int | None) -> TimeSample:

@@ -6,18 +6,21 @@ The errors that one estimate makes in ε, x0, v and the score differ by known fa
 
 So a weighting is a weight on the error in ε, and :func:`per_target` turns it into the weight of
 whichever error is measured: ``target`` never changes the loss, only its conditioning. Weights are
-multiplied as logarithms, and are for t > 0: at the data itself SNR and g²/σ² diverge.
+multiplied as logarithms; where one diverges (at the data itself, SNR and g²/σ²) it is cut at e⁸⁰,
+so that times an error of zero it is zero.
 
     eps         1                       L_simple; also λ = σ² on the score (NCSN, Song 2021)
     x0          1/SNR                   the error in x0 itself
     likelihood  ½g²/σ²                  λ = g² on the score, halved: a bound on −log p in nats
     min_snr     min(SNR, γ)/SNR         Hang et al. 2023
+    p2          (k + SNR)^{−γ}          Choi et al. 2022
     edm         (α²σ_d² + σ²)/(ασ_d)²   the error in F, of unit variance at every noise level
+    posterior   (α_s(1 − r))²/SNR       the error in the posterior's mean, r = SNR_t/SNR_s
 """
 
 import jax.numpy as jnp
 
-from jaxdiff.processes import Process, drift_diffusion
+from jaxdiff.processes import Process, drift_diffusion, lost_share
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
@@ -71,6 +74,32 @@ def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
     return per_target(process, t, log_weight, target=target)
 
 
+def posterior(process: Process, t: Array, *, num_steps: int, target: str = "eps") -> Array:
+    """Weight 1 on the error in the posterior's mean, one step of a chain of T nearer the data.
+
+    ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖² = (α_s(1 − SNR_t/SNR_s))² ‖x_0 − x̂_0‖²,  s = t − 1/T
+
+    Args:
+        process: the forward process.
+        t: nodes i/T of the chain, ``[batch]``.
+        num_steps: length T of the chain.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+
+    Returns:
+        ``[batch]``.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> posterior(VE(), jnp.array([0.01]), num_steps=100, target="x0").round(3)  # 1 − e^{−0.17}
+        Array([0.025], dtype=float32)
+
+    Reference: Ho et al. 2020, eq. 8 and 10.
+    """
+    s = jnp.maximum(t - 1 / num_steps, 0.0)
+    log_moved = process.log_alpha(s) + jnp.log(lost_share(process, s=s, t=t))
+    return per_target(process, t, 2 * log_moved - process.log_snr(t), target=target)
+
+
 def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike = 5.0) -> Array:
     """min(SNR, γ) on the error in x0.
 
@@ -95,6 +124,37 @@ def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike
     return per_target(process, t, log_capped, target=target)
 
 
+def p2(
+    process: Process,
+    t: Array,
+    *,
+    target: str = "eps",
+    gamma: ArrayLike = 1.0,
+    k: ArrayLike = 1.0,
+) -> Array:
+    """(k + SNR)^{−γ} on the error in ε: less of the clean-up, more of the content.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``, positive.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+        gamma: strength; 0 is L_simple.
+        k: what bounds the weight where SNR vanishes.
+
+    Returns:
+        ``[batch]``.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> p2(VE(sigma_min=0.1, sigma_max=10.0), jnp.array([0.0, 0.5, 1.0]))
+        Array([0.00990099, 0.5       , 0.990099  ], dtype=float32)
+
+    Reference: Choi et al. 2022, eq. 8.
+    """
+    log_weight = -jnp.asarray(gamma) * jnp.logaddexp(jnp.log(k), process.log_snr(t))
+    return per_target(process, t, log_weight, target=target)
+
+
 def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike = 0.5) -> Array:
     """Weight 1 on the error in EDM's F: every noise level starts with the same loss.
 
@@ -114,6 +174,8 @@ def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike 
 
 
 TARGETS = ("eps", "x0", "v", "score")
+LARGEST = 80.0
+"""Logarithm of the largest weight: e⁸⁰ is finite in float32."""
 
 
 def per_target(process: Process, t: Array, log_on_eps: Array, *, target: str) -> Array:
@@ -142,7 +204,7 @@ def per_target(process: Process, t: Array, log_on_eps: Array, *, target: str) ->
             log_factor = 2 * (log_alpha - jnp.logaddexp(2 * log_alpha, log_variance))
         case _:
             log_factor = 2 * jnp.log(process.sigma(t))
-    return jnp.exp(log_on_eps + log_factor)
+    return jnp.exp(jnp.minimum(log_on_eps + log_factor, LARGEST))
 
 
 def check_target(target: str) -> None:

@@ -15,6 +15,7 @@ from jaxdiff.processes.algebra import (
 from jaxdiff.processes.base import Process
 from jaxdiff.processes.continuous import VE, VP, CosineVP, SubVP
 from jaxdiff.processes.discrete import DiscreteVE, DiscreteVP
+from jaxdiff.processes.learned import LearnedVP, with_fixed_ends, with_fixed_shape
 
 __all__ = [
     "VE",
@@ -23,6 +24,7 @@ __all__ = [
     "DiscreteVE",
     "DiscreteVP",
     "Gaussian",
+    "LearnedVP",
     "Noised",
     "Process",
     "SubVP",
@@ -34,4 +36,6 @@ __all__ = [
     "prior_log_prob",
     "sample_prior",
     "transition",
+    "with_fixed_ends",
+    "with_fixed_shape",
 ]

@@ -49,7 +49,8 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> So
     eta = jnp.asarray(eta)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
-        x0, eps = denoise_fn(x, t)
+        estimate = denoise_fn(x, t)
+        x0, eps = estimate.x0, estimate.eps
         alpha, sigma = process.alpha(s), process.sigma(s)
         if deterministic:
             return alpha * x0 + sigma * eps

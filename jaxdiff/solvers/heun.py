@@ -43,7 +43,8 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
     """
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
-        x0, eps = denoise_fn(x, t)
+        estimate = denoise_fn(x, t)
+        x0, eps = estimate.x0, estimate.eps
         alpha, sigma = process.alpha(s), process.sigma(s)
         euler = alpha * x0 + sigma * eps
 

@@ -1,0 +1,135 @@
+"""L0: the divergence of a field, exactly or along random directions.
+
+∇·f = tr ∇f,    E vᵀ∇f v = tr ∇f  for every random v with E vvᵀ = I
+
+A field is a function of a batch that treats its rows alike. Each estimate returns the field too,
+since one forward derivative computes both.
+"""
+
+import math
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.arrays import sum_events
+from jaxdiff.typing import Array, InputError, Key
+
+Field = Callable[[Array], Array]
+"""``[batch, ...] -> [batch, ...]``, each row by itself."""
+
+DivergenceFn = Callable[[Field, Array], tuple[Array, Array]]
+"""``(field, x [batch, ...]) -> (field(x), divergence [batch])``."""
+
+AT_ONCE = 64
+"""Forward derivatives that the exact divergence holds in memory together."""
+
+
+def exact(field: Field, x: Array) -> tuple[Array, Array]:
+    """Divergence by D forward derivatives, 64 at once: for low dimension.
+
+    Args:
+        field: whose divergence is taken.
+        x: where, ``[batch, ...]``, D numbers each.
+
+    Returns:
+        ``(field(x), divergence [batch])``.
+
+    Example:
+        >>> exact(lambda x: -x, jnp.array([[3.0, 4.0]]))[1]
+        Array([-2.], dtype=float32)
+    """
+    dim = math.prod(x.shape[1:])
+    value, push = jax.linearize(field, x)
+
+    def slope(axis: Array) -> Array:
+        flat = jax.nn.one_hot(axis, dim, dtype=x.dtype)
+        direction = jnp.broadcast_to(flat.reshape(1, *x.shape[1:]), x.shape)
+        return sum_events(direction * push(direction))
+
+    if dim <= AT_ONCE:
+        slopes = jax.vmap(slope)(jnp.arange(dim))
+    else:  # in memory that does not grow with D, also when this is differentiated
+        slopes = jax.lax.map(jax.checkpoint(slope), jnp.arange(dim), batch_size=AT_ONCE)
+    return value, jnp.sum(slopes, axis=0)
+
+
+def hutchinson(
+    key: Key, field: Field, x: Array, *, num_probes: int = 1, probe: str = "rademacher"
+) -> tuple[Array, Array]:
+    """Divergence along random directions, one forward derivative each, without bias.
+
+    mean of vᵀ∇f v over v
+
+    Args:
+        key: randomness of the directions.
+        field: whose divergence is estimated.
+        x: where, ``[batch, ...]``.
+        num_probes: directions per example.
+        probe: their law, as in :func:`draw_probes`.
+
+    Returns:
+        ``(field(x), divergence [batch])``. Bind the key, ``partial(hutchinson, key)``, to pass it
+        for a ``divergence_fn``.
+
+    Raises:
+        InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
+
+    Example:
+        >>> hutchinson(jax.random.key(0), lambda x: -x, jnp.array([[3.0, 4.0]]))[1]
+        Array([-2.], dtype=float32)
+
+    Reference: Hutchinson 1989; Grathwohl et al. 2019, eq. 7.
+    """
+
+    def slope(v: Array) -> tuple[Array, Array]:
+        value, along = jax.jvp(field, (x,), (v,))
+        return value, sum_events(v * along)
+
+    probes = draw_probes(key, x, num_probes=num_probes, probe=probe)
+    value, slopes = jax.vmap(slope, out_axes=(None, 0))(probes)
+    return value, jnp.mean(slopes, axis=0)
+
+
+def draw_probes(key: Key, x: Array, *, num_probes: int, probe: str) -> Array:
+    """Draw directions v with E vvᵀ = I.
+
+    Args:
+        key: randomness.
+        x: where they start, ``[batch, ...]``, D numbers each.
+        num_probes: directions per example.
+        probe: "rademacher" (the trace of a diagonal Jacobian is then exact), "gaussian", "sphere"
+            (of radius √D; unit vectors would give 1/D), or "coordinate" (√D times one axis: the
+            field is projected on it).
+
+    Returns:
+        ``[num_probes, *x.shape]``.
+
+    Raises:
+        InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
+    """
+    if num_probes < 1:
+        raise InputError(f"num_probes is at least 1, got {num_probes}")
+    if probe not in PROBES:
+        raise InputError(f"probe is one of {', '.join(PROBES)}, got {probe!r}")
+    dim = math.prod(x.shape[1:])
+    flat = PROBES[probe](key, (num_probes, x.shape[0], dim), x.dtype)
+    return flat.reshape(num_probes, *x.shape)
+
+
+def _sphere(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    v = jax.random.normal(key, shape, dtype)
+    return v * jnp.sqrt(shape[-1] / jnp.sum(v**2, axis=-1, keepdims=True))
+
+
+def _coordinate(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    axis = jax.random.randint(key, shape[:-1], 0, shape[-1])
+    return math.sqrt(shape[-1]) * jax.nn.one_hot(axis, shape[-1], dtype=dtype)
+
+
+PROBES: dict[str, Callable[[Key, tuple[int, ...], jnp.dtype], Array]] = {
+    "rademacher": jax.random.rademacher,
+    "gaussian": jax.random.normal,
+    "sphere": _sphere,
+    "coordinate": _coordinate,
+}

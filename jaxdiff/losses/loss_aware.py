@@ -1,0 +1,112 @@
+"""Loss-aware importance sampling of the steps of a chain.
+
+The variance of Σ_i L_i estimated from one random i is least where i is drawn with probability in
+proportion to √E[L_i²] (Nichol & Dhariwal 2021, eq. 18). These moments are not known and change as
+the model learns, so the last few losses of every step are kept, in a pytree that travels with the
+training state:
+
+    history = loss_aware.start(num_steps)
+    t, weight = loss_aware.sample(key, n, history)
+    history = loss_aware.record(history, t, losses)         # unweighted, [n]
+
+Until each step has been seen often enough the times are uniform.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.losses.times import TimeSample, stratified_units
+from jaxdiff.typing import Array, InputError, Key
+
+
+class LossHistory(NamedTuple):
+    """The last losses of every step ``[T, length]``, and how many were ever recorded ``[T]``."""
+
+    losses: Array
+    counts: Array
+
+
+def start(num_steps: int, *, length: int = 10) -> LossHistory:
+    """An empty history of a chain of T steps.
+
+    Args:
+        num_steps: T.
+        length: how many losses of each step are kept, and needed before they are believed.
+
+    Returns:
+        ``LossHistory`` of zeros.
+
+    Raises:
+        InputError: if either is below 1.
+
+    Reference: Nichol & Dhariwal 2021, section 3.3.
+    """
+    if num_steps < 1 or length < 1:
+        raise InputError(
+            f"num_steps and length are at least 1, got num_steps={num_steps}, length={length}"
+        )
+    return LossHistory(jnp.zeros((num_steps, length)), jnp.zeros(num_steps, int))
+
+
+def record(history: LossHistory, t: Array, losses: Array) -> LossHistory:
+    """Add the losses of a batch, the oldest of each step giving way.
+
+    Args:
+        history: what is known so far.
+        t: nodes i/T of the chain, ``[n]``, several of which may be the same.
+        losses: of each, not weighted by their importance, ``[n]``.
+
+    Returns:
+        The new history.
+    """
+    num_steps, length = history.losses.shape
+    step = _step(t, num_steps)
+    same = step[:, None] == step[None, :]
+    rank = jnp.sum(jnp.tril(same, -1), axis=1)  # among the batch's losses of one step
+    later = jnp.sum(same, axis=1) - 1 - rank
+    place = (history.counts[step] + rank) % length
+    # Where a batch holds more of one step than are kept, its earlier ones are gone already.
+    place = jnp.where(later < length, place, length)
+    values = jax.lax.stop_gradient(losses).astype(history.losses.dtype)
+    return LossHistory(
+        history.losses.at[step, place].set(values, mode="drop"), history.counts.at[step].add(1)
+    )
+
+
+def sample(key: Key, n: int, history: LossHistory, *, uniform_share: float = 1e-3) -> TimeSample:
+    """Draw times of the chain with probability ∝ √(mean square of the last losses).
+
+    Args:
+        key: randomness.
+        n: how many.
+        history: of the losses.
+        uniform_share: share of the draws that are uniform, so that no step is forgotten.
+
+    Returns:
+        ``TimeSample(t, weight)``: nodes i/T, and weights that keep the average over all of them
+        unbiased.
+
+    Example:
+        >>> history = start(2, length=1)
+        >>> history = record(history, jnp.array([0.5, 1.0]), jnp.array([1.0, 3.0]))
+        >>> t, weight = sample(jax.random.key(0), 4, history, uniform_share=0.0)
+        >>> t.tolist(), weight.round(3).tolist()  # 1/4 of the draws at the first, weight 1/(2·¼)
+        ([0.5, 1.0, 1.0, 1.0], [2.0, 0.667..., 0.667..., 0.667...])
+
+    Reference: Nichol & Dhariwal 2021, eq. 18.
+    """
+    num_steps, length = history.losses.shape
+    size = jnp.sqrt(jnp.mean(jnp.square(history.losses), axis=1))
+    known = jnp.all(history.counts >= length) & (jnp.sum(size) > 0)
+    size = jnp.where(known, size, 1.0)
+    p = (1 - uniform_share) * size / jnp.sum(size) + uniform_share / num_steps
+    step = jnp.searchsorted(jnp.cumsum(p) / jnp.sum(p), stratified_units(key, n))
+    step = jnp.minimum(step, num_steps - 1)
+    return TimeSample((step + 1) / num_steps, 1 / (num_steps * p[step]))
+
+
+def _step(t: Array, num_steps: int) -> Array:
+    """Index i − 1 of the node t = i/T."""
+    return jnp.clip(jnp.rint(t * num_steps).astype(int) - 1, 0, num_steps - 1)
