@@ -2,8 +2,9 @@
 
 The network sees its input at unit variance, x_t / √(α²σ_d² + σ²), and one number that says how
 noisy it is; what it returns is a prediction of one of the kinds of :mod:`jaxdiff.predictions`.
-With kind "edm" this is the preconditioning of Karras et al. 2022, for every process. From here on
-nobody knows which of these choices was made.
+With kind "edm" this is the preconditioning of Karras et al. 2022, for every process. A network that
+has learned its reverse variance predicts twice as many channels, the second half being 2v − 1
+(Nichol & Dhariwal 2021). From here on nobody knows which of these choices was made.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,13 @@ from collections.abc import Callable
 import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to
-from jaxdiff.predictions import Denoised, DenoiseFn, check_kind, to_denoised
+from jaxdiff.predictions import (
+    DenoisedWithVariance,
+    DenoiseFn,
+    Estimate,
+    check_kind,
+    to_denoised,
+)
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike
 
@@ -41,6 +48,7 @@ def denoiser(
     data_std: ArrayLike = 1.0,
     level_fn: NoiseLevelFn = time,
     scale_input: bool = True,
+    learned_variance: bool = False,
 ) -> DenoiseFn:
     """Wrap a network into the model that losses and solvers see.
 
@@ -55,9 +63,11 @@ def denoiser(
         level_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
             :func:`log_snr`, or any function ``(process, t [batch]) -> [batch]``.
         scale_input: whether the input is brought to unit variance; score_sde did not.
+        learned_variance: whether the last axis of the output holds two predictions, the second
+            being that of the reverse variance.
 
     Returns:
-        ``denoise_fn(x_t, t) -> Denoised``, t a scalar or ``[batch]``.
+        ``denoise_fn(x_t, t) -> Denoised``, or ``DenoisedWithVariance``; t a scalar or ``[batch]``.
 
     Raises:
         InputError: if ``kind`` does not exist.
@@ -72,11 +82,15 @@ def denoiser(
     """
     check_kind(kind)
 
-    def denoise_fn(x_t: Array, t: ArrayLike) -> Denoised:
+    def denoise_fn(x_t: Array, t: ArrayLike) -> Estimate:
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])
         alpha, sigma = process.alpha(times), process.sigma(times)
         unit = jnp.sqrt((alpha * data_std) ** 2 + sigma**2) if scale_input else jnp.ones_like(alpha)
         output = network(x_t / expand_to(unit, x_t), level_fn(process, times))
-        return to_denoised(output, x_t, alpha, sigma, kind=kind, data_std=data_std)
+        if not learned_variance:
+            return to_denoised(output, x_t, alpha, sigma, kind=kind, data_std=data_std)
+        output, spread = jnp.split(output, 2, axis=-1)
+        views = to_denoised(output, x_t, alpha, sigma, kind=kind, data_std=data_std)
+        return DenoisedWithVariance(*views, variance_fraction=0.5 * (spread + 1))
 
     return denoise_fn

@@ -6,6 +6,7 @@ A field is a function of a batch that treats its rows alike. Each estimate retur
 since one forward derivative computes both.
 """
 
+import functools
 import math
 from collections.abc import Callable
 
@@ -21,12 +22,12 @@ Field = Callable[[Array], Array]
 DivergenceFn = Callable[[Field, Array], tuple[Array, Array]]
 """``(field, x [batch, ...]) -> (field(x), divergence [batch])``."""
 
-AT_ONCE = 64
-"""Forward derivatives that the exact divergence holds in memory together."""
+UNROLLED = 8
+"""Directions up to which a mean over them compiles to straight code instead of a loop."""
 
 
 def exact(field: Field, x: Array) -> tuple[Array, Array]:
-    """Divergence by D forward derivatives, 64 at once: for low dimension.
+    """Divergence by D forward derivatives: for low dimension.
 
     Args:
         field: whose divergence is taken.
@@ -47,11 +48,7 @@ def exact(field: Field, x: Array) -> tuple[Array, Array]:
         direction = jnp.broadcast_to(flat.reshape(1, *x.shape[1:]), x.shape)
         return sum_events(direction * push(direction))
 
-    if dim <= AT_ONCE:
-        slopes = jax.vmap(slope)(jnp.arange(dim))
-    else:  # in memory that does not grow with D, also when this is differentiated
-        slopes = jax.lax.map(jax.checkpoint(slope), jnp.arange(dim), batch_size=AT_ONCE)
-    return value, jnp.sum(slopes, axis=0)
+    return value, dim * mean_over(slope, jnp.arange(dim))
 
 
 def hutchinson(
@@ -81,14 +78,24 @@ def hutchinson(
 
     Reference: Hutchinson 1989; Grathwohl et al. 2019, eq. 7.
     """
-
-    def slope(v: Array) -> tuple[Array, Array]:
-        value, along = jax.jvp(field, (x,), (v,))
-        return value, sum_events(v * along)
-
+    value, push = jax.linearize(field, x)
     probes = draw_probes(key, x, num_probes=num_probes, probe=probe)
-    value, slopes = jax.vmap(slope, out_axes=(None, 0))(probes)
-    return value, jnp.mean(slopes, axis=0)
+    return value, mean_over(lambda v: sum_events(v * push(v)), probes)
+
+
+def mean_over(fn: Callable[[Array], Array], items: Array) -> Array:
+    """Mean of ``fn`` over the first axis of ``items``, one after the other.
+
+    A field is fastest on whole batches of its own shape, and memory does not grow with the number
+    of items, also when the mean is differentiated.
+    """
+    if len(items) <= UNROLLED:
+        return functools.reduce(jnp.add, map(fn, items)) / len(items)
+    step = jax.checkpoint(fn)
+    first = jax.eval_shape(fn, items[0])
+    nothing = jnp.zeros(first.shape, first.dtype)
+    total, _ = jax.lax.scan(lambda total, item: (total + step(item), None), nothing, items)
+    return total / len(items)
 
 
 def draw_probes(key: Key, x: Array, *, num_probes: int, probe: str) -> Array:

@@ -1,13 +1,13 @@
 """L7: data sets by name, and endless batches that are a pure function of (seed, step).
 
 ``load`` gives the two splits of a data set as random-access sources; ``batches`` turns a source
-into training batches; ``stack`` puts a whole split in memory for evaluation. Importing this
-package imports no reader of data: each is imported by the function that needs it.
+into training batches; ``stack`` and ``take_all`` put a whole split in memory for evaluation.
+Importing this package imports no reader of data: each is imported by the function that needs it.
 """
 
 from jaxdiff.data.names import load
-from jaxdiff.data.pipeline import batches, stack
+from jaxdiff.data.pipeline import batches, stack, take_all
 from jaxdiff.data.pixels import to_floats, to_uint8
 from jaxdiff.data.sources import Dataset, Source
 
-__all__ = ["Dataset", "Source", "batches", "load", "stack", "to_floats", "to_uint8"]
+__all__ = ["Dataset", "Source", "batches", "load", "stack", "take_all", "to_floats", "to_uint8"]

@@ -155,13 +155,30 @@ def stack(
         >>> x.shape, label.shape
         ((100, 8, 8, 1), (100,))
     """
+    x, label = take_all(source, limit=limit)
+    is_image = _holds_images(source)
+    return pixels.to_floats(x, value_range) if is_image else x.astype(np.float32), label
+
+
+def take_all(source: Source, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Put a whole split in memory as it is stored: bytes for images.
+
+    Args:
+        source: a split.
+        limit: keep at most this many examples, spread evenly over the split.
+
+    Returns:
+        ``x`` of the source's own type ``[n, ...]`` and ``label`` int32 ``[n]``.
+
+    Raises:
+        InputError: the source is empty, or ``limit`` is below 1.
+    """
     if limit is not None and limit < 1:
         raise InputError(f"limit is {limit}, it takes an integer of at least 1, or None")
-    is_image = _holds_images(source)
+    _holds_images(source)
     size = len(source) if limit is None else min(limit, len(source))
     batch = take(source, np.arange(size) * len(source) // size)
-    x = pixels.to_floats(batch["x"], value_range) if is_image else batch["x"].astype(np.float32)
-    return x, batch["label"]
+    return batch["x"], batch["label"]
 
 
 def _holds_images(source: Source) -> bool:

@@ -24,14 +24,12 @@ A score is any function of a batch that treats its rows alike; that of an energy
 ``lambda x: -jax.vmap(jax.grad(energy))(x)``, and every loss takes it.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 
 from jaxdiff import divergence
 from jaxdiff.arrays import sum_events
-from jaxdiff.divergence import DivergenceFn, draw_probes
+from jaxdiff.divergence import DivergenceFn, draw_probes, mean_over
 from jaxdiff.divergence import Field as ScoreFn
 from jaxdiff.typing import Array, ArrayLike, Key
 
@@ -117,12 +115,12 @@ def ssm(
 
     Reference: Song et al. 2019 (sliced score matching), eq. 7 and 8.
     """
+    score, push = jax.linearize(score_fn, x)
 
     def sliced(v: Array) -> Array:
-        score, along = jax.jvp(score_fn, (x,), (v,))
-        return _sliced(score, v, sum_events(v * along), variance_reduction)
+        return _sliced(score, v, sum_events(v * push(v)), variance_reduction)
 
-    return _over_probes(sliced, draw_probes(key, x, num_probes=num_probes, probe=probe))
+    return mean_over(sliced, draw_probes(key, x, num_probes=num_probes, probe=probe))
 
 
 def fd_ssm(
@@ -167,12 +165,7 @@ def fd_ssm(
         slope = sum_events(v * (above - below)) / (2 * step)
         return _sliced(0.5 * (above + below), v, slope, variance_reduction)
 
-    return _over_probes(sliced, draw_probes(key, x, num_probes=num_probes, probe=probe))
-
-
-def _over_probes(sliced: Callable[[Array], Array], probes: Array) -> Array:
-    """Mean over directions; a single one needs no vmap, which would cost a network its layout."""
-    return sliced(probes[0]) if len(probes) == 1 else jnp.mean(jax.vmap(sliced)(probes), axis=0)
+    return mean_over(sliced, draw_probes(key, x, num_probes=num_probes, probe=probe))
 
 
 def _sliced(score: Array, v: Array, slope: Array, variance_reduction: bool) -> Array:

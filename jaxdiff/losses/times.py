@@ -49,10 +49,10 @@ def uniform(
 def stratified(
     key: Key, n: int, *, t_min: float = 0.0, t_max: float = 1.0, num_steps: int | None = None
 ) -> TimeSample:
-    """Draw n evenly spaced times with one common random offset.
+    """Draw n evenly spaced times with one common random offset, around which they wrap.
 
-    Each is uniform by itself, and together they cover the range: the variance of a batch's loss
-    over t falls from O(1/n) to O(1/n²) for smooth losses.
+    Each is uniform by itself, whatever example it falls to, and together they cover the range: the
+    variance of a batch's loss over t falls from O(1/n) to O(1/n²) for smooth losses.
 
     Args:
         key: randomness.
@@ -62,11 +62,11 @@ def stratified(
         num_steps: length T of a discrete chain, to draw from i/T instead.
 
     Returns:
-        ``TimeSample(t, weight)`` with weight 1; t increases.
+        ``TimeSample(t, weight)`` with weight 1.
 
     Example:
         >>> t, _ = stratified(jax.random.key(0), 4)
-        >>> jnp.ceil(4 * t).tolist()  # one in each quarter
+        >>> sorted(jnp.ceil(4 * t).tolist())  # one in each quarter
         [1.0, 2.0, 3.0, 4.0]
 
     Reference: Kingma et al. 2021, appendix I.1.
@@ -208,8 +208,8 @@ def log_normal(
 
 
 def stratified_units(key: Key, n: int) -> Array:
-    """Evenly spaced numbers in (0, 1] with one common random offset, ``[n]``, increasing."""
-    return (jnp.arange(n) + 1 - jax.random.uniform(key)) / n
+    """Evenly spaced numbers on the circle (0, 1] with one random offset, ``[n]``, each uniform."""
+    return 1 - (jnp.arange(n) / n + jax.random.uniform(key)) % 1
 
 
 def _between(unit: Array, t_min: float, t_max: float, num_steps: int | None) -> TimeSample:

@@ -18,6 +18,7 @@ class MLP(nn.Module):
         depth: number of residual blocks.
         num_classes: number of classes, or None.
         level_scale: what the embedding multiplies the noise level by.
+        predictions: per number of the last axis; 2 where the reverse variance is learned too.
 
     Example:
         >>> import jax
@@ -31,16 +32,17 @@ class MLP(nn.Module):
     depth: int = 3
     num_classes: int | None = None
     level_scale: float = TIME_SCALE
+    predictions: int = 1
 
     def __post_init__(self) -> None:
-        check_counts(width=self.width, depth=self.depth)
+        check_counts(width=self.width, depth=self.depth, predictions=self.predictions)
         super().__post_init__()
 
     @nn.compact
     def __call__(
         self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Predict from ``x [batch, ...]`` and ``level [batch]``, in the shape of ``x``."""
+        """Map ``x [batch, ..., c]``, ``level [batch]`` to ``[batch, ..., predictions · c]``."""
         embedding = Conditioning(self.width, self.level_scale, self.num_classes)(level, label)
         flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         h = nn.Dense(self.width)(flat)
@@ -49,5 +51,7 @@ class MLP(nn.Module):
             r = nn.silu(nn.LayerNorm()(h) * (1 + scale) + shift)
             r = nn.silu(nn.Dense(self.width)(r))
             h += nn.Dense(self.width, kernel_init=nn.initializers.zeros)(r)
-        out = nn.Dense(flat.shape[-1], kernel_init=nn.initializers.zeros)(nn.silu(h))
-        return out.reshape(x.shape).astype(jnp.float32)
+        size = self.predictions * flat.shape[-1]
+        out = nn.Dense(size, kernel_init=nn.initializers.zeros)(nn.silu(h))
+        shape = (*x.shape[:-1], self.predictions * x.shape[-1])
+        return out.reshape(shape).astype(jnp.float32)

@@ -70,6 +70,7 @@ class UNet(nn.Module):
         num_classes: number of classes, or None.
         head_dim: channels of one attention head.
         level_scale: what the embedding multiplies the noise level by.
+        predictions: per channel of the image; 2 where the reverse variance is learned too.
 
     Raises:
         InputError: if an option is out of range; at call, if the image does not halve at every
@@ -93,6 +94,7 @@ class UNet(nn.Module):
     num_classes: int | None = None
     head_dim: int = 64
     level_scale: float = TIME_SCALE
+    predictions: int = 1
 
     def __post_init__(self) -> None:
         levels = range(len(self.multipliers))
@@ -101,6 +103,7 @@ class UNet(nn.Module):
             multipliers=tuple(self.multipliers),
             blocks_per_level=self.blocks_per_level,
             head_dim=self.head_dim,
+            predictions=self.predictions,
         )
         if not all(depth in levels for depth in self.attention_levels):
             raise InputError(
@@ -115,7 +118,10 @@ class UNet(nn.Module):
     def __call__(
         self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Predict from ``x``, the noise ``level [batch]`` and ``label [batch]``, in x's shape."""
+        """Predict from ``x [batch, h, w, c]``, the noise ``level [batch]`` and ``label [batch]``.
+
+        Returns ``[batch, h, w, predictions · c]``.
+        """
         check_divides(x.shape[1:3], len(self.multipliers))
         embedding = Conditioning(4 * self.channels, self.level_scale, self.num_classes)(
             level, label
@@ -149,7 +155,8 @@ class UNet(nn.Module):
             if depth > 0:
                 h = nn.Conv(h.shape[-1], (3, 3))(_double(h))
 
-        out = nn.Conv(x.shape[-1], (3, 3), kernel_init=nn.initializers.zeros)(GroupNorm()(h))
+        width = self.predictions * x.shape[-1]
+        out = nn.Conv(width, (3, 3), kernel_init=nn.initializers.zeros)(GroupNorm()(h))
         return out.astype(jnp.float32)
 
 

@@ -1,118 +1,33 @@
-"""L7: the one file that turns names in a configuration into things.
+"""L7: the one place where a configuration is turned into things.
 
-Each table maps a name to what makes the thing; its keyword arguments are the options that the
-configuration may set, and their defaults tell the types.
+:mod:`jaxdiff.train.names` knows what there is; here it is bound to the rest of the configuration.
 """
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
-from jaxdiff.nets import embeddings
+from jaxdiff import denoisers, losses
 from jaxdiff.nets.unet import check_divides
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.sampling import check_times
 from jaxdiff.solvers import Solver
+from jaxdiff.train import names
 from jaxdiff.train.config import Choice, Config
-from jaxdiff.train.parsing import check_options
 from jaxdiff.typing import Array, InputError, Key, Params, WeightFn
-
-
-def _ddpm(
-    *,
-    num_steps: int = 1000,
-    betas: str = "linear",
-    beta_start: float = 1e-4,
-    beta_end: float = 0.02,
-) -> Process:
-    """DDPM's chain from one of the schedules that rise from one β to another."""
-    tables = {
-        "linear": schedules.linear_betas,
-        "quadratic": schedules.quadratic_betas,
-        "sigmoid": schedules.sigmoid_betas,
-    }
-    if betas not in tables:
-        raise InputError(f"betas is one of {', '.join(tables)}, got {betas!r}")
-    return processes.DiscreteVP.from_betas(
-        tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
-    )
-
-
-def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Process:
-    """The chain of improved DDPM."""
-    return processes.DiscreteVP.from_betas(
-        schedules.cosine_betas(num_steps, s=s, max_beta=max_beta)
-    )
-
-
-def _ncsn(*, num_steps: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Process:
-    """NCSN's geometric ladder."""
-    return processes.DiscreteVE.from_sigmas(
-        schedules.geometric_sigmas(num_steps, sigma_min=sigma_min, sigma_max=sigma_max)
-    )
-
-
-PROCESSES: Mapping[str, Callable[..., Process]] = {
-    "vp": processes.VP,
-    "subvp": processes.SubVP,
-    "ve": processes.VE,
-    "cosine_vp": processes.CosineVP,
-    "ddpm": _ddpm,
-    "ddpm_cosine": _ddpm_cosine,
-    "ncsn": _ncsn,
-}
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": nets.UNet, "mlp": nets.MLP}
-
-
-class Level(NamedTuple):
-    """How a network is told the noise level, and what its embedding multiplies that by."""
-
-    fn: denoisers.NoiseLevelFn
-    scale: float
-
-
-LEVELS: Mapping[str, Level] = {
-    "time": Level(denoisers.time, embeddings.TIME_SCALE),
-    "log_sigma": Level(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
-    "log_snr": Level(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
-}
-WEIGHTS: Mapping[str, Callable[..., Array]] = {
-    "eps": losses.weights.eps,
-    "sigma2": losses.weights.eps,  # λ = σ² on the score is 1 on ε
-    "x0": losses.weights.x0,
-    "likelihood": losses.weights.likelihood,
-    "min_snr": losses.weights.min_snr,
-    "edm": losses.weights.edm,
-}
-TIME_SAMPLERS: Mapping[str, Callable[..., losses.times.TimeSample]] = {
-    "uniform": losses.times.uniform,
-    "stratified": losses.times.stratified,
-}
-SOLVERS: Mapping[str, Callable[..., Solver]] = {
-    "ancestral": solvers.ancestral,
-    "ddim": solvers.ddim,
-    "euler_maruyama": solvers.euler_maruyama,
-    "heun": solvers.heun,
-}
-TIME_GRIDS: Mapping[str, Callable[..., Array]] = {
-    "uniform": lambda process, num_steps, **ends: schedules.uniform_times(num_steps, **ends),
-    "quadratic": lambda process, num_steps, **ends: schedules.quadratic_times(num_steps, **ends),
-    "log_snr": schedules.log_snr_times,
-    "karras": schedules.karras_times,
-}
 
 
 def process(config: Config) -> Process:
     """Build the forward process, and refuse one whose noise does not grow with time."""
-    built: Process = _resolve(PROCESSES, config.process, "config.process")()
+    built: Process = names.resolve(names.PROCESSES, config.process, "config.process")()
     log_snr = built.log_snr(jnp.linspace(0.0, 1.0, 101))
     if not bool(jnp.all(jnp.diff(log_snr) < 0)):
         raise InputError(
@@ -126,10 +41,11 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     """Build the network for examples of one shape, labelled where the configuration says so."""
     if config.model.class_conditional and num_classes is None:
         raise InputError("config.model.class_conditional takes data with labels, got data without")
-    make = _resolve(NETWORKS, config.network, "config.network", reserved=_SET_ELSEWHERE)
+    make = names.resolve(names.NETWORKS, config.network, "config.network", reserved=_SET_ELSEWHERE)
     built = make(
-        level_scale=LEVELS[config.model.level].scale,
+        level_scale=names.LEVELS[config.model.level].scale,
         num_classes=num_classes if config.model.class_conditional else None,
+        predictions=2 if config.model.learned_variance else 1,
     )
     if config.network.name == "unet":
         if len(shape) != 3:
@@ -163,8 +79,9 @@ def denoise_fn(
         forward,
         kind=model.kind,
         data_std=model.data_std,
-        level_fn=LEVELS[model.level].fn,
+        level_fn=names.LEVELS[model.level].fn,
         scale_input=model.scale_input,
+        learned_variance=model.learned_variance,
     )
 
 
@@ -172,33 +89,63 @@ def loss_fn(
     config: Config, net: nn.Module, forward: Process
 ) -> Callable[[Params, Key, Mapping[str, Array]], Array]:
     """Build ``(params, key, batch) -> [batch]``, the loss per example and per dimension."""
-    weight_fn = weight(config)
-    times = functools.partial(
-        TIME_SAMPLERS[config.loss.times],
-        t_min=config.loss.t_min,
-        num_steps=getattr(forward, "num_steps", None),
-    )
+    settings, weight_fn, draw_times = config.loss, weight(config), time_sampler(config, forward)
 
     def loss(params: Params, key: Key, batch: Mapping[str, Array]) -> Array:
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
         x0 = batch["x"]
-        t, importance = times(time_key, x0.shape[0])
+        t, importance = draw_times(time_key, x0.shape[0])
         label = batch["label"] if config.model.class_conditional else None
         model = denoise_fn(config, net, forward, params, label=label, dropout_key=dropout_key)
-        error = losses.denoising(
-            noise_key, model, forward, x0, t, target=config.loss.target, weight_fn=weight_fn
-        )
-        return importance * error / (x0.size // x0.shape[0])
+        if settings.vlb_weight:
+            error = losses.hybrid(
+                noise_key,
+                model,
+                forward,
+                x0,
+                t,
+                num_steps=getattr(forward, "num_steps", 0),
+                vlb_weight=settings.vlb_weight,
+            )
+        else:
+            error = losses.denoising(
+                noise_key, model, forward, x0, t, target=settings.target, weight_fn=weight_fn
+            )
+        if settings.importance_weights:
+            error *= importance
+        return error / (x0.size // x0.shape[0])
 
     return loss
+
+
+def time_sampler(config: Config, forward: Process) -> Callable[[Key, int], losses.times.TimeSample]:
+    """Build ``(key, n) -> TimeSample`` for the process and weighting of the configuration."""
+    reserved = ("t_min", "t_max", "num_steps")
+    make = names.resolve(
+        names.TIME_SAMPLERS, config.loss.times, "config.loss.times", reserved=reserved
+    )
+    num_steps = getattr(forward, "num_steps", None)
+    weight_fn = weight(
+        dataclasses.replace(config, loss=dataclasses.replace(config.loss, target="eps"))
+    )
+
+    def draw(key: Key, n: int) -> losses.times.TimeSample:
+        sample: losses.times.TimeSample = make(
+            key, n, forward, weight_fn, t_min=config.loss.t_min, num_steps=num_steps
+        )
+        return sample
+
+    return draw
 
 
 def weight(config: Config) -> WeightFn:
     """Build the weighting, for the target whose error is measured and the data's own σ_d."""
     chosen = config.loss.weight
     settings: dict[str, Any] = {"target": config.loss.target}
-    make = _resolve(WEIGHTS, chosen, "config.loss.weight", reserved=("target", "data_std"))
-    if "data_std" in inspect.signature(WEIGHTS[chosen.name]).parameters:
+    make = names.resolve(
+        names.WEIGHTS, chosen, "config.loss.weight", reserved=("target", "data_std")
+    )
+    if "data_std" in inspect.signature(names.WEIGHTS[chosen.name]).parameters:
         settings["data_std"] = config.model.data_std
     return functools.partial(make, **settings)
 
@@ -232,13 +179,13 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 def solver(chosen: Choice, model: DenoiseFn, forward: Process) -> Solver:
     """Build the solver around a model."""
-    return _resolve(SOLVERS, chosen, "config.sampling.solver")(model, forward)
+    return names.resolve(names.SOLVERS, chosen, "config.sampling.solver")(model, forward)
 
 
 def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float) -> Array:
     """Build the grid ``[num_steps + 1]`` from t = 1 to t_min."""
     reserved = ("t_max", "t_min", "sigma_min", "sigma_max")
-    make = _resolve(TIME_GRIDS, chosen, "config.sampling.times", reserved=reserved)
+    make = names.resolve(names.TIME_GRIDS, chosen, "config.sampling.times", reserved=reserved)
     return make(forward, num_steps, t_min=t_min)
 
 
@@ -246,40 +193,25 @@ def check(config: Config, forward: Process) -> None:
     """Build what training needs late, so that it is refused before anything is written."""
     weight(config)
     optimizer(config)
+    jax.eval_shape(lambda key: time_sampler(config, forward)(key, 1), jax.random.key(0))
+    if config.loss.vlb_weight:
+        _check_hybrid(config, forward)
     sampling = config.sampling
     grid = time_grid(sampling.times, forward, sampling.num_steps, t_min=sampling.t_min)
     check_times(grid)
     solver(sampling.solver, lambda x, t: Denoised(x, x), forward)
 
 
-_SET_ELSEWHERE = ("level_scale", "num_classes", "parent", "name")
+def _check_hybrid(config: Config, forward: Process) -> None:
+    """Refuse to add the bound to a loss that it does not belong to."""
+    plain = config.loss.target == "eps" and config.loss.weight.name == "eps"
+    if not (plain and config.model.learned_variance and hasattr(forward, "num_steps")):
+        raise InputError(
+            "config.loss.vlb_weight takes 0 unless the process is a chain, "
+            "config.model.learned_variance is true and target and weight are eps (the hybrid loss "
+            f"of improved DDPM), got {config.loss.vlb_weight}"
+        )
+
+
+_SET_ELSEWHERE = ("level_scale", "num_classes", "predictions", "parent", "name")
 """Options of a network that the data and ``config.model`` decide."""
-
-
-def _resolve(
-    table: Mapping[str, Callable[..., Any]],
-    chosen: Choice,
-    path: str,
-    *,
-    reserved: Collection[str] = (),
-) -> Callable[..., Any]:
-    """Look a name up and bind its options, both checked; errors name the field."""
-    if chosen.name not in table:
-        raise InputError(f"{path}.name takes one of {', '.join(table)}, got {chosen.name!r}")
-    make = table[chosen.name]
-    parameters = inspect.signature(make).parameters.values()
-    signature = {
-        p.name: type(p.default)
-        for p in parameters
-        if p.default is not inspect.Parameter.empty and p.name not in reserved
-    }
-    options = check_options(signature, dict(chosen.options), path)
-    bound = functools.partial(make, **options)
-
-    def call(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return bound(*args, **kwargs)
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from error
-
-    return call

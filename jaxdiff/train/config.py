@@ -35,7 +35,7 @@ def _one_of(default: str, *names: str) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of several things, by name, with its options; ``train/build.py`` knows them all.
+    """One of several things, by name, with its options; ``train/names.py`` knows them all.
 
     Example:
         >>> choice("vp", beta_max=10.0).as_dict()
@@ -80,16 +80,23 @@ class ModelConfig:
     level: str = _one_of("time", "time", "log_sigma", "log_snr")
     data_std: float = _positive(0.5)
     scale_input: bool = True
+    learned_variance: bool = False
     class_conditional: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """What is minimised."""
+    """What is minimised: ``vlb_weight`` adds that much of the bound, for a learned variance.
+
+    Without ``importance_weights`` the loss is the average over the law that times are drawn from,
+    instead of that over uniform times.
+    """
 
     target: str = _one_of("eps", *TARGETS)
     weight: Choice = Choice("eps")
-    times: str = _one_of("stratified", "uniform", "stratified")
+    times: Choice = Choice("stratified")
+    importance_weights: bool = True
+    vlb_weight: float = _non_negative(0.0)
     t_min: float = _share(1e-3)
 
 

@@ -132,7 +132,7 @@ def scatter(path: PathLike, samples: ArrayLike, *, reference: ArrayLike | None =
     centre = (window.max(axis=0) + window.min(axis=0)) / 2
     reach = np.ptp(window, axis=0).max() * (0.55 if reference is None else 0.7) or 1.0
     limits = np.stack([centre - reach, centre + reach])
-    figure = _figure(width=4.0 * len(panels), height=4.2)
+    figure = new_figure(width=4.0 * len(panels), height=4.2)
     for i, (name, points, colour) in enumerate(panels):
         axes = figure.add_subplot(1, len(panels), i + 1)
         outside = np.count_nonzero((np.abs(points - centre) > reach).any(axis=1))
@@ -142,7 +142,7 @@ def scatter(path: PathLike, samples: ArrayLike, *, reference: ArrayLike | None =
         axes.set_title(f"{name} ({len(points):,}{note})", fontsize=11, color=INK)
         axes.set(xlim=limits[:, 0], ylim=limits[:, 1], aspect="equal")
         _plain(axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def curve(
@@ -181,7 +181,7 @@ def curve(
         raise InputError(f"rows must hold a finite {x!r} and {y!r}, got none in {len(rows)} rows")
     dropped = len(points) - np.count_nonzero(finite)
     points = points[finite][np.argsort(points[finite, 0], kind="stable")]
-    figure = _figure(width=6.4, height=4.0)
+    figure = new_figure(width=6.4, height=4.0)
     axes = figure.add_subplot()
     axes.plot(points[:, 0], points[:, 1], "o-", ms=2.5, mew=0, lw=0.8, color=SAMPLES, alpha=0.25)
     axes.plot(*_running_median(points).T, color=SAMPLES, linewidth=2.0)
@@ -192,7 +192,7 @@ def curve(
     if dropped:
         axes.set_title(f"left out: {dropped:,} not finite", fontsize=10, color="#b03a2e")
     _plain(axes)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _bytes(x: ArrayLike, value_range: tuple[float, float]) -> np.ndarray:
@@ -227,7 +227,8 @@ def _running_median(points: np.ndarray, *, most: int = 300) -> np.ndarray:
     return np.stack([points[centres, 0], [np.median(window) for window in windows]], axis=1)
 
 
-def _figure(*, width: float, height: float) -> "Figure":
+def new_figure(*, width: float, height: float) -> "Figure":
+    """An empty figure of so many inches, on a canvas of its own."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -245,7 +246,8 @@ def _plain(axes: "Axes") -> None:
     axes.spines[["left", "bottom"]].set_color("#bbbbbb")
 
 
-def _save(figure: "Figure", path: PathLike) -> None:
+def save_figure(figure: "Figure", path: PathLike) -> None:
+    """Write a figure as a PNG, whole or not at all."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
     atomic_write(path, png.getvalue())

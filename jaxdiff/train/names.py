@@ -1,0 +1,142 @@
+"""L7: the names that a configuration may say, and what each of them makes.
+
+Each table maps a name to what makes the thing; its keyword arguments are the options that the
+configuration may set, and their defaults tell the types.
+"""
+
+import functools
+import inspect
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+
+from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
+from jaxdiff.nets import embeddings
+from jaxdiff.processes import Process
+from jaxdiff.solvers import Solver
+from jaxdiff.train.config import Choice
+from jaxdiff.train.parsing import check_options
+from jaxdiff.typing import Array, InputError
+
+
+def _ddpm(
+    *,
+    num_steps: int = 1000,
+    betas: str = "linear",
+    beta_start: float = 1e-4,
+    beta_end: float = 0.02,
+) -> Process:
+    """DDPM's chain from one of the schedules that rise from one β to another."""
+    tables = {
+        "linear": schedules.linear_betas,
+        "quadratic": schedules.quadratic_betas,
+        "sigmoid": schedules.sigmoid_betas,
+    }
+    if betas not in tables:
+        raise InputError(f"betas is one of {', '.join(tables)}, got {betas!r}")
+    return processes.DiscreteVP.from_betas(
+        tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
+    )
+
+
+def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Process:
+    """The chain of improved DDPM."""
+    return processes.DiscreteVP.from_betas(
+        schedules.cosine_betas(num_steps, s=s, max_beta=max_beta)
+    )
+
+
+def _ncsn(*, num_steps: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Process:
+    """NCSN's geometric ladder."""
+    return processes.DiscreteVE.from_sigmas(
+        schedules.geometric_sigmas(num_steps, sigma_min=sigma_min, sigma_max=sigma_max)
+    )
+
+
+PROCESSES: Mapping[str, Callable[..., Process]] = {
+    "vp": processes.VP,
+    "subvp": processes.SubVP,
+    "ve": processes.VE,
+    "cosine_vp": processes.CosineVP,
+    "ddpm": _ddpm,
+    "ddpm_cosine": _ddpm_cosine,
+    "ncsn": _ncsn,
+}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": nets.UNet, "mlp": nets.MLP}
+
+
+class Level(NamedTuple):
+    """How a network is told the noise level, and what its embedding multiplies that by."""
+
+    fn: denoisers.NoiseLevelFn
+    scale: float
+
+
+LEVELS: Mapping[str, Level] = {
+    "time": Level(denoisers.time, embeddings.TIME_SCALE),
+    "log_sigma": Level(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
+    "log_snr": Level(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
+}
+WEIGHTS: Mapping[str, Callable[..., Array]] = {
+    "eps": losses.weights.eps,
+    "sigma2": losses.weights.eps,  # λ = σ² on the score is 1 on ε
+    "x0": losses.weights.x0,
+    "likelihood": losses.weights.likelihood,
+    "min_snr": losses.weights.min_snr,
+    "edm": losses.weights.edm,
+    "p2": losses.weights.p2,
+}
+TIME_SAMPLERS: Mapping[str, Callable[..., losses.times.TimeSample]] = {
+    "uniform": lambda key, n, process, weight_fn, **ends: losses.times.uniform(key, n, **ends),
+    "stratified": lambda key, n, process, weight_fn, **ends: losses.times.stratified(
+        key, n, **ends
+    ),
+    "importance": lambda key, n, process, weight_fn, *, uniform_share=1e-3, **ends: (
+        losses.times.importance(key, n, process, weight_fn, uniform_share=uniform_share, **ends)
+    ),
+    "log_normal": lambda key, n, process, weight_fn, *, mean=-1.2, std=1.2, **ends: (
+        losses.times.log_normal(key, n, process, mean=mean, std=std, **ends)
+    ),
+}
+SOLVERS: Mapping[str, Callable[..., Solver]] = {
+    "ancestral": solvers.ancestral,
+    "ddim": solvers.ddim,
+    "euler_maruyama": solvers.euler_maruyama,
+    "heun": solvers.heun,
+}
+TIME_GRIDS: Mapping[str, Callable[..., Array]] = {
+    "uniform": lambda process, num_steps, **ends: schedules.uniform_times(num_steps, **ends),
+    "quadratic": lambda process, num_steps, **ends: schedules.quadratic_times(num_steps, **ends),
+    "log_snr": schedules.log_snr_times,
+    "karras": schedules.karras_times,
+}
+
+
+def resolve(
+    table: Mapping[str, Callable[..., Any]],
+    chosen: Choice,
+    path: str,
+    *,
+    reserved: Collection[str] = (),
+) -> Callable[..., Any]:
+    """Look a name up and bind its options, both checked; errors name the field."""
+    if chosen.name not in table:
+        raise InputError(f"{path}.name takes one of {', '.join(table)}, got {chosen.name!r}")
+    make = table[chosen.name]
+    parameters = inspect.signature(make).parameters.values()
+    signature = {
+        p.name: type(p.default)
+        for p in parameters
+        if p.default is not inspect.Parameter.empty and p.name not in reserved
+    }
+    options = check_options(signature, dict(chosen.options), path)
+    bound = functools.partial(make, **options)
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return bound(*args, **kwargs)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+
+    return call
