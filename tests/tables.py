@@ -1,5 +1,7 @@
 """The rows that buy a battery of tests, and the few helpers that every battery uses."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,6 +10,15 @@ from jaxdiff import processes, schedules
 from jaxdiff.processes import Process
 
 NCSN_SIGMAS = schedules.geometric_sigmas(232, sigma_min=0.01, sigma_max=50.0)
+
+LEARNED = dataclasses.replace(
+    processes.LearnedVP.create(log_snr_max=9.0, log_snr_min=-10.0, num_steps=2),
+    log_range=jnp.asarray(3.0),
+    log_slope=jnp.asarray(0.5),
+    log_heights=jnp.array([0.0, -0.75]),
+    log_steepness=jnp.array([2.0, 2.5]),
+    centres=jnp.array([0.25, 0.75]),
+)
 
 PROCESSES: dict[str, Process] = {
     "vp": processes.VP(),
@@ -18,6 +29,7 @@ PROCESSES: dict[str, Process] = {
     "ddpm_linear_1000": processes.DiscreteVP.from_betas(schedules.linear_betas(1000)),
     "ddpm_cosine_100": processes.DiscreteVP.from_betas(schedules.cosine_betas(100)),
     "ncsn_232": processes.DiscreteVE.from_sigmas(NCSN_SIGMAS),
+    "learned_vp": LEARNED,
 }
 CHAINS = [name for name, process in PROCESSES.items() if hasattr(process, "num_steps")]
 
@@ -76,7 +88,17 @@ def exact_scales(name, t):
         case "ncsn_232":
             sigmas = 0.01 * 5000 ** (np.arange(232) / 231)
             return one, np.sqrt(_between_nodes(np.append(0, sigmas**2), t))
+        case "learned_vp":
+            start, whole = _risen(np.zeros(())), _risen(np.ones(()))
+            log_snr = 9.0 - np.exp(3.0) * (_risen(t) - start) / (whole - start)
+            return np.sqrt(1 / (1 + np.exp(-log_snr))), np.sqrt(1 / (1 + np.exp(log_snr)))
     raise KeyError(name)
+
+
+def _risen(t):
+    """A line and two logistic steps: those of LEARNED."""
+    line, first = np.exp(0.5) * t, 1 / (1 + np.exp(-np.exp(2.0) * (t - 0.25)))
+    return line + first + np.exp(-0.75) / (1 + np.exp(-np.exp(2.5) * (t - 0.75)))
 
 
 def _between_nodes(values, t):

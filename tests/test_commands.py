@@ -21,6 +21,13 @@ TINY = [
 ]
 TOY = [flag for flag in TINY if "channels" not in flag]
 
+SMALL = {
+    "experiments.objectives": ["--steps=2", "--batch=4", "--only=SSM,L_simple (DDPM)"],
+    "experiments.objective_costs": [
+        "--channels=4", "--size=4", "--batch=2", "--rounds=1"
+    ],
+}  # fmt: skip
+
 
 def readme_commands():
     blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -69,9 +76,12 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
                 f"--workdir={tmp_path / Path(name).stem}",
                 *(TINY if "toy" not in name else TOY),
             ]
+        elif module in SMALL:
+            flags = [*SMALL[module], *([f"--workdir={tmp_path}"] if flags else [])]
         else:
             flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
             flags += [f"--workdir={workdir}", "--n=8"]
+            flags += ["--draws=2"] if module == "experiments.evaluate" else []
         done = command(module, *flags)
         assert done.returncode == 0, done.stderr
         for line in done.stdout.splitlines():
@@ -109,9 +119,15 @@ def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
 
 def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
     workdir, _ = digits_run
-    done = command("experiments.evaluate", f"--workdir={workdir}", "--n=16", "--seed=4")
+    done = command(
+        "experiments.evaluate", f"--workdir={workdir}", "--n=16", "--seed=4", "--draws=3"
+    )
     assert done.returncode == 0, done.stderr
-    figures = json.loads((workdir / "evaluation.json").read_text())["figures"]
+    record = json.loads((workdir / "evaluation.json").read_text())
+    bound, figures = record["bits_per_dim"], record["figures"]
+    assert (bound["n"], bound["draws"], bound["seed"]) == (297, 3, 4)
+    assert f"{bound['bits']:.4f} ± {bound['std_error']:.4f} bits/dim of 297 test" in done.stdout
+    assert bound["kind"] in done.stdout
     found = {(f["name"], f["of"], f["against"]): f for f in figures}
     assert set(found) == {
         *((name, of, "test") for name in ("frechet", "precision", "recall")
@@ -200,6 +216,10 @@ MISTAKES = {
     "seed of samples": (
         ["experiments.sample", "--workdir={run}", "--out={new}", "--seed=18446744073709551616"],
         "seed=18446744073709551616",
+    ),
+    "unknown objective": (
+        ["experiments.objectives", "--workdir={new}", "--only=SSM,SMS"],
+        "--only takes some of ESM (knows the score); ISM, exact trace;",
     ),
     "no samples": (["experiments.sample", "--workdir={run}", "--out={new}", "--n=0"], "n=0"),
 }

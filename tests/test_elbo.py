@@ -8,9 +8,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, exact_scales
+from tables import (
+    PROCESSES,
+    assert_mean_close,
+    assert_variance_close,
+    exact_scales,
+)
 
 from jaxdiff import losses, oracles, processes, schedules
+from jaxdiff.predictions import Denoised, DenoisedWithVariance
 from jaxdiff.processes import VP
 from jaxdiff.typing import InputError
 
@@ -24,10 +30,21 @@ def data(n=N):
     return jnp.asarray(rng.multivariate_normal(MEAN, COV, n), jnp.float32)
 
 
-@jax.jit
-def bound(key, process, x0, times):
+def shrunk(process, shrink=1.0):
+    """The exact model, and a wrong one that says ``shrink`` times what it says."""
     exact = oracles.gaussian(process, jnp.array(MEAN.tolist()), jnp.array(COV.tolist()))
-    return losses.elbo_terms(key, exact, process, x0, times=times)
+
+    def model(x, t):
+        x0, eps = exact(x, t)
+        return Denoised(shrink * x0, eps)
+
+    return model
+
+
+@jax.jit
+def bound(key, process, x0, times, fraction=0.0, shrink=1.0):
+    model = shrunk(process, shrink)
+    return losses.elbo_terms(key, model, process, x0, times=times, variance_fraction=fraction)
 
 
 def trace_posterior(snr):
@@ -35,7 +52,19 @@ def trace_posterior(snr):
     return np.sum(1 / (1 / spectrum + np.asarray(snr)[..., None]), axis=-1)
 
 
-def by_hand(name, times):
+def error(snr, shrink=1.0):
+    """E‖x_0 − c E[x_0|x_t]‖²: what nobody can know, and what c = 1 would spare."""
+    known = np.trace(COV) + MEAN @ MEAN - trace_posterior(snr)
+    return trace_posterior(snr) + (1 - shrink) ** 2 * known
+
+
+def divergence(widened, gap, fraction):
+    """½[3(e^{−δ} − 1 + δ) + e^{−δ} gap], δ = v log ``widened``: a step wider than the posterior."""
+    delta = fraction * np.log(widened)
+    return 0.5 * (3 * (np.exp(-delta) - 1 + delta) + np.exp(-delta) * gap)
+
+
+def by_hand(name, times, fraction=0.0, shrink=1.0):
     """Expected (prior, reconstruction, denoising) in float64, from the formulas of the process."""
     alpha, sigma = exact_scales(name, np.asarray(times, np.float64))
     snr = (alpha / sigma) ** 2
@@ -44,8 +73,9 @@ def by_hand(name, times):
     second = np.trace(COV) + MEAN @ MEAN
     prior = 0.5 * (3 * (ratio - 1 - np.log(ratio)) + alpha[0] ** 2 * second / last)
     decoder = 1 / snr[-1]
-    decode = 1.5 * np.log(2 * np.pi * decoder) + trace_posterior(snr[-1]) / (2 * decoder)
-    denoising = 0.5 * np.sum((snr[1:] - snr[:-1]) * trace_posterior(snr[:-1]))
+    decode = 1.5 * np.log(2 * np.pi * decoder) + error(snr[-1], shrink) / (2 * decoder)
+    gap = (snr[1:] - snr[:-1]) * error(snr[:-1], shrink)
+    denoising = np.sum(divergence((sigma[:-1] / sigma[1:]) ** 2, gap, fraction))
     return prior, decode, denoising
 
 
@@ -76,6 +106,80 @@ def test_each_part_of_two_latents_far_from_the_data_is_its_closed_form(name):
     got = bound(jax.random.key(4), PROCESSES[name], data(), jnp.asarray(times))
     for part, expected in zip(got, by_hand(name, times), strict=True):
         assert_mean(part, expected)
+
+
+@pytest.mark.parametrize("fraction", [0.3, 1.0])
+@pytest.mark.parametrize("name", PROCESSES)
+def test_a_wider_reverse_step_costs_its_closed_form_with_a_right_and_a_wrong_model(name, fraction):
+    chain = min(getattr(PROCESSES[name], "num_steps", 50), 50)
+    times = np.linspace(1, 1 / chain, chain, dtype=np.float32)
+    for shrink in (1.0, 0.7):
+        got = bound(jax.random.key(5), PROCESSES[name], data(), times, fraction, shrink)
+        expected = by_hand(name, times, fraction, shrink)
+        for part, mean in zip(got, expected, strict=True):
+            assert_mean(part, mean)
+
+
+@jax.jit
+def sums_of_normal_data(key, x0, times, fraction):
+    """The bound of N(0, I) under VP with the decoder q(x_0|x_t), and its slope in the fraction."""
+    exact = oracles.gaussian(VP(), jnp.zeros(2), jnp.eye(2))
+
+    def total(fraction):
+        elbo = losses.elbo_terms(
+            key,
+            exact,
+            VP(),
+            x0,
+            times=times,
+            variance_fraction=fraction,
+            decoder_std=VP().sigma(times[-1]),
+        )
+        return elbo.prior + elbo.reconstruction + elbo.denoising
+
+    return jax.jvp(total, (fraction,), (jnp.ones_like(fraction),))
+
+
+@pytest.mark.parametrize("times", [[1.0, 0.5], [0.9, 0.6, 0.3, 0.1], np.linspace(1, 0.02, 50)])
+def test_large_is_right_for_normal_data_and_its_bound_is_the_likelihood_on_any_grid(times):
+    """There x_s|x_t is N(α_ts x_t, β_ts) exactly; the prior N(0, σ_1²) for N(0, 1) alone costs."""
+    x0 = jnp.asarray(np.random.default_rng(0).standard_normal((N, 2)), jnp.float32)
+    times = np.float32(times)
+    variance = exact_scales("vp", 1.0)[1] ** 2
+    cost = 1 / variance - 1 + np.log(variance)  # two components of ½[…]
+    found = {
+        v: sums_of_normal_data(jax.random.key(0), x0, times, jnp.float32(v))
+        for v in (0.0, 0.9, 1.0, 1.1)
+    }
+    assert_mean(found[1.0][0], np.log(2 * np.pi * np.e) + cost)
+    assert_mean_close(found[1.0][1], 0.0)  # the slope in v: the least bound is at v = 1
+    for other in (0.0, 0.9, 1.1):
+        worse = np.float64(found[other][0] - found[1.0][0])
+        assert worse.mean() > 5 * worse.std() / np.sqrt(N)
+
+
+def test_small_is_right_for_a_point_and_costs_nothing():
+    """x̂_0 = c = x_0: each step is the posterior, whatever c and the noise."""
+    centre, times = jnp.array([[0.3, -0.5, 0.1]]), np.float32([1.0, 0.7, 0.4, 0.1])
+
+    def denoising(fraction):
+        return losses.elbo_terms(
+            jax.random.key(0),
+            lambda x, t: Denoised(centre, x),
+            VP(),
+            centre,
+            times=times,
+            variance_fraction=fraction,
+        ).denoising
+
+    variances = exact_scales("vp", times)[1] ** 2
+    widened = variances[:-1] / variances[1:]
+    assert denoising(0.0) == 0
+    assert jax.jacobian(denoising)(0.0) == 0
+    for fraction in (-0.1, 0.1, 1.0):
+        expected = np.sum(divergence(widened, 0, fraction))
+        assert expected > 0
+        np.testing.assert_allclose(denoising(fraction), [expected], rtol=1e-4)
 
 
 def expected_gap(times):
@@ -115,7 +219,7 @@ def test_a_denoising_term_is_the_divergence_of_two_posteriors(name):
     guess = jnp.asarray(np.random.default_rng(1).normal(size=x0.shape), jnp.float32)
     elbo = losses.elbo_terms(
         jax.random.key(0),
-        lambda x, t: oracles.Denoised(guess, x),
+        lambda x, t: Denoised(guess, x),
         process,
         x0,
         times=jnp.array([t, s]),
@@ -136,12 +240,108 @@ def test_a_few_terms_drawn_at_random_are_unbiased_for_all():
     assert_mean(drawn, by_hand("vp", times)[2])
 
 
+FIXED = np.array([0.4, -1.2])
+GRID = np.float32([0.9, 0.7, 0.55, 0.4, 0.3, 0.2])
+
+
+@jax.jit
+def draws_of_one_example(key):
+    """[400, 2000] draws at one x_0, of the model x̂_0 = 0.8 x_t with fraction 0.3."""
+    x0 = jnp.broadcast_to(jnp.array(FIXED.tolist()), (2000, 2))
+    return losses.denoising_draws(
+        key,
+        lambda x, t: Denoised(0.8 * x, x),
+        VP(),
+        x0,
+        times=jnp.array(GRID.tolist()),
+        num_terms=400,
+        variance_fraction=0.3,
+    )
+
+
+def test_draws_are_unbiased_at_every_example_and_tell_their_own_error():
+    """x_0 − 0.8 x_t = (1 − 0.8α) x_0 − 0.8 σ ε; the scores (mean − truth)/error are N(0, 1)."""
+    alpha, sigma = exact_scales("vp", GRID)
+    snr = (alpha / sigma) ** 2
+    missed = (1 - 0.8 * alpha) ** 2 * (FIXED @ FIXED) + 2 * (0.8 * sigma) ** 2
+    delta = 0.3 * 2 * np.log(sigma[:-1] / sigma[1:])
+    error = np.exp(-delta) * np.diff(snr) * missed[:-1]
+    expected = np.sum(np.exp(-delta) - 1 + delta + 0.5 * error)
+    value, std_error = losses.mean_and_error(draws_of_one_example(jax.random.key(0)))
+    assert value.shape == std_error.shape == (2000,)
+    assert_mean_close(value, expected)
+    scores = (np.float64(value) - expected) / np.float64(std_error)
+    assert_variance_close(scores, 1.0, mean=0.0)
+
+
+def test_mean_and_error_are_those_of_numpy_along_any_axis():
+    draws = np.random.default_rng(0).gamma(2.0, size=(5, 7)).astype(np.float32)
+    for axis in (0, 1):
+        value, std_error = losses.mean_and_error(jnp.asarray(draws), axis=axis)
+        np.testing.assert_allclose(value, draws.mean(axis), rtol=1e-6)
+        expected = draws.std(axis, ddof=1) / np.sqrt(draws.shape[axis])
+        np.testing.assert_allclose(std_error, expected, rtol=1e-5)
+
+
+def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
+    fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
+    times, key = jnp.array(GRID.tolist()), jax.random.key(0)
+
+    def learned(x, t):
+        return DenoisedWithVariance(0.5 * x, x, fractions)
+
+    def plain(x, t):
+        return Denoised(0.5 * x, x)
+
+    for options in ({}, {"num_terms": 4}):
+
+        def parts(model, fraction=None, options=options):
+            return losses.elbo_terms(
+                key, model, VP(), data(8), times=times, variance_fraction=fraction, **options
+            ).denoising
+
+        own, told = parts(learned), parts(plain, fractions)
+        overruled, small = parts(learned, 0.0), parts(plain)
+        np.testing.assert_allclose(own, told, rtol=1e-6)
+        np.testing.assert_allclose(overruled, small, rtol=1e-6)
+        assert np.all(np.abs(own - small) > 1e-3)
+
+
+def test_the_decoder_is_told_the_estimate_and_the_std_at_the_last_latent():
+    times = jnp.array([0.5, 0.1])
+    alpha, sigma = exact_scales("vp", np.float32(0.1))
+    for std, expected in ((None, sigma / alpha), (0.25, 0.25)):
+        elbo = losses.elbo_terms(
+            jax.random.key(0),
+            lambda x, t: Denoised(0 * x + t, x),
+            VP(),
+            data(4),
+            times=times,
+            decoder=lambda x0, mean, std: 100 * mean[:, 0] + x0[:, 0] + std,
+            decoder_std=std,
+        )
+        found = -elbo.reconstruction - data(4)[:, 0]
+        np.testing.assert_allclose(found, 10 + expected, rtol=1e-5)
+
+
+def test_too_few_draws_are_refused():
+    times = jnp.array([0.5, 0.1])
+    with pytest.raises(InputError, match="num_terms is at least 1, got 0"):
+        losses.elbo_terms(
+            jax.random.key(0), lambda x, t: x, VP(), data(2), times=times, num_terms=0
+        )
+    with pytest.raises(InputError, match="at least 2 draws, got 1"):
+        losses.mean_and_error(jnp.ones((1, 4)))
+    with pytest.raises(InputError, match="at least 2 draws, got 1"):
+        losses.mean_and_error(jnp.ones((4, 1)), axis=1)
+
+
 def test_an_own_decoder_is_its_gaussian():
     """At std 0.1 around a model that always says 0: ½‖x_0‖²/0.01 + 3 log(0.1 √2π)."""
     x0 = data(16)
     elbo = losses.elbo_terms(
         jax.random.key(0),
-        lambda x, t: oracles.Denoised(0 * x, x),
+        lambda x, t: Denoised(0 * x, x),
         VP(),
         x0,
         times=jnp.array([0.5, 0.1]),
@@ -156,7 +356,7 @@ def test_grids_that_are_no_chain_of_latents_are_refused(times):
     with pytest.raises(InputError, match="times"):
         losses.elbo_terms(
             jax.random.key(0),
-            lambda x, t: oracles.Denoised(x, x),
+            lambda x, t: Denoised(x, x),
             VP(),
             data(2),
             times=jnp.array(times),

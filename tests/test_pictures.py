@@ -79,9 +79,9 @@ def test_strip_has_a_row_per_sample_and_a_column_per_step(tmp_path):
 
 def capture_figure(monkeypatch):
     figures = []
-    save = pictures._save
+    save = pictures.save_figure
     monkeypatch.setattr(
-        pictures, "_save", lambda figure, path: (figures.append(figure), save(figure, path))
+        pictures, "save_figure", lambda figure, path: (figures.append(figure), save(figure, path))
     )
     return figures
 

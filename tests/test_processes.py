@@ -37,9 +37,10 @@ def test_alpha_and_sigma_are_the_published_formulas(name):
 @every_process
 def test_data_comes_in_whole_and_noise_free(name):
     alpha, sigma, _ = scales(PROCESSES[name], 0.0)
-    assert alpha == 1
-    # A continuous VE starts at its smallest noise; all others at none.
-    smallest = 0.01 if name in ("ve", "ve_348") else 0.0
+    # A continuous VE starts at its smallest noise, a learned schedule at its log SNR of 9.
+    learned = name == "learned_vp"
+    np.testing.assert_allclose(alpha, (1 + np.exp(-9.0)) ** -0.5 if learned else 1, rtol=1e-7)
+    smallest = 0.01 if name in ("ve", "ve_348") else (1 + np.exp(9.0)) ** -0.5 if learned else 0.0
     np.testing.assert_allclose(sigma, smallest, rtol=1e-6, atol=2e-15)
 
 

@@ -12,7 +12,6 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.special import log_ndtr
 
 from jaxdiff.arrays import expand_to, sum_events
 from jaxdiff.typing import Array, ArrayLike, InputError
@@ -118,5 +117,23 @@ def bernoulli(
     return sum_events(truth * jnp.log(share) + (1 - truth) * jnp.log1p(-share))
 
 
-FAR = 1e4
-"""An end of the outermost intervals, in standard deviations: Φ(−1e4) is 0, its logarithm finite."""
+@jax.custom_jvp
+def log_ndtr(z: Array) -> Array:
+    """Logarithm of Φ(z), whose slope φ/Φ is not taken as exp(log φ − log Φ) where both are huge."""
+    return jax.scipy.special.log_ndtr(z)
+
+
+@log_ndtr.defjvp
+def _log_ndtr_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Value and slope: φ/Φ, by its asymptotic series below −30."""
+    (z,), (slope,) = primals, tangents
+    value = log_ndtr(z)
+    far = jnp.minimum(z, -30.0)
+    asymptotic = -far - 1 / far + 2 / far**3 - 10 / far**5
+    near = jnp.maximum(z, -30.0)
+    ratio = jnp.exp(jax.scipy.stats.norm.logpdf(near) - jnp.where(z < -30, 0.0, value))
+    return value, slope * jnp.where(z < -30, asymptotic, ratio)
+
+
+FAR = 1e15
+"""An end of the outermost intervals, in standard deviations; log Φ(−1e15) is finite in float32."""

@@ -1,0 +1,182 @@
+"""One bound in three forms: over the posterior, over the neighbours, and as the raw log ratio.
+
+Data are Gaussian and the model is exact, or says c times what the exact one says; the expectation
+of every form is then that of ``test_elbo.by_hand``.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import PROCESSES, assert_mean_close, exact_scales
+from test_elbo import COV, MEAN, N, by_hand, data, error, shrunk
+
+from jaxdiff import losses
+from jaxdiff.predictions import DenoisedWithVariance
+from jaxdiff.typing import InputError
+
+every_process = pytest.mark.parametrize("name", ["vp", "subvp", "ve", "ddpm_linear_1000"])
+GRID = np.float32([1.0, 0.85, 0.7, 0.5, 0.35, 0.2, 0.1])
+PAIR = np.float32([0.9, 0.6])
+MODELS = {"exact": 1.0, "shrunk": 0.7}
+FRACTIONS = (0.0, 0.4)
+
+
+@jax.jit
+def neighbours(key, process, x0, times, fraction, shrink):
+    model = shrunk(process, shrink)
+    return losses.consistency_terms(
+        key, model, process, x0, times=times, variance_fraction=fraction
+    )
+
+
+@jax.jit
+def posteriors(key, process, x0, times, fraction, shrink):
+    model = shrunk(process, shrink)
+    return losses.elbo_terms(key, model, process, x0, times=times, variance_fraction=fraction)
+
+
+def total(elbo):
+    return sum(np.asarray(part, np.float64) for part in elbo)
+
+
+@every_process
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_both_forms_have_the_same_mean_and_it_is_the_closed_form(name, model, fraction):
+    arguments = PROCESSES[name], data(), jnp.asarray(GRID), fraction, MODELS[model]
+    late = total(neighbours(jax.random.key(0), *arguments))
+    early = total(posteriors(jax.random.key(1), *arguments))
+    expected = sum(by_hand(name, GRID, fraction, MODELS[model]))
+    assert_mean_close(late, expected)
+    spread = np.hypot(late.std(), early.std()) / np.sqrt(N)
+    assert abs(late.mean() - early.mean()) <= 5 * spread
+
+
+def raw_log_ratio(name, times, fraction, shrink):
+    """log q(x_{1:T}|x_0) − log p(x_{0:T}) along one walk of the forward chain for each example."""
+    rng = np.random.default_rng(7)
+    alphas, sigmas = exact_scales(name, np.float64(times))
+    last = exact_scales(name, 1.0)[1]
+    x0 = np.asarray(data(), np.float64)
+
+    def log_density(x, mean, variance):
+        return np.sum(-0.5 * (np.log(2 * np.pi * variance) + (x - mean) ** 2 / variance), axis=1)
+
+    def estimate(x, alpha, sigma):
+        gain = alpha * COV @ np.linalg.inv(alpha**2 * COV + sigma**2 * np.eye(3))
+        return shrink * (MEAN + (x - alpha * MEAN) @ gain.T)
+
+    alpha_s, sigma_s = alphas[-1], sigmas[-1]
+    x_s = alpha_s * x0 + sigma_s * rng.standard_normal(x0.shape)
+    ratio = log_density(x_s, alpha_s * x0, sigma_s**2)
+    ratio -= log_density(x0, estimate(x_s, alpha_s, sigma_s), (sigma_s / alpha_s) ** 2)
+    for alpha_t, sigma_t in zip(alphas[-2::-1], sigmas[-2::-1], strict=True):
+        scale = alpha_t / alpha_s
+        large = sigma_t**2 - (scale * sigma_s) ** 2
+        small = sigma_s**2 * large / sigma_t**2
+        x_t = scale * x_s + np.sqrt(large) * rng.standard_normal(x0.shape)
+        guess = estimate(x_t, alpha_t, sigma_t)
+        mean = (scale * sigma_s**2 * x_t + alpha_s * large * guess) / sigma_t**2
+        ratio += log_density(x_t, scale * x_s, large)
+        ratio -= log_density(x_s, mean, small ** (1 - fraction) * large**fraction)
+        alpha_s, sigma_s, x_s = alpha_t, sigma_t, x_t
+    return ratio - log_density(x_s, 0.0, last**2)
+
+
+@every_process
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_the_raw_log_ratio_of_a_walk_has_the_same_mean(name, fraction):
+    for shrink in MODELS.values():
+        walked = raw_log_ratio(name, GRID, fraction, shrink)
+        late = total(neighbours(jax.random.key(2), PROCESSES[name], data(), GRID, fraction, shrink))
+        assert_mean_close(walked, sum(by_hand(name, GRID, fraction, shrink)))
+        spread = np.hypot(walked.std(), late.std()) / np.sqrt(N)
+        assert abs(walked.mean() - late.mean()) <= 5 * spread
+
+
+def parts_by_hand(name, times, fraction):
+    """E[log q(x_t|x_s) − log p(x_t)] and E[log q(x_s|x_0) − log p(x_s|x_t)] of the exact model."""
+    (alpha_t, alpha_s), (sigma_t, sigma_s) = exact_scales(name, np.float64(times))
+    last2 = exact_scales(name, 1.0)[1] ** 2
+    scale = alpha_t / alpha_s
+    large = sigma_t**2 - (scale * sigma_s) ** 2
+    norm2 = alpha_s**2 * (np.trace(COV) + MEAN @ MEAN) + 3 * sigma_s**2
+    prior = 0.5 * (3 * (large / last2 - 1 - np.log(large / last2)) + scale**2 * norm2 / last2)
+
+    # x_s − μ(x_t, x̂_0) is what the posterior leaves open, and p(x_0 − x̂_0).
+    pulled, small = alpha_s * large / sigma_t**2, sigma_s**2 * large / sigma_t**2
+    missed = 3 * small + pulled**2 * error((alpha_t / sigma_t) ** 2)
+    variance = small ** (1 - fraction) * large**fraction
+    return prior, 0.5 * (3 * (np.log(variance / sigma_s**2) - 1) + missed / variance)
+
+
+@every_process
+@pytest.mark.parametrize("fraction", FRACTIONS)
+def test_each_part_of_two_latents_is_its_closed_form(name, fraction):
+    arguments = PROCESSES[name], data(), jnp.asarray(PAIR), fraction, 1.0
+    found = neighbours(jax.random.key(3), *arguments)
+    prior, denoising = parts_by_hand(name, PAIR, fraction)
+    assert_mean_close(found.prior, prior)
+    assert_mean_close(found.denoising, denoising)
+    assert_mean_close(found.reconstruction, by_hand(name, PAIR)[1])
+    assert sum(by_hand(name, PAIR, fraction)) == pytest.approx(
+        prior + denoising + by_hand(name, PAIR)[1], rel=1e-9
+    )
+
+
+@pytest.mark.parametrize(("latents", "ratio"), [(20, 1.2), (100, 3.0)])
+def test_the_form_over_neighbours_varies_more_and_the_more_the_longer_the_chain(latents, ratio):
+    """In the part that differs, prior and denoising; both draw the same reconstruction."""
+    times = jnp.linspace(1, 1 / latents, latents)
+    arguments = PROCESSES["vp"], data(5000), times, 0.0, 1.0
+    late, early = (
+        neighbours(jax.random.key(0), *arguments),
+        posteriors(jax.random.key(0), *arguments),
+    )
+    late, early = (np.float64(form.prior + form.denoising) for form in (late, early))
+    assert late.var() > ratio * early.var()
+
+
+def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
+    fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
+    process, x0 = PROCESSES["vp"], data(8)
+    plain = shrunk(process)
+
+    def learned(x, t):
+        return DenoisedWithVariance(*plain(x, t), fractions)
+
+    def parts(model, fraction=None):
+        return losses.consistency_terms(
+            jax.random.key(0), model, process, x0, times=GRID, variance_fraction=fraction
+        ).denoising
+
+    own, small = parts(learned), parts(plain)
+    np.testing.assert_allclose(own, parts(plain, fractions), rtol=1e-5)
+    np.testing.assert_allclose(parts(learned, 0.0), small, rtol=1e-5)
+    assert np.all(np.abs(own - small) > 1e-3)
+
+
+def test_the_decoder_is_told_its_std():
+    process = PROCESSES["vp"]
+    alpha, sigma = exact_scales("vp", GRID[-1])
+    for std, expected in ((None, sigma / alpha), (0.25, 0.25)):
+        elbo = losses.consistency_terms(
+            jax.random.key(0),
+            shrunk(process),
+            process,
+            data(4),
+            times=GRID,
+            decoder=lambda x0, mean, std: x0[:, 0] + std,
+            decoder_std=std,
+        )
+        np.testing.assert_allclose(-elbo.reconstruction - data(4)[:, 0], 4 * [expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize("times", [[1.0, 0.5, 0.0], [0.5, 1.0], [1.0]])
+def test_grids_that_are_no_chain_of_latents_are_refused(times):
+    process = PROCESSES["vp"]
+    with pytest.raises(InputError, match="times"):
+        losses.consistency_terms(
+            jax.random.key(0), shrunk(process), process, data(2), times=jnp.array(times)
+        )

@@ -1,0 +1,180 @@
+"""The continuous bound of Gaussian data: by quadrature, by the exact likelihood, in two forms.
+
+For data N(m, C) with the exact model E‖x_0 − x̂_0‖² = tr (C⁻¹ + SNR I)⁻¹ for every time, and every
+bound is an integral over one number, the SNR.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import PROCESSES, assert_mean_close, exact_scales
+
+from jaxdiff import divergence, losses, oracles
+from jaxdiff.losses import times, weights
+from jaxdiff.predictions import Denoised
+
+MEAN = np.array([0.3, -0.5, 0.1])
+COV = np.array([[0.9, 0.3, 0.1], [0.3, 0.7, -0.2], [0.1, -0.2, 0.5]])
+SPECTRUM = np.linalg.eigvalsh(COV)
+N, T_MIN = 20_000, 0.01
+WRONG = 0.8
+"""The wrong model calls this share of the exact noise the noise."""
+CASES = ["vp", "subvp", "ve", "cosine_vp", "learned_vp", "ddpm_cosine_100"]
+every_case = pytest.mark.parametrize("name", CASES)
+
+
+def data():
+    return jnp.asarray(np.random.default_rng(0).multivariate_normal(MEAN, COV, N), jnp.float32)
+
+
+def model_of(process, share):
+    exact = oracles.gaussian(process, jnp.array(MEAN.tolist()), jnp.array(COV.tolist()))
+
+    def denoise_fn(x_t, t):
+        eps = share * exact(x_t, t).eps
+        alpha, sigma = (
+            jnp.broadcast_to(f(t), x_t.shape[:1]) for f in (process.alpha, process.sigma)
+        )
+        return Denoised((x_t - sigma[:, None] * eps) / alpha[:, None], eps)
+
+    return denoise_fn
+
+
+@functools.partial(jax.jit, static_argnames="share")
+def bounds(key, process, x0, share):
+    """(continuous bound, Girsanov with exact and with Hutchinson's divergence), each ``[N]``."""
+    time_key, *keys = jax.random.split(key, 5)
+    time = times.importance(time_key, N, process, weights.likelihood, t_min=T_MIN)
+    model = model_of(process, share)
+    hutchinson = functools.partial(divergence.hutchinson, keys[3])
+    elbo = losses.continuous_elbo(keys[0], model, process, x0, time, t_min=T_MIN)
+    girsanov = functools.partial(losses.girsanov_bound, t_min=T_MIN)
+    return (
+        elbo,
+        girsanov(keys[1], model, process, x0, time),
+        girsanov(keys[2], model, process, x0, time, divergence_fn=hutchinson),
+    )
+
+
+@functools.cache
+def drawn(name, share):
+    return jax.device_get(bounds(jax.random.key(1), PROCESSES[name], data(), share))
+
+
+def snr(name, t):
+    alpha, sigma = exact_scales(name, np.asarray(t, np.float64))
+    return (alpha / sigma) ** 2
+
+
+def integral(name, share, num=400_001):
+    """½ ∫ E‖ε − c ε*‖² d(−log SNR): (1 − c)² D of it, and 1 − (1 − c)² of the exact model's.
+
+    With ε* = E[ε|x_t], E‖ε − cε*‖² = E‖ε − ε*‖² + (1 − c)² E‖ε*‖², and E‖ε*‖² = D − E‖ε − ε*‖².
+    """
+    ends = np.log(snr(name, [T_MIN, 1.0]))
+    log_snr = np.linspace(*ends, num)
+    known = np.exp(log_snr)[:, None] / (1 / SPECTRUM + np.exp(log_snr)[:, None])
+    best = np.sum(known, axis=1)  # SNR·tr V
+    error = best + (1 - share) ** 2 * (3 - best)
+    return 0.5 * np.trapezoid(error, -log_snr)
+
+
+def entropy_of_noise(name):
+    return 1.5 * np.log(2 * np.pi * np.e * exact_scales(name, np.array(T_MIN))[1] ** 2)
+
+
+def prior(name):
+    alpha, sigma = exact_scales(name, np.array(1.0))
+    return 0.5 * alpha**2 * (np.trace(COV) + MEAN @ MEAN) / sigma**2
+
+
+@every_case
+@pytest.mark.parametrize("share", [1.0, WRONG])
+def test_each_part_is_its_quadrature(name, share):
+    elbo = drawn(name, share)[0]
+    assert_mean_close(elbo.denoising, integral(name, share))
+    np.testing.assert_allclose(np.mean(elbo.prior, dtype=np.float64), prior(name), rtol=0.05)
+
+
+@every_case
+def test_bound_of_the_exact_model_is_the_exact_likelihood_at_t_min(name):
+    """x_{t_min} ~ N(αm, α²C + σ²I): its entropy is what nobody can go below."""
+    alpha, sigma = exact_scales(name, np.array(T_MIN))
+    exact = 0.5 * np.linalg.slogdet(2 * np.pi * np.e * (alpha**2 * COV + sigma**2 * np.eye(3)))[1]
+    elbo, *girsanov = drawn(name, 1.0)
+    assert_mean_close(
+        elbo.prior + elbo.denoising + entropy_of_noise(name), exact + loss_of_prior(name)
+    )
+    for bound in girsanov:
+        assert_mean_close(bound, exact + loss_of_prior(name))
+
+
+def loss_of_prior(name):
+    """KL(p_1 ‖ π) of the exact model: N(αm, α²C + σ²) against N(0, σ²) at t = 1."""
+    alpha, sigma = exact_scales(name, np.array(1.0))
+    ratio = alpha**2 * SPECTRUM / sigma**2
+    return 0.5 * (np.sum(ratio - np.log1p(ratio)) + alpha**2 * MEAN @ MEAN / sigma**2)
+
+
+@every_case
+@pytest.mark.parametrize("share", [1.0, WRONG])
+def test_forms_of_the_bound_agree_with_the_stated_constant(name, share):
+    elbo, exact, hutchinson = (np.asarray(part, np.float64) for part in drawn(name, share))
+    prior, _, denoising = elbo
+    first = prior + denoising + entropy_of_noise(name)
+    for other in (exact, hutchinson):
+        error = np.hypot(first.std(), other.std()) / np.sqrt(N)
+        assert abs(first.mean() - other.mean()) < 5 * error
+
+
+@every_case
+def test_a_wrong_model_pays_half_the_squared_distance_of_the_scores(name):
+    """½ ∫ g² E‖s − ∇log p‖² dt (Song et al. 2021b, theorem 1), (1 − c)² of ½ ∫ g² E‖∇log p‖²."""
+    excess = integral(name, WRONG) - integral(name, 1.0)
+    assert excess > 0
+    right, wrong = (np.asarray(drawn(name, c)[1], np.float64) for c in (1.0, WRONG))
+    error = np.hypot(right.std(), wrong.std()) / np.sqrt(N)
+    assert abs(wrong.mean() - right.mean() - excess) < 5 * error
+
+
+@pytest.mark.parametrize("name", ["vp", "subvp", "ve", "learned_vp", "ddpm_linear_1000"])
+def test_rates_differ_by_what_partial_integration_gives(name):
+    """E[girsanov − denoising] = −½ g²D/σ² − Df at each time, for a wrong model too."""
+    t, h = 0.4003, 1e-5
+    process, x0 = PROCESSES[name], data()
+    model, ts = model_of(process, WRONG), jnp.full(N, t)
+    key = jax.random.key(3)  # the same noise in both
+    girsanov = losses.girsanov_rate(key, model, process, x0, ts)
+    denoising = losses.denoising_rate(key, model, process, x0, ts)
+    (a0, s0), (a1, s1) = exact_scales(name, np.array(t - h)), exact_scales(name, np.array(t + h))
+    f = np.log(a1 / a0) / (2 * h)
+    sigma2 = exact_scales(name, np.array(t))[1] ** 2
+    g2 = (s1**2 - s0**2) / (2 * h) - 2 * f * sigma2
+    values = np.asarray(girsanov - denoising, np.float64)
+    error = values.std() / np.sqrt(N)
+    constant = -1.5 * g2 / sigma2 - 3 * f
+    assert abs(values.mean() - constant) < 5 * error + 1e-3 * abs(constant)
+
+
+def test_many_latents_between_the_same_ends_tend_to_the_integral():
+    """The sum lies above the integral by half of SNR tr V's rise over n, a Riemann sum's error."""
+    gaps = []
+    for n in (400, 800, 1600):
+        log_snr = np.linspace(*np.log(snr("vp", [1.0, T_MIN])), n + 1)
+        rate = np.sum(1 / (1 / SPECTRUM + np.exp(log_snr[:-1, None])), axis=1)
+        gaps.append(0.5 * np.sum(np.diff(np.exp(log_snr)) * rate) - integral("vp", 1.0))
+    assert np.all(np.array(gaps) > 0)
+    assert gaps[0] / gaps[2] == pytest.approx(4, rel=0.05)
+    # and the library's sum is that sum: tests/test_elbo.py
+
+
+@every_case
+def test_reconstruction_is_that_of_the_gaussian_decoder(name):
+    """½D log 2πs² + E‖x_0 − x̂_0‖²/(2s²) at s = σ/α."""
+    ratio = snr(name, T_MIN)
+    error = np.sum(1 / (1 / SPECTRUM + ratio))
+    expected = 1.5 * np.log(2 * np.pi / ratio) + 0.5 * ratio * error
+    assert_mean_close(drawn(name, 1.0)[0].reconstruction, expected)

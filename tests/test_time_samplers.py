@@ -1,0 +1,186 @@
+"""Times drawn by importance, by log-normal noise and by losses: no average is moved."""
+
+import collections
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import PROCESSES, assert_mean_close, exact_scales
+
+from jaxdiff import processes
+from jaxdiff.losses import loss_aware, times, weights
+from jaxdiff.typing import InputError
+
+BATCH, REPEATS = 8, 3000
+T_MIN, T_MAX = 0.1, 0.9
+# h(t) and its mean over U(0.1, 0.9).
+FUNCTIONS = {
+    "t": (lambda t: t, 0.5),
+    "1/t": (lambda t: 1 / t, np.log(9) / 0.8),
+    "sin 9t": (lambda t: np.sin(9 * t), (np.cos(0.9) - np.cos(8.1)) / 9 / 0.8),
+}
+WEIGHTS = {
+    "likelihood": weights.likelihood,
+    "edm": weights.edm,
+    "p2": weights.p2,
+    "min_snr": weights.min_snr,
+    "log_normal": None,
+}
+
+
+@functools.cache
+def sampled(weight, name, num_steps=None, t_min=T_MIN, t_max=T_MAX):
+    process = PROCESSES[name]
+    ends = {"t_min": t_min, "t_max": t_max, "num_steps": num_steps}
+
+    def draw(key):
+        if weight == "log_normal":
+            return times.log_normal(key, BATCH, process, mean=-0.5, std=2.0, **ends)
+        return times.importance(key, BATCH, process, WEIGHTS[weight], **ends)
+
+    keys = jax.random.split(jax.random.key(0), REPEATS)
+    return jax.tree.map(np.float64, jax.device_get(jax.jit(jax.vmap(draw))(keys)))
+
+
+@pytest.mark.parametrize("name", ["vp", "ve", "learned_vp"])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_weighted_times_average_every_function_without_bias(weight, name):
+    t, importance = sampled(weight, name)
+    assert t.min() > T_MIN
+    assert t.max() <= np.float32(T_MAX)
+    for h, mean in FUNCTIONS.values():
+        assert_mean_close(np.mean(importance * h(t), axis=1), mean)
+        assert_mean_close(importance[:, 3] * h(t[:, 3]), mean)  # whatever example it falls to
+    assert importance.max() <= 1001  # the uniform share of 1e-3
+
+
+@pytest.mark.parametrize("num_steps", [10, 1000])
+@pytest.mark.parametrize("weight", WEIGHTS)
+def test_times_of_a_chain_are_its_nodes_and_average_over_them(weight, num_steps):
+    t, importance = sampled(weight, "vp", num_steps)
+    index = np.rint(t * num_steps)
+    np.testing.assert_allclose(t, index / num_steps, rtol=2e-7)
+    nodes = np.arange(1, num_steps + 1) / num_steps
+    nodes = nodes[(nodes > T_MIN + 1e-9) & (nodes <= T_MAX + 1e-9)]
+    for h, _ in FUNCTIONS.values():
+        values = np.mean(importance * h(t), axis=1)
+        error = np.std(values) / np.sqrt(REPEATS)  # nothing where each node is drawn once
+        assert abs(np.mean(values) - np.mean(h(nodes))) < 5 * error + 1e-5
+
+
+def test_times_of_a_whole_chain_start_at_its_first_node():
+    t, importance = sampled("likelihood", "ddpm_linear_1000", 1000, t_min=0.0, t_max=1.0)
+    assert t.min() == np.float32(0.001)
+    assert_mean_close(np.mean(importance * t, axis=1), 0.5005)
+
+
+@pytest.mark.parametrize("name", ["vp", "subvp", "ve", "cosine_vp"])
+def test_importance_for_the_likelihood_is_uniform_in_log_snr(name):
+    """g²/σ² = −(log SNR)': the middle and the spread of a uniform law, and weight ∝ 1/density."""
+    t, importance = sampled("likelihood", name)
+    alpha, sigma = exact_scales(name, t)
+    low, high = (
+        2 * np.log(a / s) for a, s in (exact_scales(name, T_MAX), exact_scales(name, T_MIN))
+    )
+    place = (2 * np.log(alpha / sigma) - low) / (high - low)
+    uniform = 0.999 * np.array([0.5, 1 / 3])  # the rest is uniform in time
+    for power, expected in zip((1, 2), uniform, strict=True):
+        error = np.std(place[:, 0] ** power) / np.sqrt(REPEATS)
+        assert abs(np.mean(place[:, 0] ** power) - expected) < 5 * error + 1e-3
+    rate = weights.likelihood(PROCESSES[name], jnp.asarray(t[:50].ravel(), jnp.float32))
+    flat = np.asarray(rate) * importance[:50].ravel()
+    np.testing.assert_allclose(flat, np.mean(flat), rtol=0.02)
+
+
+def test_importance_lowers_the_variance_of_what_it_is_for():
+    """∫ λ h over t: with λ constant times weight, only h is left to vary."""
+    t, importance = sampled("likelihood", "vp", t_min=1e-3, t_max=1.0)
+    rate = np.asarray(weights.likelihood(PROCESSES["vp"], jnp.asarray(t, jnp.float32)))
+    drawn = np.mean(importance * rate, axis=1)
+    plain_t = np.random.default_rng(0).uniform(1e-3, 1, (REPEATS, BATCH))
+    plain = np.asarray(weights.likelihood(PROCESSES["vp"], jnp.asarray(plain_t, jnp.float32))).mean(
+        1
+    )
+    error = np.hypot(drawn.std(), plain.std()) / np.sqrt(REPEATS)
+    assert abs(drawn.mean() - plain.mean()) < 5 * error
+    assert drawn.std() < 0.01 * plain.std()
+
+
+def test_log_normal_noise_has_the_mean_and_spread_asked_for():
+    process = processes.VE(sigma_min=1e-4, sigma_max=1e4)
+    t, _ = times.log_normal(jax.random.key(0), 10_000, process, mean=-1.2, std=1.2, t_min=1e-6)
+    log_sigma = np.log(1e-4) + np.float64(t) * np.log(1e8)
+    # Stratified draws are better than independent ones; the uniform share pulls by 1e-3·1.2.
+    assert abs(np.mean(log_sigma) + 1.2) < 5 * 1.2 / np.sqrt(10_000) + 2e-3
+    assert np.std(log_sigma) == pytest.approx(1.2, rel=0.03)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"uniform_share": 1.5}, "uniform_share is a number in"),
+        ({"t_min": 0.5, "t_max": 0.4}, "0 <= t_min < t_max <= 1"),
+        ({"t_min": 0.0}, "t_min > 0"),
+    ],
+)
+def test_ranges_that_are_none_are_refused(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        times.importance(jax.random.key(0), 4, PROCESSES["vp"], weights.p2, **options)
+
+
+# Loss-aware sampling.
+
+
+def test_history_keeps_the_last_losses_of_every_step_as_a_queue_would():
+    rng, record = np.random.default_rng(0), jax.jit(loss_aware.record)
+    history = loss_aware.start(5, length=3)
+    queues = [collections.deque(maxlen=3) for _ in range(5)]
+    counts = np.zeros(5, int)
+    for _ in range(30):
+        step = rng.choice(5, size=9, p=[0.5, 0.2, 0.15, 0.1, 0.05])  # many more than 3 of the first
+        values = rng.normal(size=9)
+        history = record(history, jnp.asarray((step + 1) / 5), jnp.asarray(values))
+        for i, value in zip(step, values, strict=True):
+            queues[i].append(np.float32(value))
+            counts[i] += 1
+        np.testing.assert_array_equal(history.counts, counts)
+        for i, queue in enumerate(queues):
+            kept = np.asarray(history.losses[i])[: min(3, counts[i])]
+            np.testing.assert_array_equal(np.sort(kept), np.sort(queue))
+            # the oldest is the next to go
+            if counts[i] >= 3:
+                assert history.losses[i, counts[i] % 3] == queue[0]
+    assert record._cache_size() == 1
+
+
+def test_times_are_uniform_until_every_step_is_known():
+    history = loss_aware.start(4, length=2)
+    seen = jnp.array([0.25, 0.25, 0.5, 0.5, 0.75, 0.75, 1.0])
+    history = loss_aware.record(history, seen, 10.0 * jnp.arange(7))
+    t, weight = loss_aware.sample(jax.random.key(0), 400, history)
+    np.testing.assert_array_equal(np.bincount(np.rint(4 * t).astype(int))[1:], 100)
+    np.testing.assert_allclose(weight, 1.0, rtol=1e-5)
+    history = loss_aware.record(history, jnp.array([1.0]), jnp.array([9.0]))
+    assert np.ptp(loss_aware.sample(jax.random.key(0), 400, history).weight) > 1
+
+
+def test_steps_are_drawn_by_the_root_mean_square_of_their_losses_and_weighted_back():
+    sizes = np.array([1.0, 2.0, 5.0, 12.0])
+    losses = np.concatenate([0.6 * sizes, np.sqrt(2 - 0.36) * sizes])  # mean square 1·size²
+    history = loss_aware.record(
+        loss_aware.start(4, length=2), jnp.tile(jnp.arange(1, 5) / 4, 2), jnp.asarray(losses)
+    )
+    t, weight = loss_aware.sample(jax.random.key(1), 20_000, history, uniform_share=0.1)
+    step = np.rint(4 * np.asarray(t)).astype(int) - 1
+    expected = 0.9 * sizes / sizes.sum() + 0.1 / 4
+    np.testing.assert_allclose(np.bincount(step) / 20_000, expected, atol=1e-4)  # stratified
+    np.testing.assert_allclose(weight, (1 / (4 * expected))[step], rtol=1e-4)
+    assert np.mean(np.asarray(weight) * sizes[step]) == pytest.approx(sizes.mean(), rel=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"num_steps": 0}, {"num_steps": 3, "length": 0}])
+def test_histories_of_nothing_are_refused(options):
+    with pytest.raises(InputError, match="num_steps and length are at least 1"):
+        loss_aware.start(**options)

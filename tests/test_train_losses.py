@@ -1,0 +1,130 @@
+"""The loss that a configuration names: times, importance weights, and the hybrid loss."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.flatten_util import ravel_pytree
+from tables import assert_mean_close
+from tiny import tiny_config
+
+from jaxdiff import losses, train
+from jaxdiff.train import build, choice
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.typing import InputError
+
+CHAIN = choice("ddpm", num_steps=20, beta_start=0.01, beta_end=0.3)
+HYBRID = {
+    "process": CHAIN,
+    "model": train.ModelConfig(data_std=1.0, learned_variance=True),
+    "loss": train.LossConfig(vlb_weight=0.5, t_min=0.0),
+}
+
+
+def assembled(**changes):
+    run = assemble(tiny_config(**changes), (2,), None)
+    params = fresh_state(run).params
+    flat, back = ravel_pytree(params)
+    return run, back(flat + 0.1 * jax.random.normal(jax.random.key(7), flat.shape))
+
+
+def mean_losses(loss, *, repeats=300, n=16, **changes):
+    """Batch means of the loss of one model over fresh data and times."""
+    run, params = assembled(loss=loss, **changes)
+    loss_fn = build.loss_fn(run.config, run.network, run.process)
+
+    def one(key):
+        data_key, loss_key = jax.random.split(key)
+        x = jax.random.normal(data_key, (n, 2))
+        return jnp.mean(loss_fn(params, loss_key, {"x": x}))
+
+    return jax.jit(lambda keys: jax.lax.map(one, keys))(
+        jax.random.split(jax.random.key(0), repeats)
+    )
+
+
+@pytest.mark.parametrize("process", [choice("vp"), CHAIN], ids=["vp", "chain"])
+def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
+    """At the weight of likelihood, whose estimates differ by far in their variance."""
+
+    def along(times):
+        t_min = 0.0 if process is CHAIN else 1e-2
+        loss = train.LossConfig(weight=choice("likelihood"), times=times, t_min=t_min)
+        return np.asarray(mean_losses(loss, process=process), np.float64)
+
+    found = {
+        name: along(times)
+        for name, times in {
+            "uniform": choice("uniform"),
+            "stratified": choice("stratified"),
+            "importance": choice("importance"),
+            "log_normal": choice("log_normal", mean=-0.5, std=2.0, ),
+        }.items()
+    }  # fmt: skip
+    best = found["importance"]
+    for name, values in found.items():
+        error = np.hypot(*(v.std() / np.sqrt(len(v)) for v in (values, best)))
+        assert abs(values.mean() - best.mean()) < 5 * error, name
+    assert best.std() < 0.7 * found["uniform"].std()
+
+
+def test_without_importance_weights_the_law_of_the_times_is_the_objective():
+    """EDM's loss starts at 1 per number whatever t: its mean tells nothing of t, its spread all."""
+    settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
+    run = assemble(
+        tiny_config(loss=train.LossConfig(**settings, importance_weights=False)), (2,), None
+    )
+    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    x = jax.random.normal(jax.random.key(1), (4096, 2))
+    untrained = fresh_state(run).params
+    assert_mean_close(loss_fn(untrained, jax.random.key(2), {"x": x}), 1.0)
+    weighted = assemble(tiny_config(loss=train.LossConfig(**settings)), (2,), None)
+    loss_fn = build.loss_fn(weighted.config, weighted.network, weighted.process)
+    values = np.asarray(loss_fn(untrained, jax.random.key(2), {"x": x}))
+    assert values.std() > 2  # weights of all sizes, though their mean is 1 again
+
+
+def test_hybrid_loss_is_that_of_the_library_per_dimension():
+    run, params = assembled(**HYBRID)
+    x = jax.random.normal(jax.random.key(3), (8, 2))
+    found = build.loss_fn(run.config, run.network, run.process)(params, jax.random.key(4), {"x": x})
+    time_key, noise_key, _ = jax.random.split(jax.random.key(4), 3)
+    t, _ = losses.times.stratified(time_key, 8, num_steps=20)
+    model = build.denoise_fn(run.config, run.network, run.process, params)
+    assert model(x, t).variance_fraction.shape == x.shape
+    expected = losses.hybrid(noise_key, model, run.process, x, t, num_steps=20, vlb_weight=0.5)
+    np.testing.assert_allclose(found, expected / 2, rtol=1e-5)
+
+
+def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
+    """The second half of the output starts at 0, v = ½; for N(0, I) the right v is 1."""
+    run, _ = assembled(**HYBRID)
+    params, loss_fn = fresh_state(run).params, build.loss_fn(run.config, run.network, run.process)
+    x = jax.random.normal(jax.random.key(5), (512, 2))
+    gradient = jax.grad(lambda p: jnp.mean(loss_fn(p, jax.random.key(6), {"x": x})))(params)
+    last = max((g for g in jax.tree.leaves(gradient) if g.shape == (4,)), key=np.linalg.norm)
+    assert np.all(last[2:] < 0)  # to raise the bias is to lower the loss
+    trained = run.at(fresh_state(run))
+    assert trained.sample(jax.random.key(0), 3, solver="ancestral").shape == (3, 2)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"loss": train.LossConfig(vlb_weight=0.1)}, "vlb_weight takes 0 unless the process is a"),
+        (HYBRID | {"process": choice("vp")}, "vlb_weight takes 0 unless"),
+        ({"loss": train.LossConfig(times=choice("sometimes"))}, "config.loss.times.name takes one"),
+        (
+            {"loss": train.LossConfig(times=choice("log_normal", spread=1.0))},
+            "config.loss.times.spread does not exist; config.loss.times takes mean, std",
+        ),
+        (
+            {"loss": train.LossConfig(times=choice("importance", uniform_share=2.0))},
+            "config.loss.times: uniform_share is a number in",
+        ),
+        ({"loss": train.LossConfig(times=choice("importance"), t_min=0.0)}, "t_min > 0"),
+    ],
+)
+def test_a_loss_that_cannot_be_is_refused_before_anything_is_written(changes, sentence):
+    with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
+        assemble(tiny_config(**changes), (2,), None)

@@ -1,0 +1,269 @@
+"""DDPM's training losses against the bound, and the weights that turn one loss into another."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import (
+    BETAS,
+    PROCESSES,
+    as_float64,
+    assert_finite,
+    assert_mean_close,
+    exact_scales,
+    float64,
+)
+from test_elbo import by_hand, data, divergence, error, shrunk
+
+from jaxdiff import losses, processes
+from jaxdiff.losses import weights
+from jaxdiff.predictions import Denoised, DenoisedWithVariance
+from jaxdiff.processes import VP
+
+every_process = pytest.mark.parametrize("name", PROCESSES)
+every_target = pytest.mark.parametrize("target", ["eps", "x0", "v", "score"])
+T, EACH = 10, 4000
+NODES = np.arange(1, T + 1) / T
+
+
+@jax.jit
+def vlb(key, process, x0, t, fraction, shrink):
+    model = shrunk(process, shrink)
+    return losses.vlb(key, model, process, x0, t, num_steps=T, variance_fraction=fraction)
+
+
+@jax.jit
+def bound(key, process, x0, times, fraction, shrink):
+    model = shrunk(process, shrink)
+    return losses.elbo_terms(key, model, process, x0, times=times, variance_fraction=fraction)
+
+
+def term_by_hand(name, fraction, shrink):
+    """T times each term of the bound for i = 1 … T, [T], in float64 from the papers' formulas."""
+    times = np.float64(np.float32(NODES))
+    alpha, sigma = exact_scales(name, times)
+    snr = (alpha / sigma) ** 2
+    missed = error(snr, shrink)
+    gap = (snr[:-1] - snr[1:]) * missed[1:]
+    kl = divergence((sigma[1:] / sigma[:-1]) ** 2, gap, fraction)
+    decode = by_hand(name, times[::-1], fraction, shrink)[1]
+    return T * np.append(decode, kl)
+
+
+@pytest.mark.parametrize("name", ["vp", "subvp", "ve", "ddpm_linear_1000", "ncsn_232"])
+@pytest.mark.parametrize("shrink", [1.0, 0.7])
+def test_each_term_and_the_mean_over_the_chain_are_those_of_the_bound(name, shrink):
+    process, fraction = PROCESSES[name], 0.3
+    x0 = jnp.tile(data(EACH), (T, 1))
+    t = jnp.repeat(jnp.asarray(NODES, jnp.float32), EACH)
+    found = vlb(jax.random.key(0), process, x0, t, fraction, shrink).reshape(T, EACH).T
+    assert_mean_close(found, term_by_hand(name, fraction, shrink))
+    times = jnp.asarray(NODES[::-1], jnp.float32)
+    whole = bound(jax.random.key(1), process, data(EACH), times, fraction, shrink)
+    whole = np.float64(whole.denoising) + np.float64(whole.reconstruction)
+    mean = np.float64(found).mean(axis=1)
+    spread = np.hypot(mean.std(), whole.std()) / np.sqrt(EACH)
+    assert abs(mean.mean() - whole.mean()) <= 5 * spread
+
+
+def test_the_last_step_is_that_of_the_decoder_it_is_given():
+    def decoder(x0, mean, std):
+        return 100 * x0[:, 0] + mean[:, 0] + std[:, None].sum(axis=1)
+
+    x0, t = data(3), jnp.array([0.1, 0.2, 1.0])
+    model = functools.partial(losses.vlb, jax.random.key(0), lambda x, t: Denoised(0 * x + 7, x))
+    plain, own = (
+        model(VP(), x0, t, num_steps=10, decoder=d) for d in (losses.decoders.gaussian, decoder)
+    )
+    np.testing.assert_array_equal(plain[1:], own[1:])
+    alpha, sigma = exact_scales("vp", np.float32(0.1))
+    np.testing.assert_allclose(own[0], -10 * (100 * x0[0, 0] + 7 + sigma / alpha), rtol=1e-5)
+
+
+# ---- L_hybrid: two parameters, one for each half of the estimate.
+LAMBDA = 0.01
+HYBRID_T = jnp.array([0.1, 0.2, 0.5, 1.0])
+
+
+def two_headed(parameters):
+    a, b = parameters
+
+    def model(x, t):
+        eps = a * x
+        alpha, sigma = VP().alpha(t)[:, None], VP().sigma(t)[:, None]
+        return DenoisedWithVariance((x - sigma * eps) / alpha, eps, b + 0 * x)
+
+    return model
+
+
+def each_loss(parameters):
+    """Hybrid, simple and vlb of the same draws, [batch] each."""
+    arguments = jax.random.key(0), two_headed(parameters), VP(), data(4), HYBRID_T
+    return (
+        losses.hybrid(*arguments, num_steps=10, vlb_weight=LAMBDA),
+        losses.denoising(*arguments),
+        losses.vlb(*arguments, num_steps=10),
+    )
+
+
+def test_hybrid_trains_the_estimate_by_l_simple_alone_and_the_variance_by_the_bound_alone():
+    at = jnp.float32(0.4), jnp.float32(0.3)
+    hybrid, simple, whole = jax.jit(each_loss)(at)
+    of_hybrid, of_simple, of_bound = jax.jit(jax.jacfwd(each_loss))(at)
+    np.testing.assert_allclose(hybrid, simple + LAMBDA * whole, rtol=1e-5)
+    np.testing.assert_allclose(of_hybrid[0], of_simple[0], rtol=1e-5)
+    np.testing.assert_allclose(of_hybrid[1], LAMBDA * of_bound[1], rtol=1e-5)
+    np.testing.assert_array_equal(of_simple[1], np.zeros(4))
+    assert np.all(np.abs(LAMBDA * of_bound[0]) > 1e-4 * np.abs(of_simple[0]))  # it is held back
+    assert of_hybrid[1][0] == 0  # the decoder has a width of its own
+    assert np.all(np.abs(of_hybrid[1][1:]) > 1e-6)
+
+
+def test_hybrid_weighs_the_bound_by_a_thousandth_unless_told_otherwise():
+    arguments = jax.random.key(0), two_headed((0.4, 0.3)), VP(), data(4), HYBRID_T
+    simple, whole = losses.denoising(*arguments), losses.vlb(*arguments, num_steps=10)
+    found = losses.hybrid(*arguments, num_steps=10)
+    np.testing.assert_allclose(found - simple, 1e-3 * whole, rtol=1e-3, atol=1e-5)
+    discretized = losses.hybrid(
+        *arguments, num_steps=10, decoder=lambda x0, mean, std: 0 * x0[:, 0] - 5
+    )
+    np.testing.assert_allclose(discretized[0] - simple[0], 1e-3 * 10 * 5, rtol=1e-3)
+    np.testing.assert_array_equal(discretized[1:], found[1:])
+
+
+@jax.jit
+def slope_of_hybrid(process, b, x0):
+    def loss(b):
+        def model(x, t):
+            alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
+            return DenoisedWithVariance((x - sigma * b * x) / alpha, b * x, b + 0 * x)
+
+        return jnp.sum(losses.hybrid(jax.random.key(0), model, process, x0, HYBRID_T, num_steps=10))
+
+    return jax.value_and_grad(loss)(b)
+
+
+@every_process
+def test_hybrid_is_finite_with_a_finite_slope_for_every_process(name):
+    assert_finite(slope_of_hybrid(PROCESSES[name], 0.3, data(4)))
+
+
+# ---- Weights.
+STEPS = 20
+WEIGHT_T = np.array([1, 2, 7, 13, STEPS]) / STEPS
+X0 = np.random.default_rng(0).standard_normal((len(WEIGHT_T), 3))
+
+
+def linear(process):
+    """x̂_0 = 0.5 x_t/(1 + σ²) at its own noise: wrong at every time, and both views agree."""
+
+    def model(x, t):
+        sigma = process.sigma(t)[:, None]
+        alpha = process.alpha(t)[:, None]
+        x0 = 0.5 * x / (1 + sigma**2)
+        return Denoised(x0, (x - alpha * x0) / sigma)
+
+    return model
+
+
+@functools.partial(jax.jit, static_argnames="target")
+def mean_distance(process, x0, t, *, target):
+    """(weighted loss, ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖²), from the same draw."""
+    key, model = jax.random.key(0), linear(process)
+    weight_fn = functools.partial(weights.posterior, num_steps=STEPS, target=target)
+    weighted = losses.denoising(key, model, process, x0, t, target=target, weight_fn=weight_fn)
+    x_t, _ = processes.perturb(key, process, x0, t)
+    s = jnp.maximum(t - 1 / STEPS, 0.0)
+    true, _ = processes.posterior(process, x_t, x0, s=s, t=t)
+    guess, _ = processes.posterior(process, x_t, model(x_t, t).x0, s=s, t=t)
+    return weighted, jnp.sum(jnp.square(true - guess), axis=1)
+
+
+@every_process
+@every_target
+def test_posterior_weight_measures_the_error_in_the_mean_of_the_step(name, target):
+    with float64():
+        process = as_float64(PROCESSES[name])
+        weighted, distance = mean_distance(
+            process, jnp.asarray(X0), jnp.asarray(WEIGHT_T), target=target
+        )
+    np.testing.assert_allclose(weighted, distance, rtol=1e-7)
+    weighted32, _ = mean_distance(
+        jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), PROCESSES[name]),
+        jnp.asarray(X0, jnp.float32),
+        jnp.asarray(WEIGHT_T, jnp.float32),
+        target=target,
+    )
+    assert_finite(weighted32)
+
+
+@pytest.mark.parametrize("name", BETAS)
+def test_posterior_weight_of_ddpm_is_its_equation_12(name):
+    """Ho et al. 2020, eq. 12: ‖Δμ‖² = β²/[(1 − β)(1 − ᾱ)] ‖ε − ε̂‖²."""
+    betas = BETAS[name]
+    alpha_bars, num_steps = np.cumprod(1 - betas), len(betas)
+    with float64():
+        process = processes.DiscreteVP.from_betas(jnp.asarray(betas))
+        t = jnp.arange(1, num_steps + 1, dtype=jnp.float64) / num_steps
+        found = weights.posterior(process, t, num_steps=num_steps)
+    expected = betas**2 / ((1 - betas) * (1 - alpha_bars))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    process = PROCESSES[name]
+    found = weights.posterior(process, jnp.asarray(t, jnp.float32), num_steps=num_steps)
+    np.testing.assert_allclose(found, expected, rtol=5e-3)  # of neighbours in float32
+
+
+@every_process
+def test_distance_over_twice_the_variance_is_the_divergence_of_the_step(name):
+    """L_{t−1} of Ho et al. 2020, eq. 8, at the posterior's own variance."""
+    with float64():
+        process, t = as_float64(PROCESSES[name]), jnp.asarray(WEIGHT_T[1:])
+        x0, guess = jnp.asarray(X0[1:]), jnp.asarray(X0[1:] ** 2)
+        s = t - 1 / STEPS
+        weight = weights.posterior(process, t, num_steps=STEPS, target="x0")
+        _, std = processes.posterior(process, x0, x0, s=s, t=t)
+        kl = losses.posterior_kl(process, x0, Denoised(guess, guess), s=s, t=t)
+    distance = np.asarray(weight) * np.sum((X0[1:] - X0[1:] ** 2) ** 2, axis=1)
+    np.testing.assert_allclose(kl, distance / (2 * np.asarray(std) ** 2), rtol=1e-10)
+
+
+@every_process
+@pytest.mark.parametrize(("gamma", "k"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (2.0, 0.3)])
+def test_p2_weight_is_its_formula_for_every_target(name, gamma, k):
+    """Choi et al. 2022: (k + SNR)^−γ on ε; Δε = −(α/σ)Δx_0, Δv = −(α² + σ²)/σ Δx_0, −Δε/σ."""
+    alpha, sigma = exact_scales(name, WEIGHT_T)
+    snr = (alpha / sigma) ** 2
+    expected = (k + snr) ** -gamma
+    per_error = {
+        "eps": 1.0,
+        "x0": snr,
+        "v": (alpha / (alpha**2 + sigma**2)) ** 2,
+        "score": sigma**2,
+    }
+    with float64():
+        process, t = as_float64(PROCESSES[name]), jnp.asarray(WEIGHT_T)
+        for target, factor in per_error.items():
+            found = weights.p2(process, t, gamma=gamma, k=k, target=target)
+            np.testing.assert_allclose(found, expected * factor, rtol=1e-4)
+
+
+def test_p2_of_strength_0_is_l_simple_and_its_default_is_one_over_one_plus_snr():
+    t, x0, key = jnp.asarray(WEIGHT_T, jnp.float32), jnp.asarray(X0, jnp.float32), jax.random.key(0)
+    weigh = functools.partial(losses.denoising, key, linear(VP()), VP(), x0, t)
+    without = weigh(weight_fn=functools.partial(weights.p2, gamma=0.0))
+    np.testing.assert_allclose(without, weigh(), rtol=1e-6)
+    # VP: 1/(1 + SNR) = σ².
+    np.testing.assert_allclose(weights.p2(VP(), t), exact_scales("vp", t)[1] ** 2, rtol=1e-4)
+
+
+@every_process
+def test_new_weights_are_finite_and_positive_at_both_ends(name):
+    ends = jnp.array([0.0, 1.0])
+    found = [
+        weights.p2(PROCESSES[name], ends),
+        weights.posterior(PROCESSES[name], jnp.array([1 / STEPS, 1.0]), num_steps=STEPS),
+    ]
+    assert_finite(found)
+    assert np.all(np.asarray(found) >= 0)
