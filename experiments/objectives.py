@@ -148,7 +148,7 @@ def _grid(side: int) -> Array:
 def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in OBJECTIVES:
-            raise InputError(f"--only takes some of {'; '.join(OBJECTIVES)}, got {name!r}")
+            raise InputError(f"--only takes some of {', '.join(OBJECTIVES)}, got {name!r}")
     return list(names or OBJECTIVES)
 
 

@@ -219,7 +219,7 @@ MISTAKES = {
     ),
     "unknown objective": (
         ["experiments.objectives", "--workdir={new}", "--only=SSM,SMS"],
-        "--only takes some of ESM (knows the score); ISM, exact trace;",
+        "--only takes some of ESM (knows the score), ISM exact,",
     ),
     "no samples": (["experiments.sample", "--workdir={run}", "--out={new}", "--n=0"], "n=0"),
 }

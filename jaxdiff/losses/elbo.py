@@ -128,7 +128,10 @@ def denoising_draws(
     num_terms: int,
     variance_fraction: ArrayLike | None = None,
 ) -> Array:
-    """Draw terms of the denoising part at random, each n times its divergence.
+    """Draw terms of the denoising part at random, each divergence over its probability.
+
+    A pair (t, s) is drawn with probability in proportion to log SNR_s − log SNR_t, which all but
+    levels out ½ (SNR_s − SNR_t) ‖x_0 − x̂_0‖²: uniform pairs would leave a few terms to tell all.
 
     Args:
         key: randomness of the choice and of the noise.
@@ -153,18 +156,19 @@ def denoising_draws(
     if num_terms < 1:
         raise InputError(f"num_terms is at least 1, got {num_terms}")
     pick_key, noise_key = jax.random.split(key)
-    num_pairs = len(times) - 1
-    picked = jax.random.randint(pick_key, (num_terms, x0.shape[0]), 0, num_pairs)
+    gaps = jnp.diff(process.log_snr(times))
+    log_p = jax.nn.log_softmax(jnp.log(gaps))
+    picked = jax.random.categorical(pick_key, log_p, shape=(num_terms, x0.shape[0]))
 
-    def draw(inputs: tuple[Key, Array, Array]) -> Array:
-        key, t, s = inputs
+    def draw(inputs: tuple[Key, Array]) -> Array:
+        key, pair = inputs
+        t, s = times[pair], times[pair + 1]
         x_t, _ = perturb(key, process, x0, t)
         estimate = denoise_fn(x_t, t)
         kl = posterior_kl(process, x0, estimate, s=s, t=t, variance_fraction=variance_fraction)
-        return num_pairs * kl
+        return jnp.exp(-log_p[pair]) * kl
 
-    keys = jax.random.split(noise_key, num_terms)
-    return jax.lax.map(draw, (keys, times[picked], times[picked + 1]))
+    return jax.lax.map(draw, (jax.random.split(noise_key, num_terms), picked))
 
 
 class Mean(NamedTuple):
