@@ -30,11 +30,14 @@ NAMES = {
     "sample trajectory",
     "jaxdiff.schedules": "linear_betas cosine_betas quadratic_betas constant_betas sigmoid_betas "
     "geometric_sigmas uniform_times karras_times",
-    "jaxdiff.processes": "VP SubVP VE CosineVP DiscreteVP DiscreteVE drift_diffusion perturb "
-    "transition posterior sample_prior prior_log_prob",
+    "jaxdiff.divergence": "exact hutchinson",
+    "jaxdiff.processes": "VP SubVP VE CosineVP LearnedVP DiscreteVP DiscreteVE drift_diffusion "
+    "perturb transition posterior sample_prior prior_log_prob",
     "jaxdiff.predictions": "Denoised to_denoised from_denoised",
     "jaxdiff.oracles": "gaussian mixture",
-    "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms",
+    "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms consistency_terms "
+    "denoising_draws continuous_elbo girsanov_bound vlb hybrid bits_per_dim mean_and_error "
+    "decoders times weights loss_aware",
     "jaxdiff.solvers": "ancestral ddim euler_maruyama heun",
     "jaxdiff.nets": "UNet",
     "jaxdiff.train": "TrainState load",

@@ -11,7 +11,8 @@ from jaxdiff.losses.continuous_elbo import (
 )
 from jaxdiff.losses.denoising import denoising
 from jaxdiff.losses.denoising_score_matching import dsm
-from jaxdiff.losses.elbo import Elbo, Mean, denoising_draws, elbo_terms, mean_and_error
+from jaxdiff.losses.elbo import Elbo, denoising_draws, elbo_terms
+from jaxdiff.losses.estimates import Mean, mean_and_error
 from jaxdiff.losses.reverse_step import log_variance, posterior_kl
 from jaxdiff.losses.score_matching import esm, fd_ssm, ism, ssm
 from jaxdiff.losses.variational import hybrid, vlb

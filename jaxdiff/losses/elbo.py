@@ -144,7 +144,7 @@ def denoising_draws(
 
     Returns:
         ``[num_terms, batch]``, in nats: independent, each unbiased for the whole part, so that
-        :func:`mean_and_error` over the first axis gives it with its standard error.
+        :func:`jaxdiff.losses.mean_and_error` over the first axis gives it with its standard error.
 
     Raises:
         InputError: if ``times`` is not such a grid, or ``num_terms`` is below 1.
@@ -169,37 +169,6 @@ def denoising_draws(
         return jnp.exp(-log_p[pair]) * kl
 
     return jax.lax.map(draw, (jax.random.split(noise_key, num_terms), picked))
-
-
-class Mean(NamedTuple):
-    """A mean and its standard error, in the same units."""
-
-    value: Array
-    std_error: Array
-
-
-def mean_and_error(draws: Array, axis: int = 0) -> Mean:
-    """Mean over independent draws, with its standard error.
-
-    Args:
-        draws: at least two along ``axis``.
-        axis: over which the mean is taken.
-
-    Returns:
-        ``Mean(value, std_error)``, without that axis.
-
-    Raises:
-        InputError: if there are fewer than two draws, which tell no error.
-
-    Example:
-        >>> value, std_error = mean_and_error(jnp.array([1.0, 3.0]))
-        >>> float(value), float(std_error)  # s = √2, and √2/√2
-        (2.0, 1.0)
-    """
-    count = draws.shape[axis]
-    if count < 2:
-        raise InputError(f"a standard error takes at least 2 draws, got {count}")
-    return Mean(jnp.mean(draws, axis), jnp.std(draws, axis, ddof=1) / jnp.sqrt(1.0 * count))
 
 
 def prior_kl(process: Process, x0: Array, t: ArrayLike) -> Array:
