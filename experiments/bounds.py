@@ -1,7 +1,8 @@
 """Bits per dimension of a trained run: the evidence lower bound of held-out data, its kind named.
 
-A chain is bounded by its own latents at i/T, a continuous process by the integral from t_min to 1.
-Images are levels, and the last latent is decoded to their probability by a discretised Gaussian; of
+A chain is bounded by its own latents at i/T, a continuous process by an integral down to the time
+at which the noise is as wide as one level: less noise tells nothing more of the level. Images are
+levels, and the last latent is decoded to their probability by a discretised Gaussian; of
 images that the run saw dequantised, and of vectors, the bound is on a density, measured per level
 through the scaling that the data went through.
 """
@@ -15,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from tqdm import tqdm
 
-from jaxdiff import losses
+from jaxdiff import losses, schedules
 from jaxdiff.losses import decoders, times, weights
 from jaxdiff.train import Run
 from jaxdiff.typing import Array, Key, Params
@@ -46,10 +47,11 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
     Returns:
         ``Bound``: an upper bound of the bits per dimension, unbiased.
     """
+    t_min = _last_time(run)
 
     @jax.jit
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
-        return _draw(dataclasses.replace(run, params=params), key, x, label)
+        return _draw(dataclasses.replace(run, params=params), key, x, label, t_min)
 
     values = []
     with tqdm(total=len(data) * draws, unit="draw", dynamic_ncols=True) as bar:
@@ -63,13 +65,13 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
             values.append(np.asarray(total, np.float64) / draws)
     bits = np.concatenate(values)
     error = float(bits.std(ddof=1) / np.sqrt(len(bits)))
-    return Bound(float(bits.mean()), error, kind(run), len(bits))
+    return Bound(float(bits.mean()), error, _kind(run, t_min), len(bits))
 
 
-def kind(run: Run) -> str:
+def _kind(run: Run, t_min: float) -> str:
     """What is bounded, and how, in words."""
     chain = getattr(run.process, "num_steps", None)
-    over = f"continuous from t = {_t_min(run):g}" if chain is None else f"chain of {chain} steps"
+    over = f"continuous from t = {t_min:.3g}" if chain is None else f"chain of {chain} steps"
     if not _is_image(run):
         return f"ELBO, {over}, Gaussian decoder, density"
     if run.config.data.dequantize:
@@ -77,7 +79,7 @@ def kind(run: Run) -> str:
     return f"ELBO, {over}, discretised Gaussian decoder, {NUM_LEVELS} levels"
 
 
-def _draw(run: Run, key: Key, data: Array, label: Array) -> Array:
+def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float) -> Array:
     """One unbiased draw of the bound of each example, in bits per dimension."""
     data_key, time_key, bound_key = jax.random.split(key, 3)
     low, high = run.value_range
@@ -98,7 +100,7 @@ def _draw(run: Run, key: Key, data: Array, label: Array) -> Array:
         )
 
     model = run.conditioned(label if run.config.model.class_conditional else None)
-    process, chain, t_min = run.process, getattr(run.process, "num_steps", None), _t_min(run)
+    process, chain = run.process, getattr(run.process, "num_steps", None)
     if chain is not None:
         latents = jnp.arange(chain, 0, -1) / chain
         elbo = losses.elbo_terms(
@@ -112,9 +114,14 @@ def _draw(run: Run, key: Key, data: Array, label: Array) -> Array:
     return losses.bits_per_dim(jnp.sum(jnp.stack(elbo), axis=0), levels, to_data=to_data)
 
 
-def _t_min(run: Run) -> float:
-    """Time of the least noisy latent: where training ended, if that is not the data themselves."""
-    return run.config.loss.t_min or run.config.sampling.t_min or 1e-3
+def _last_time(run: Run) -> float:
+    """Time of the least noisy latent of a continuous process, within what training has seen."""
+    trained = run.config.loss.t_min or 1e-3
+    if not _is_image(run):
+        return trained
+    low, high = run.value_range
+    level = (high - low) / (NUM_LEVELS - 1)
+    return max(trained, float(schedules.karras_times(run.process, 1, sigma_min=level)[-1]))
 
 
 def _is_image(run: Run) -> bool:

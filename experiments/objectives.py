@@ -70,7 +70,7 @@ def main() -> None:
     atomic_write(workdir / "objectives.json", json.dumps(record, indent=2) + "\n")
     density = np.asarray(draw_data(jax.random.key(SEED.value), 1500))
     draw_fields(workdir / "objectives.png", np.asarray(_grid(13)), fields, points=density)
-    print(f"wrote {workdir / 'objectives.json'} and {workdir / 'objectives.png'}")
+    print(f"wrote {workdir / 'objectives.json'}\nwrote {workdir / 'objectives.png'}")
 
 
 def fit(name: str, objective: Objective, key: Key, bar: tqdm) -> tuple[Row, Params]:

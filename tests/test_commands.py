@@ -22,9 +22,11 @@ TINY = [
 TOY = [flag for flag in TINY if "channels" not in flag]
 
 SMALL = {
-    "experiments.objectives": ["--steps=2", "--batch=4", "--only=SSM,L_simple (DDPM)"],
+    "experiments.objectives": [
+        "--steps=2", "--batch=4", "--only=SSM,L_simple (DDPM)", "--workdir={tmp_path}"
+    ],
     "experiments.objective_costs": [
-        "--channels=4", "--size=4", "--batch=2", "--rounds=1"
+        "--channels=4", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0"
     ],
 }  # fmt: skip
 
@@ -77,7 +79,7 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
                 *(TINY if "toy" not in name else TOY),
             ]
         elif module in SMALL:
-            flags = [*SMALL[module], *([f"--workdir={tmp_path}"] if flags else [])]
+            flags = [flag.format(tmp_path=tmp_path) for flag in SMALL[module]]
         else:
             flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
             flags += [f"--workdir={workdir}", "--n=8"]

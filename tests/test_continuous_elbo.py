@@ -69,12 +69,12 @@ def snr(name, t):
     return (alpha / sigma) ** 2
 
 
-def integral(name, share, num=400_001):
+def integral(name, share, num=400_001, t_min=T_MIN):
     """½ ∫ E‖ε − c ε*‖² d(−log SNR): (1 − c)² D of it, and 1 − (1 − c)² of the exact model's.
 
     With ε* = E[ε|x_t], E‖ε − cε*‖² = E‖ε − ε*‖² + (1 − c)² E‖ε*‖², and E‖ε*‖² = D − E‖ε − ε*‖².
     """
-    ends = np.log(snr(name, [T_MIN, 1.0]))
+    ends = np.log(snr(name, [t_min, 1.0]))
     log_snr = np.linspace(*ends, num)
     known = np.exp(log_snr)[:, None] / (1 / SPECTRUM + np.exp(log_snr)[:, None])
     best = np.sum(known, axis=1)  # SNR·tr V
@@ -178,3 +178,36 @@ def test_reconstruction_is_that_of_the_gaussian_decoder(name):
     error = np.sum(1 / (1 / SPECTRUM + ratio))
     expected = 1.5 * np.log(2 * np.pi / ratio) + 0.5 * ratio * error
     assert_mean_close(drawn(name, 1.0)[0].reconstruction, expected)
+
+
+@pytest.mark.parametrize("share", [1.0, WRONG])
+def test_the_range_of_times_is_counted_in_both_forms(share):
+    """From t_min = 0.6 on, where 1 − t_min is far from 1, at independent uniform times."""
+    process, x0, t_min = PROCESSES["vp"], data(), 0.6
+    time = times.uniform(jax.random.key(4), N, t_min=t_min)
+    model = model_of(process, share)
+    elbo = losses.continuous_elbo(jax.random.key(5), model, process, x0, time, t_min=t_min)
+    girsanov = losses.girsanov_bound(jax.random.key(6), model, process, x0, time, t_min=t_min)
+    diffusion = integral("vp", share, t_min=t_min)
+    assert_mean_close(elbo.denoising, diffusion)
+    entropy = 1.5 * np.log(2 * np.pi * np.e * exact_scales("vp", np.array(t_min))[1] ** 2)
+    assert_mean_close(girsanov, prior("vp") + diffusion + entropy)
+
+
+def test_the_decoder_is_told_the_estimate_and_the_std_at_t_min_or_the_one_asked_for():
+    process, x0 = PROCESSES["subvp"], data()[:16]
+    time = times.uniform(jax.random.key(0), 16, t_min=0.2)
+    alpha, sigma = exact_scales("subvp", np.float32(0.2))
+    for asked, std in ((None, sigma / alpha), (0.25, 0.25)):
+        elbo = losses.continuous_elbo(
+            jax.random.key(1),
+            lambda x, t: Denoised(0 * x + jnp.mean(t), x),
+            process,
+            x0,
+            time,
+            t_min=0.2,
+            decoder=lambda x0, mean, std: mean[:, 0] + 2 * x0[:, 0] + 3 * std,
+            decoder_std=asked,
+        )
+        expected = 0.2 + 2 * np.asarray(x0[:, 0]) + 3 * std
+        np.testing.assert_allclose(-elbo.reconstruction, expected, rtol=1e-4)

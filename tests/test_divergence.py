@@ -49,6 +49,19 @@ def test_gradients_pass_through_short_and_long_means_alike(dim):
     assert np.isfinite(jax.grad(jax.grad(total))(w))
 
 
+@pytest.mark.parametrize("batch", [20_000, 40_000])
+def test_exact_divergence_of_three_numbers_is_right_in_batches_of_every_size(batch):
+    """XLA for CPUs (jaxlib 0.10.2) sums three derivatives side by side of 32,769 rows wrongly."""
+    x = np.random.default_rng(0).normal(size=(batch, 3)).astype(np.float32)
+
+    def field(y):
+        return jnp.tanh(y @ jnp.asarray(A.T, y.dtype))
+
+    found = jax.jit(lambda y: divergence.exact(field, y)[1])(x)
+    slope = 1 - np.tanh(np.float64(x) @ A.T) ** 2
+    np.testing.assert_allclose(found, slope @ np.diag(A), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("num_probes", [1, 12])
 def test_hutchinson_is_unbiased_for_every_law_of_the_directions(probe, num_probes):

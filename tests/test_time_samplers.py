@@ -70,6 +70,19 @@ def test_times_of_a_chain_are_its_nodes_and_average_over_them(weight, num_steps)
         assert abs(np.mean(values) - np.mean(h(nodes))) < 5 * error + 1e-5
 
 
+def test_a_table_of_few_cells_is_as_unbiased_as_one_of_many():
+    """Each time is uniform within its cell: at the cell's edge the average would move."""
+    keys = jax.random.split(jax.random.key(0), REPEATS)
+    draw = jax.vmap(
+        lambda key: times.importance(
+            key, BATCH, PROCESSES["ve"], weights.p2, t_min=T_MIN, t_max=T_MAX, num_cells=3
+        )
+    )
+    t, importance = (np.asarray(part, np.float64) for part in jax.jit(draw)(keys))
+    for h, mean in FUNCTIONS.values():
+        assert_mean_close(np.mean(importance * h(t), axis=1), mean)
+
+
 def test_times_of_a_whole_chain_start_at_its_first_node():
     t, importance = sampled("likelihood", "ddpm_linear_1000", 1000, t_min=0.0, t_max=1.0)
     assert t.min() == np.float32(0.001)
