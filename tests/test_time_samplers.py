@@ -130,6 +130,17 @@ def test_log_normal_noise_has_the_mean_and_spread_asked_for():
     assert np.std(log_sigma) == pytest.approx(1.2, rel=0.03)
 
 
+@pytest.mark.parametrize("name", ["vp", "cosine_vp", "learned_vp"])
+def test_log_normal_noise_is_that_of_sigma_over_alpha_where_log_snr_bends(name):
+    t, _ = times.log_normal(
+        jax.random.key(0), 10_000, PROCESSES[name], mean=-0.4, std=0.5, t_min=1e-4
+    )
+    alpha, sigma = exact_scales(name, np.float64(t))
+    level = np.log(sigma / alpha)
+    assert abs(np.mean(level) + 0.4) < 5 * 0.5 / np.sqrt(10_000) + 3e-3  # 1e-3 are uniform in t
+    assert np.std(level) == pytest.approx(0.5, rel=0.05)
+
+
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
@@ -166,6 +177,15 @@ def test_history_keeps_the_last_losses_of_every_step_as_a_queue_would():
             if counts[i] >= 3:
                 assert history.losses[i, counts[i] % 3] == queue[0]
     assert record._cache_size() == 1
+
+
+def test_no_gradient_reaches_the_losses_that_are_kept():
+    def kept(scale):
+        seen = jnp.array([0.5, 1.0])
+        return jnp.sum(loss_aware.record(loss_aware.start(2), seen, scale * seen).losses)
+
+    assert kept(2.0) == 3.0
+    assert jax.grad(kept)(2.0) == 0.0
 
 
 def test_times_are_uniform_until_every_step_is_known():
