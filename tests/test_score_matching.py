@@ -12,10 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES
+from tables import PROCESSES, exact_scales
 
 from jaxdiff import losses
-from jaxdiff.processes import VE
+from jaxdiff.processes import VE, DiscreteVE
 from jaxdiff.typing import InputError
 
 MEAN = np.array([0.5, -1.0, 0.2])
@@ -167,6 +167,43 @@ def test_denoising_differs_from_explicit_by_the_constant_of_vincent(name):
     times = jnp.full(N, t)
     got = losses.dsm(jax.random.key(0), lambda x, t: model(x), process, data(), times)
     assert_mean(got, explicit_loss + constant)
+
+
+@every_theta
+@pytest.mark.parametrize("name", ["vp", "subvp", "ve"])
+def test_denoising_and_its_slope_are_explicit_ones_of_noisy_data_for_every_theta(theta, name):
+    """J_DSM − J_ESM = ½(D/σ² − tr S⁻¹) and ∂J_DSM/∂A = ½(AM + MA) − I, M = S + ee', S of x_t."""
+    process, t = PROCESSES[name], 0.4
+    alpha, sigma = exact_scales(name, np.array(t))
+    noisy, (a, b) = alpha**2 * COV + sigma**2 * np.eye(3), THETAS[theta]
+    moment = noisy + np.outer(alpha * MEAN - b, alpha * MEAN - b)
+    matched = 0.5 * (np.trace(a @ moment @ a) - 2 * np.trace(a)) + 1.5 / sigma**2
+    direction = np.array([[1.0, -0.5, 0.3], [-0.5, 0.2, 0.1], [0.3, 0.1, -0.7]])
+    slope = np.trace(direction @ (0.5 * (a @ moment + moment @ a) - np.eye(3)))
+
+    def loss(h):
+        model = linear((jnp.asarray(a + 0.0, jnp.float32) + h * jnp.asarray(direction), b))
+        return losses.dsm(jax.random.key(1), lambda x, t: model(x), process, data(), jnp.full(N, t))
+
+    value, moved = jax.jvp(loss, (0.0,), (1.0,))
+    assert_mean(value, matched)
+    assert_mean(moved, slope)
+
+
+def test_ladder_of_ncsn_averages_its_rungs():
+    """λ = σ_i²: the mean over i of ½σ_i²[tr(A M_i A) − 2 tr A] + 3/2, M_i = C + σ_i² + ee'."""
+    sigmas, (a, b) = np.array([0.2, 0.7, 2.0]), THETAS["skewed"]
+    ladder = DiscreteVE.from_sigmas(jnp.array(sigmas.tolist()))
+    t, _ = losses.times.stratified(jax.random.key(0), 3 * (N // 3), num_steps=3)
+    model, weight = linear((a, b)), functools.partial(losses.weights.eps, target="score")
+    x0 = data(len(t))
+    found = losses.dsm(jax.random.key(2), lambda x, t: model(x), ladder, x0, t, weight_fn=weight)
+    e = np.outer(MEAN - b, MEAN - b)
+    rungs = [
+        0.5 * s**2 * (np.trace(a @ (COV + s**2 * np.eye(3) + e) @ a) - 2 * np.trace(a)) + 1.5
+        for s in sigmas
+    ]
+    assert_mean(found, np.mean(rungs))
 
 
 def test_denoising_weighted_by_sigma2_is_the_error_in_the_noise():

@@ -113,7 +113,7 @@ def continuous_elbo(
         x0: data, ``[batch, ...]``.
         time: one time per example with its weight, ``[batch]``, drawn on [t_min, 1] by
             :mod:`jaxdiff.losses.times`. Least varies ``importance`` for ``weights.likelihood``.
-        t_min: time of the least noisy latent, positive.
+        t_min: time of the least noisy latent, with σ(t_min) > 0.
         decoder: p(x_0 | x̂_0), of :mod:`jaxdiff.losses.decoders`.
         decoder_std: its standard deviation; σ/α at t_min if absent.
 

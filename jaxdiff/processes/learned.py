@@ -3,7 +3,7 @@
 log SNR(t) = log SNR(0) − (log SNR(0) − log SNR(1)) · w(t),  α² = sigmoid(log SNR),  σ² = 1 − α²
 
 The two ends enter the bound on the likelihood and train with it. The inner shape w, which rises
-from 0 to 1, does not enter the continuous bound at all, only the variance of its estimate, and
+from 0 to 1, does not enter the bound from t = 0 to 1 at all, only the variance of its estimate, and
 trains to make that small: the gradient of the bound goes to the ends, that of its square to the
 shape,
 
