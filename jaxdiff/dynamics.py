@@ -4,15 +4,20 @@ The forward SDE dx = f x dt + g dw run backwards (Anderson 1982), with ∇log p_
 
     dx = [f x + g² ε̂/σ] dt + g dw̄,
 
-and the ODE with the same marginals halves the score term (Song et al. 2021, eq. 13).
+and the ODE with the same marginals halves the score term (Song et al. 2021, eq. 13). Both belong
+to a family with the same marginals,
+
+    dx = [f x + ½(1 + η²) g² ε̂/σ] dt + η g dw̄,    η = 0 the ODE, η = 1 the SDE.
 """
 
 from typing import NamedTuple
 
+import jax.numpy as jnp
+
 from jaxdiff.arrays import std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, drift_diffusion
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, ArrayLike
 
 
 class ReverseSde(NamedTuple):
@@ -22,16 +27,19 @@ class ReverseSde(NamedTuple):
     diffusion: Array
 
 
-def reverse_sde(denoise_fn: DenoiseFn, process: Process, x: Array, t: Array) -> ReverseSde:
+def reverse_sde(
+    denoise_fn: DenoiseFn, process: Process, x: Array, t: Array, *, eta: ArrayLike = 1.0
+) -> ReverseSde:
     """Coefficients of the reverse-time SDE.
 
-    drift = f x + g² ε̂/σ,    diffusion = g
+    drift = f x + ½(1 + η²) g² ε̂/σ,    diffusion = η g
 
     Args:
         denoise_fn: the model.
         process: the forward process.
         x: ``[batch, ...]``.
         t: a scalar time with σ(t) > 0.
+        eta: amplitude η of the noise, relative to that of Anderson's reversal.
 
     Returns:
         ``ReverseSde(drift, diffusion)``.
@@ -45,8 +53,9 @@ def reverse_sde(denoise_fn: DenoiseFn, process: Process, x: Array, t: Array) -> 
         >>> round(float(drift[0, 0]), 4), round(float(diffusion) ** 2, 4)  # g²·x/σ² and g²
         (2.0, 2.0)
 
-    Reference: Song et al. 2021, eq. 6; Anderson 1982.
+    Reference: Song et al. 2021, eq. 6; Anderson 1982; Zhang & Chen 2023, eq. 4.
     """
     f, g2 = drift_diffusion(process, t)
     eps = denoise_fn(x, t).eps
-    return ReverseSde(f * x + (g2 / process.sigma(t)) * eps, std_of(g2))
+    share = 0.5 * (1 + eta**2)
+    return ReverseSde(f * x + (share * g2 / process.sigma(t)) * eps, jnp.asarray(eta) * std_of(g2))

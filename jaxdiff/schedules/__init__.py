@@ -12,7 +12,13 @@ from jaxdiff.schedules.tables import (
     quadratic_betas,
     sigmoid_betas,
 )
-from jaxdiff.schedules.times import karras_times, log_snr_times, quadratic_times, uniform_times
+from jaxdiff.schedules.times import (
+    karras_times,
+    log_snr_times,
+    quadratic_times,
+    time_at_log_snr,
+    uniform_times,
+)
 
 __all__ = [
     "constant_betas",
@@ -24,5 +30,6 @@ __all__ = [
     "quadratic_betas",
     "quadratic_times",
     "sigmoid_betas",
+    "time_at_log_snr",
     "uniform_times",
 ]

@@ -96,7 +96,7 @@ def log_snr_times(
     if t_min <= 0:
         raise InputError(f"log_snr_times takes t_min > 0, got t_min={t_min}")
     ends = process.log_snr(jnp.asarray([t_max, t_min]))
-    times = _at_log_snr(process, jnp.linspace(ends[0], ends[1], num_steps + 1))
+    times = time_at_log_snr(process, jnp.linspace(ends[0], ends[1], num_steps + 1))
     return _with_ends(times, t_max, t_min)
 
 
@@ -155,14 +155,32 @@ def karras_times(
             f"reaches, {ends[1]} to {ends[0]}"
         )
     ratios = jnp.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
-    times = _at_log_snr(process, -2 * jnp.log(ratios))
+    times = time_at_log_snr(process, -2 * jnp.log(ratios))
     times = times if sigma_max is not None else times.at[0].set(t_max)
     return times if sigma_min is not None else times.at[-1].set(t_min)
 
 
 @jax.jit
-def _at_log_snr(process: Any, targets: Array) -> Array:
-    """Times at which log SNR, which falls, takes its ``targets``: bisection to the last bits."""
+def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
+    """Times at which log SNR, which falls with t, takes given values: its inverse function.
+
+    Found by bisection to the last bits, so that it serves every process, in closed form or not.
+
+    Args:
+        process: the forward process.
+        log_snr: values of log SNR, any shape; beyond what the process reaches, its own ends.
+
+    Returns:
+        Times in [0, 1], in the shape of ``log_snr``.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> round(float(time_at_log_snr(VE(sigma_min=1.0, sigma_max=100.0), -2 * math.log(10))), 4)
+        0.5
+
+    Reference: the t_λ of Lu et al. 2022 (DPM-Solver), section 3.1.
+    """
+    targets = jnp.asarray(log_snr, jnp.result_type(float))
 
     def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
         low, high = bracket

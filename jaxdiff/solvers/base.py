@@ -8,7 +8,12 @@ pairs, never as an index or a dt, so one step serves every grid, and every proce
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from jaxdiff.predictions import Estimate
+from jaxdiff.processes import Process
 from jaxdiff.typing import Array, Key
+
+NOISELESS = 1e-10
+"""Below this σ the estimate of the noise means nothing, and a last step is of first order."""
 
 
 class Solver(NamedTuple):
@@ -37,3 +42,17 @@ def one_step(step: Callable[[Key, Array, Array, Array], Array]) -> Solver:
         init=lambda x, t: State(x),
         step=lambda key, state, t, s: State(step(key, state.x, t, s).astype(state.x.dtype)),
     )
+
+
+def put_together(estimate: Estimate, process: Process, s: Array) -> Array:
+    """The sample at s that has the data and the noise of an estimate, α_s x̂_0 + σ_s ε̂.
+
+    This is a step of DDIM, the first-order solution of the probability-flow ODE; every solver of
+    higher order adds a correction to it.
+    """
+    return process.alpha(s) * estimate.x0 + process.sigma(s) * estimate.eps
+
+
+def half_log_snr(process: Process, t: Array) -> Array:
+    """λ(t) = log(α/σ), the variable in which the ODE's exponential integrators step."""
+    return 0.5 * process.log_snr(t)

@@ -7,17 +7,18 @@ from jaxdiff.dynamics import reverse_sde
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 
-def euler_maruyama(denoise_fn: DenoiseFn, process: Process) -> Solver:
-    """The plainest discretisation of the reverse SDE.
+def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 1.0) -> Solver:
+    """The plainest discretisation of the reverse SDE, and of the family between it and the ODE.
 
-    x_s = x_t + [f x_t + g² ε̂/σ](s − t) + g √(t − s) z
+    x_s = x_t + [f x_t + ½(1 + η²) g² ε̂/σ](s − t) + η g √(t − s) z
 
     Args:
         denoise_fn: the model.
         process: the forward process.
+        eta: amplitude η of the noise: 1 for the reverse SDE, 0 for Euler's method on the ODE.
 
     Returns:
         A stochastic solver of weak order 1, one evaluation a step, for steps towards the data.
@@ -36,7 +37,7 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process) -> Solver:
     """
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
-        drift, diffusion = reverse_sde(denoise_fn, process, x, t)
+        drift, diffusion = reverse_sde(denoise_fn, process, x, t, eta=eta)
         noise = jax.random.normal(key, x.shape, x.dtype)
         return x + drift * (s - t) + diffusion * jnp.sqrt(t - s) * noise
 

@@ -7,11 +7,8 @@ import jax
 
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import Solver, one_step
+from jaxdiff.solvers.base import NOISELESS, Solver, one_step, put_together
 from jaxdiff.typing import Array, Key
-
-_NOISELESS = 1e-10
-"""Below this σ the estimate of the noise means nothing, and the last step is Euler's alone."""
 
 
 def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
@@ -44,14 +41,12 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         estimate = denoise_fn(x, t)
-        x0, eps = estimate.x0, estimate.eps
-        alpha, sigma = process.alpha(s), process.sigma(s)
-        euler = alpha * x0 + sigma * eps
+        euler = put_together(estimate, process, s)
 
         def correct() -> Array:
-            width = sigma - process.sigma(t) * alpha / process.alpha(t)
-            return euler + 0.5 * width * (denoise_fn(euler, s).eps - eps)
+            width = process.sigma(s) - process.sigma(t) * process.alpha(s) / process.alpha(t)
+            return euler + 0.5 * width * (denoise_fn(euler, s).eps - estimate.eps)
 
-        return jax.lax.cond(sigma > _NOISELESS, correct, lambda: euler)
+        return jax.lax.cond(process.sigma(s) > NOISELESS, correct, lambda: euler)
 
     return one_step(step)

@@ -1,0 +1,148 @@
+"""Multistep solvers: one evaluation a step, and the estimates of the steps before.
+
+Each of them writes its step as the one of DDIM, with a correction that is linear in how far the
+earlier estimates v_j (of the data, or of the noise) lie from the present one:
+
+    x_s = α_s x̂_0 + e^{−η²h} σ_s ε̂ + α_s Σ_j w_j (v_j − v_0) + σ_s √(1 − e^{−2η²h}) z
+
+Only the weights w_j, functions of the times alone, tell one solver from another. Written so,
+nothing is divided by α or σ, and where there is no estimate to lean on (on the first step, and on
+a last one to σ = 0) the step is DDIM's.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from jaxdiff.arrays import known
+from jaxdiff.predictions import DenoiseFn, Estimate
+from jaxdiff.processes import Process
+from jaxdiff.solvers.base import NOISELESS, Solver, half_log_snr
+from jaxdiff.typing import Array, ArrayLike, InputError, Key
+
+
+class History(NamedTuple):
+    """The sample, and what was seen on the way to it, the newest first."""
+
+    x: Array
+    values: tuple[Array, ...]  # earlier estimates, each in the shape of x
+    times: tuple[Array, ...]  # at which they were made
+    made: Array  # how many of them there are yet
+
+
+class PredictedHistory(NamedTuple):
+    """A history whose sample will be corrected, with the noise in the corrected one before it."""
+
+    x: Array
+    values: tuple[Array, ...]
+    times: tuple[Array, ...]
+    made: Array
+    eps: Array
+
+
+Memory = TypeVar("Memory", History, PredictedHistory)
+
+WeightsFn = Callable[[Array, Sequence[Array], Array], list[Array]]
+"""``(t, earlier times, s) -> weights``, one for each of the earlier times that it is given."""
+
+
+def start(x: Array, t: Array, length: int) -> History:
+    """A history of ``length`` estimates, none of them made yet."""
+    nothing = (jnp.zeros_like(x),) * length
+    return History(x, nothing, (as_time(t),) * length, jnp.zeros((), int))
+
+
+def as_time(t: ArrayLike) -> Array:
+    """A time in the precision of now, so that a state keeps its type from step to step."""
+    return jnp.asarray(t, jnp.result_type(float))
+
+
+def remember(state: Memory, x: Array, value: Array, t: Array) -> Memory:
+    """Move on to ``x``, and keep the estimate made at ``t``; the oldest is forgotten."""
+    length = len(state.values)
+    return state._replace(
+        x=x.astype(state.x.dtype),
+        values=(value.astype(state.x.dtype), *state.values)[:length],
+        times=(t, *state.times)[:length],
+        made=jnp.minimum(state.made + 1, length),
+    )
+
+
+def weights_of(
+    weights_fn: WeightsFn, t: Array, times: Sequence[Array], s: Array, count: Array
+) -> list[Array]:
+    """The weights that use the ``count`` newest of the earlier times, with 0 for the others.
+
+    A rule may give weights besides those of the earlier times; they come first. A weight that two
+    equal times make infinite is dropped with the rest of its order.
+    """
+    rows = [weights_fn(t, times[:used], s) for used in range(len(times) + 1)]
+    chosen = _padded(rows[0], rows[-1], s)
+    for used, row in enumerate(rows[1:], start=1):
+        usable = (count >= used) & jnp.all(jnp.isfinite(jnp.stack(row)))
+        pairs = zip(_padded(row, rows[-1], s), chosen, strict=True)
+        chosen = [jnp.where(usable, new, old) for new, old in pairs]
+    return chosen
+
+
+def _padded(row: list[Array], widest: list[Array], s: Array) -> list[Array]:
+    return row + [jnp.zeros_like(s)] * (len(widest) - len(row))
+
+
+def correction(weights: Sequence[Array], values: Sequence[Array], value: Array) -> Array | float:
+    """Σ_j w_j (v_j − v_0)."""
+    return sum((w * (v - value) for w, v in zip(weights, values, strict=True)), start=0.0)
+
+
+def multistep(
+    denoise_fn: DenoiseFn,
+    process: Process,
+    weights_fn: WeightsFn,
+    *,
+    length: int,
+    view: Callable[[Estimate], Array],
+    eta: ArrayLike = 0.0,
+) -> Solver:
+    """Make a solver of a rule for its weights.
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+        weights_fn: ``(t, earlier times, s) -> weights`` for any number of earlier times up to
+            ``length``; fewer are given on the first steps.
+        length: how many earlier estimates are kept.
+        view: which of the two views of an estimate is interpolated.
+        eta: amplitude of the noise, 0 for the ODE, 1 for the reverse SDE.
+
+    Returns:
+        A solver that takes one evaluation a step.
+
+    Raises:
+        InputError: if eta is negative.
+    """
+    number = known(eta)
+    if number is not None and number < 0:
+        raise InputError(f"eta is the amplitude of the noise, at least 0, got {eta}")
+    deterministic = number is not None and number == 0
+    spread = jnp.square(jnp.asarray(eta))
+
+    def step(key: Key, state: History, t: Array, s: Array) -> History:
+        t, s = as_time(t), as_time(s)
+        estimate = denoise_fn(state.x, t)
+        value = view(estimate)
+        alpha, sigma = process.alpha(s), process.sigma(s)
+        count = jnp.where(sigma > NOISELESS, state.made, 0)
+        weights = weights_of(weights_fn, t, state.times, s, count)
+        x = alpha * (estimate.x0 + correction(weights, state.values, value))
+        if deterministic:
+            x = x + sigma * estimate.eps
+        else:
+            lost = spread * (half_log_snr(process, s) - half_log_snr(process, t))
+            noise = jax.random.normal(key, state.x.shape, state.x.dtype)
+            drawn = jnp.sqrt(-jnp.expm1(-2 * lost))
+            x = x + sigma * (jnp.exp(-lost) * estimate.eps + drawn * noise)
+        return remember(state, x, value, t)
+
+    return Solver(init=lambda x, t: start(x, t, length), step=step)

@@ -1,0 +1,73 @@
+"""The integrals that turn interpolation into integration: Gauss–Legendre on one step.
+
+A solver of high order replaces the model's estimate by the polynomial through what it has seen, and
+integrates that exactly against the kernel of the linear part. Sixteen points give every such
+integral to rounding, for steps of any length, where the closed forms in φ-functions cancel for
+short ones.
+"""
+
+import math
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.typing import Array
+
+_NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
+POINTS: np.ndarray = 0.5 * (_NODES + 1)
+"""Where a step is sampled, as shares of it, ``[16]``, in (0, 1)."""
+WEIGHTS: np.ndarray = 0.5 * _WEIGHTS
+"""Weights of the points, ``[16]``, with sum 1."""
+
+
+def exponential_weights(width: Array) -> Array:
+    """Weights of ∫_0^1 k e^{−k(1−u)} (·) du, the kernel of an exponential integrator.
+
+    Args:
+        width: k, a scalar of either sign: the length of the step in log SNR.
+
+    Returns:
+        ``[16]``, with sum 1 − e^{−k}.
+
+    Example:
+        >>> round(float(jnp.sum(exponential_weights(jnp.array(1.0)))), 4)  # 1 − 1/e
+        0.6321
+    """
+    points = jnp.asarray(POINTS, width.dtype)
+    return jnp.asarray(WEIGHTS, width.dtype) * width * jnp.exp(-width * (1 - points))
+
+
+def mean_share(width: Array) -> Array:
+    """∫_0^1 k e^{−k(1−u)} u du = 1 − (1 − e^{−k})/k, the weight of a slope; about k/2.
+
+    Args:
+        width: k, a scalar of either sign.
+
+    Returns:
+        A scalar.
+    """
+    return jnp.sum(exponential_weights(width) * jnp.asarray(POINTS, width.dtype))
+
+
+def lagrange(nodes: list[Array], points: Array) -> list[Array]:
+    """Basis polynomials of Lagrange: the j-th is 1 at node j and 0 at the others.
+
+    Args:
+        nodes: k scalars, all different.
+        points: where the polynomials are wanted, ``[q]``.
+
+    Returns:
+        k arrays ``[q]``, with sum 1.
+
+    Example:
+        >>> [p.tolist() for p in lagrange([jnp.array(0.0), jnp.array(1.0)], jnp.array([0.25]))]
+        [[0.75], [0.25]]
+    """
+
+    def basis(j: int) -> Array:
+        others = [node for k, node in enumerate(nodes) if k != j]
+        return math.prod(
+            ((points - node) / (nodes[j] - node) for node in others), start=jnp.ones_like(points)
+        )
+
+    return [basis(j) for j in range(len(nodes))]
