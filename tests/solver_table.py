@@ -9,6 +9,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+import published
 
 from jaxdiff import processes, schedules, solvers
 from jaxdiff.predictions import DenoiseFn
@@ -20,19 +21,58 @@ from jaxdiff.solvers import Solver
 
 class SolverRow(NamedTuple):
     make: Callable[[DenoiseFn, Process], Solver]
-    evaluations: int  # of the network, in one step
-    deterministic: bool
+    published: Callable[..., np.ndarray]  # the same walk in numpy: see published.py
     order: int  # weak order, for a solver that draws noise
-    churn: float  # η: share of the reverse SDE's noise; 0 is the ODE, 1 is Anderson's SDE
+    evaluations: int = 1  # of the network, in one step
+    churn: float = 0.0  # η: amplitude of the noise; 0 is the ODE, 1 is Anderson's SDE
+    memory: int = 0  # how many earlier steps a step leans on
+
+    @property
+    def deterministic(self):
+        return self.churn == 0
+
+
+def both(name, **options):
+    """A solver of the library, and what was published of it, with the same options."""
+    return partial(getattr(solvers, name), **options), partial(getattr(published, name), **options)
+
+
+def dpmpp(name, order, eta=0.0):
+    """A multistep DPM-Solver++: its published form is one walk for every order."""
+    walk = partial(published.dpmpp_multistep, order=order, eta=eta)
+    return partial(getattr(solvers, name), eta=eta), walk
 
 
 SOLVERS = {
-    "ancestral": SolverRow(solvers.ancestral, 1, False, 1, 1.0),
-    "ddim": SolverRow(solvers.ddim, 1, True, 1, 0.0),
-    "ddim_half": SolverRow(partial(solvers.ddim, eta=0.5), 1, False, 1, 0.5),
-    "ddim_one": SolverRow(partial(solvers.ddim, eta=1.0), 1, False, 1, 1.0),
-    "euler_maruyama": SolverRow(solvers.euler_maruyama, 1, False, 1, 1.0),
-    "heun": SolverRow(solvers.heun, 2, True, 2, 0.0),
+    "ancestral": SolverRow(*both("ancestral"), order=1, churn=1.0),
+    # "reverse_diffusion": SolverRow(*both("reverse_diffusion"), order=1, churn=1.0),
+    "euler_maruyama": SolverRow(*both("euler_maruyama"), order=1, churn=1.0),
+    "euler_maruyama_half": SolverRow(*both("euler_maruyama", eta=0.5), order=1, churn=0.5),
+    "ddim_half": SolverRow(*both("ddim", eta=0.5), order=1, churn=0.5),
+    "ddim_one": SolverRow(*both("ddim", eta=1.0), order=1, churn=1.0),
+    "sde_dpmpp_1": SolverRow(*dpmpp("dpmpp_1", 1, 1.0), order=1, churn=1.0),
+    "sde_dpmpp_1_half": SolverRow(*dpmpp("dpmpp_1", 1, 0.5), order=1, churn=0.5),
+    "sde_dpmpp_2m": SolverRow(*dpmpp("dpmpp_2m", 2, 1.0), order=1, churn=1.0, memory=1),
+    "sde_dpmpp_3m": SolverRow(*dpmpp("dpmpp_3m", 3, 1.0), order=1, churn=1.0, memory=2),
+    "stochastic_heun": SolverRow(
+        *both("stochastic_heun", churn=0.1), order=2, evaluations=2, churn=np.nan
+    ),
+    "ddim": SolverRow(*both("ddim"), order=1),
+    "dpmpp_1": SolverRow(*dpmpp("dpmpp_1", 1), order=1),
+    "dpmpp_2m": SolverRow(*dpmpp("dpmpp_2m", 2), order=2, memory=1),
+    "dpmpp_3m": SolverRow(*dpmpp("dpmpp_3m", 3), order=3, memory=2),
+    "unipc_1": SolverRow(*both("unipc", order=1), order=2, memory=1),
+    "unipc_2": SolverRow(*both("unipc", order=2), order=3, memory=2),
+    "unipc_3": SolverRow(*both("unipc", order=3), order=4, memory=3),
+    "deis_2": SolverRow(*both("deis", order=2), order=2, memory=1),
+    "deis_3": SolverRow(*both("deis", order=3), order=3, memory=2),
+    "deis_4": SolverRow(*both("deis", order=4), order=4, memory=3),
+    "heun": SolverRow(*both("heun"), order=2, evaluations=2),
+    "dpm_2": SolverRow(*both("dpm_2"), order=2, evaluations=2),
+    "dpm_3": SolverRow(*both("dpm_3"), order=3, evaluations=3),
+    "dpmpp_2s": SolverRow(*both("dpmpp_2s"), order=2, evaluations=2),
+    "dpmpp_3s": SolverRow(*both("dpmpp_3s"), order=3, evaluations=3),
+    "rk4": SolverRow(*both("rk4"), order=4, evaluations=4),
 }
 
 
@@ -137,39 +177,6 @@ class Affine(NamedTuple):
     scale: float
     shift: float
     noise: float
-
-
-def published_step(name, scales, t, s, mean, variance):
-    """One step of a solver with the exact model, from the papers' formulas.
-
-    With v = α²λ + σ² the exact model is x̂_0 = m + (αλ/v)(x − αm), ε̂ = (σ/v)(x − αm).
-    """
-    (a_t, sd_t, f, g2), (a_s, sd_s, _, _) = scales(t), scales(s)
-    v_t, v_s = a_t**2 * variance + sd_t**2, a_s**2 * variance + sd_s**2
-    x0, eps = a_t * variance / v_t, sd_t / v_t  # per unit of x − αm
-    a_ts = a_t / a_s
-    v_ts = sd_t**2 - a_ts**2 * sd_s**2
-    centre_t, centre_s = a_t * mean, a_s * mean
-
-    if name == "ancestral":  # Kingma et al. 2021, eq. 25; x_t = (x_t − α_t m) + α_t m
-        scale = a_ts * sd_s**2 / sd_t**2 + a_s * v_ts / sd_t**2 * x0
-        noise = np.sqrt(v_ts) * sd_s / sd_t
-        shift_t = a_ts * sd_s**2 / sd_t**2 * centre_t + a_s * v_ts / sd_t**2 * mean
-        return Affine(scale, shift_t - scale * centre_t, noise)
-    if name == "euler_maruyama":  # Song et al. 2021, eq. 6; ∇log p = −(x − αm)/v
-        scale = 1 + (f + g2 / v_t) * (s - t)
-        return Affine(scale, -g2 / v_t * centre_t * (s - t), np.sqrt(g2 * (t - s)))
-    if name == "heun":  # Karras et al. 2022, algorithm 1, for x/α and σ/α
-        width = sd_s / a_s - sd_t / a_t
-        first = (sd_t / a_t) / (v_t / a_t**2)
-        second = (sd_s / a_s) / (v_s / a_s**2) * (1 + width * first)
-        slope = 0.5 * (first + second) if sd_s > 0 else first
-        scale = a_s / a_t * (1 + width * slope)
-        return Affine(scale, centre_s - scale * centre_t, 0.0)
-    eta = {"ddim": 0.0, "ddim_half": 0.5, "ddim_one": 1.0}[name]  # Song et al. 2021 (DDIM), eq. 12
-    noise = eta * np.sqrt(v_ts) * sd_s / sd_t
-    scale = a_s * x0 + np.sqrt(max(sd_s**2 - noise**2, 0.0)) * eps
-    return Affine(scale, centre_s - scale * centre_t, noise)
 
 
 def law_after(steps, mean, variance):

@@ -43,6 +43,17 @@ def gaussian_model_1d(process):
     return oracles.gaussian(process, jnp.array([0.7]), jnp.array([[0.5]]))
 
 
+def gaussian_x0(scales):
+    """The exact model of the Gaussian data in numpy, ``(x, t) -> x̂_0``."""
+
+    def model(x, t):
+        alpha, sigma, _, _ = scales(t)
+        gain = alpha * VARIANCES / (alpha**2 * VARIANCES + sigma**2)
+        return MEAN + ((x - alpha * MEAN) @ AXES * gain) @ AXES.T
+
+    return model
+
+
 MODELS = {
     "gaussian": gaussian_model,
     "gaussian_1d": gaussian_model_1d,
@@ -52,26 +63,31 @@ MODELS = {
 
 @functools.cache
 def jitted_step(solver, model="gaussian"):
-    """One step ``(process, key, x, t, s) -> x``, compiled once per process, shape and precision."""
+    """One step ``(process, key, state, t, s) -> state``, compiled once per process and shape."""
 
-    def step(process, key, x, t, s):
+    def step(process, key, state, t, s):
         made = SOLVERS[solver].make(MODELS[model](process), process)
-        return made.step(key, made.init(x, t), t, s).x
+        return made.step(key, state, t, s)
 
     return jax.jit(step)
 
 
-def walk(solver, process, x, times, *, model="gaussian", key=None):
+def walk(solver, process, x, times, *, model="gaussian", key=None, exact_start=None):
     """The driver's loop in Python, so that walks of any length share one executable.
 
-    That :func:`jaxdiff.sample` is this loop is a test of its own, in test_sampling.py.
+    That :func:`jaxdiff.sample` is this loop is a test of its own, in test_sampling.py. A multistep
+    method has its order from exact starting values: ``exact_start(s)`` gives the sample at s, for
+    as many first steps as it remembers.
     """
-    dtype = jnp.result_type(float)
+    row, dtype = SOLVERS[solver], jnp.result_type(float)
     step, x, times = jitted_step(solver, model), jnp.asarray(x, dtype), np.asarray(times, dtype)
     keys = split(jax.random.key(0) if key is None else key, len(times) - 1)
-    for k, t, s in zip(keys, times[:-1], times[1:], strict=True):
-        x = step(process, k, x, t, s)
-    return np.asarray(x)
+    state = row.make(None, process).init(x, times[0])
+    for index, (k, t, s) in enumerate(zip(keys, times[:-1], times[1:], strict=True)):
+        state = step(process, k, state, t, s)
+        if exact_start and index < row.memory:
+            state = state._replace(x=jnp.asarray(exact_start(s), dtype))
+    return np.asarray(state.x)
 
 
 def split(key, num):

@@ -1,0 +1,286 @@
+"""Every solver once more, in plain numpy and float64, written down from its paper or its code.
+
+A walk is ``(model, scales, times, x, z) -> x``: the model gives x̂_0 from x and t, ``scales`` the
+process in numpy, and ``z [n, ...]`` the noise. Nothing here comes from the library.
+"""
+
+import functools
+import itertools
+import math
+from typing import NamedTuple
+
+import numpy as np
+from scipy import integrate, optimize
+
+
+class At(NamedTuple):
+    """What a paper knows at one time."""
+
+    t: float
+    alpha: float
+    sigma: float
+    f: float
+    g2: float
+
+    @property
+    def bar(self):
+        """σ/α, EDM's σ."""
+        return self.sigma / self.alpha
+
+    @property
+    def lam(self):
+        """log(α/σ), DPM-Solver's λ."""
+        return math.log(self.alpha / self.sigma) if self.sigma > 0 else math.inf
+
+
+def at(scales, t):
+    alpha, sigma, f, g2 = scales(t)
+    return At(t, float(alpha), float(sigma), float(f), float(g2))
+
+
+def time_at(scales, lam):
+    """Where log(α/σ) is ``lam``; it falls with t."""
+    return optimize.brentq(lambda t: at(scales, t).lam - lam, 1e-12, 1.0, xtol=1e-15, rtol=1e-14)
+
+
+def noise_of(model, p, x):
+    return (x - p.alpha * model(x, p.t)) / p.sigma
+
+
+def stepwise(step):
+    """A walk of a step ``(model, scales, p, q, x, z) -> x`` without a memory."""
+
+    @functools.wraps(step)
+    def walk(model, scales, times, x, z, **options):
+        for t, s, noise in zip(times[:-1], times[1:], z, strict=True):
+            x = step(model, scales, at(scales, t), at(scales, s), x, noise, **options)
+        return x
+
+    return walk
+
+
+@stepwise
+def ddim(model, scales, p, q, x, z, eta=0.0):
+    """Song, Meng & Ermon 2021, eq. 12 and 16, for any α and σ."""
+    variance = p.sigma**2 - (p.alpha / q.alpha) ** 2 * q.sigma**2
+    std = eta * math.sqrt(max(variance, 0.0)) * q.sigma / p.sigma
+    held = math.sqrt(max(q.sigma**2 - std**2, 0.0))
+    return q.alpha * model(x, p.t) + held * noise_of(model, p, x) + std * z
+
+
+@stepwise
+def ancestral(model, scales, p, q, x, z):
+    """Kingma et al. 2021, eq. 25, with x̂_0 for x_0."""
+    ratio = p.alpha / q.alpha
+    variance = p.sigma**2 - ratio**2 * q.sigma**2
+    mean = (ratio * q.sigma**2 * x + q.alpha * variance * model(x, p.t)) / p.sigma**2
+    return mean + math.sqrt(max(variance, 0.0)) * q.sigma / p.sigma * z
+
+
+@stepwise
+def reverse_diffusion(model, scales, p, q, x, z):
+    """Song et al. 2021, eq. 46, for the chain x_t = α_ts x_s + σ_ts z."""
+    ratio = p.alpha / q.alpha
+    variance = max(p.sigma**2 - ratio**2 * q.sigma**2, 0.0)
+    score = -noise_of(model, p, x) / p.sigma
+    return x - (ratio - 1) * x + variance * score + math.sqrt(variance) * z
+
+
+@stepwise
+def euler_maruyama(model, scales, p, q, x, z, eta=1.0):
+    """Song et al. 2021, eq. 6, and Zhang & Chen 2023, eq. 4."""
+    score = -noise_of(model, p, x) / p.sigma
+    drift = p.f * x - 0.5 * (1 + eta**2) * p.g2 * score
+    return x + drift * (q.t - p.t) + eta * math.sqrt(p.g2 * (p.t - q.t)) * z
+
+
+def slope(model, x_bar, p):
+    """Karras et al. 2022, algorithm 1, line 4, in x/α and σ/α."""
+    return (x_bar - model(p.alpha * x_bar, p.t)) / p.bar
+
+
+@stepwise
+def heun(model, scales, p, q, x, z):
+    """Karras et al. 2022, algorithm 1."""
+    x_bar = x / p.alpha
+    first = slope(model, x_bar, p)
+    euler = x_bar + (q.bar - p.bar) * first
+    if q.sigma == 0:
+        return q.alpha * euler
+    second = slope(model, euler, q)
+    return q.alpha * (x_bar + (q.bar - p.bar) * 0.5 * (first + second))
+
+
+@stepwise
+def stochastic_heun(model, scales, p, q, x, z, churn):
+    """Karras et al. 2022, algorithm 2, with γ = churn and S_noise = 1, no further than t = 1."""
+    raised = min(p.bar * (1 + churn), at(scales, 1.0).bar)
+    start = at(scales, time_at(scales, -math.log(raised)))
+    x_hat = x / p.alpha + math.sqrt(max(raised**2 - p.bar**2, 0.0)) * z
+    return heun.__wrapped__(model, scales, start, q, start.alpha * x_hat, z)
+
+
+@stepwise
+def rk4(model, scales, p, q, x, z):
+    """The classical method on dx̄/dσ̄."""
+    x_bar, h = x / p.alpha, q.bar - p.bar
+    first = slope(model, x_bar, p)
+    if q.sigma == 0:
+        return q.alpha * (x_bar + h * first)
+    middle = at(scales, time_at(scales, -math.log(0.5 * (p.bar + q.bar))))
+    second = slope(model, x_bar + 0.5 * h * first, middle)
+    third = slope(model, x_bar + 0.5 * h * second, middle)
+    fourth = slope(model, x_bar + h * third, q)
+    return q.alpha * (x_bar + h / 6 * (first + 2 * second + 2 * third + fourth))
+
+
+@stepwise
+def dpm_2(model, scales, p, q, x, z):
+    """Lu et al. 2022 (DPM-Solver), algorithm 1, r_1 = 1/2."""
+    if q.sigma == 0:
+        return q.alpha * model(x, p.t)
+    h = q.lam - p.lam
+    m = at(scales, time_at(scales, p.lam + h / 2))
+    u = m.alpha / p.alpha * x - m.sigma * math.expm1(h / 2) * noise_of(model, p, x)
+    return q.alpha / p.alpha * x - q.sigma * math.expm1(h) * noise_of(model, m, u)
+
+
+@stepwise
+def dpm_3(model, scales, p, q, x, z):
+    """Lu et al. 2022 (DPM-Solver), algorithm 2, r_1 = 1/3 and r_2 = 2/3."""
+    if q.sigma == 0:
+        return q.alpha * model(x, p.t)
+    h, r1, r2 = q.lam - p.lam, 1 / 3, 2 / 3
+    m1, m2 = (at(scales, time_at(scales, p.lam + r * h)) for r in (r1, r2))
+    eps = noise_of(model, p, x)
+    u1 = m1.alpha / p.alpha * x - m1.sigma * math.expm1(r1 * h) * eps
+    d1 = noise_of(model, m1, u1) - eps
+    u2 = m2.alpha / p.alpha * x - m2.sigma * math.expm1(r2 * h) * eps
+    u2 = u2 - m2.sigma * r2 / r1 * (math.expm1(r2 * h) / (r2 * h) - 1) * d1
+    d2 = noise_of(model, m2, u2) - eps
+    plain = q.alpha / p.alpha * x - q.sigma * math.expm1(h) * eps
+    return plain - q.sigma / r2 * (math.expm1(h) / h - 1) * d2
+
+
+@stepwise
+def dpmpp_2s(model, scales, p, q, x, z):
+    """Lu et al. 2022 (DPM-Solver++), algorithm 1, r = 1/2."""
+    if q.sigma == 0:
+        return q.alpha * model(x, p.t)
+    h = q.lam - p.lam
+    m = at(scales, time_at(scales, p.lam + h / 2))
+    u = m.sigma / p.sigma * x - m.alpha * math.expm1(-h / 2) * model(x, p.t)
+    return q.sigma / p.sigma * x - q.alpha * math.expm1(-h) * model(u, m.t)
+
+
+@stepwise
+def dpmpp_3s(model, scales, p, q, x, z):
+    """The data-prediction form of DPM-Solver-3 (Lu et al. 2022, DPM-Solver++, appendix)."""
+    if q.sigma == 0:
+        return q.alpha * model(x, p.t)
+    h, r1, r2 = q.lam - p.lam, 1 / 3, 2 / 3
+    m1, m2 = (at(scales, time_at(scales, p.lam + r * h)) for r in (r1, r2))
+    x0 = model(x, p.t)
+    u1 = m1.sigma / p.sigma * x - m1.alpha * math.expm1(-r1 * h) * x0
+    d1 = model(u1, m1.t) - x0
+    u2 = m2.sigma / p.sigma * x - m2.alpha * math.expm1(-r2 * h) * x0
+    u2 = u2 + m2.alpha * r2 / r1 * (math.expm1(-r2 * h) / (r2 * h) + 1) * d1
+    d2 = model(u2, m2.t) - x0
+    plain = q.sigma / p.sigma * x - q.alpha * math.expm1(-h) * x0
+    return plain + q.alpha / r2 * (math.expm1(-h) / h + 1) * d2
+
+
+def dpmpp_multistep(model, scales, times, x, z, *, order, eta=0.0, parabola=1.0):
+    """Lu et al. 2022 (DPM-Solver++), algorithm 2 and its extensions to order 3 and to the SDE.
+
+    The published code of order 3 has ``parabola=0.5``; Taylor's formula has 1.
+    """
+    seen = []
+    for t, s, noise in zip(times[:-1], times[1:], z, strict=True):
+        p, q = at(scales, t), at(scales, s)
+        x0 = model(x, t)
+        seen = [(x0, p.lam), *seen][:order]
+        if q.sigma == 0:
+            x = q.alpha * x0
+            continue
+        h = q.lam - p.lam
+        k = (1 + eta**2) * h
+        x = q.sigma / p.sigma * math.exp(-(eta**2) * h) * x - q.alpha * math.expm1(-k) * x0
+        x = x + q.sigma * math.sqrt(-math.expm1(-2 * eta**2 * h)) * noise
+        slopes = [
+            (a - b) / (l_a - l_b) * h for (a, l_a), (b, l_b) in itertools.pairwise(seen)
+        ]  # per step of h
+        if len(slopes) == 1:
+            x = x - 0.5 * q.alpha * math.expm1(-k) * slopes[0]
+        elif len(slopes) == 2:
+            r0, r1 = ((seen[i][1] - seen[i + 1][1]) / h for i in (0, 1))
+            bend = (slopes[0] - slopes[1]) / (r0 + r1)
+            phi_2 = math.expm1(-k) / k + 1
+            phi_3 = phi_2 / k - 0.5
+            x = x + q.alpha * phi_2 * (slopes[0] + r0 * bend)
+            x = x - 2 * parabola * q.alpha * phi_3 * bend
+    return x
+
+
+def unipc(model, scales, times, x, z, *, order):
+    """Zhao et al. 2023, algorithms 5 to 8, with B(h) = e^h − 1 and the data prediction."""
+
+    def update(x, seen, p, q, new=None):
+        """x at p to x at q; ``seen`` holds (x̂_0, λ) from p backwards, ``new`` the x̂_0 at q."""
+        x0, h = seen[0][0], q.lam - seen[0][1]
+        ratios = [(lam - seen[0][1]) / h for _, lam in seen[1:]] + ([] if new is None else [1.0])
+        values = [value for value, _ in seen[1:]] + ([] if new is None else [new])
+        base = q.sigma / p.sigma * x - q.alpha * math.expm1(-h) * x0
+        if not ratios:
+            return base
+        big = math.expm1(-h)
+        rows, right, phi, factorial = [], [], math.expm1(-h) / -h - 1, 1
+        for i in range(1, len(ratios) + 1):
+            rows.append(np.power(ratios, i - 1))
+            right.append(phi * factorial / big)
+            factorial *= i + 1
+            phi = phi / -h - 1 / factorial
+        weights = [0.5] if len(ratios) == 1 else np.linalg.solve(np.array(rows), right)
+        change = sum(w * (v - x0) / r for w, v, r in zip(weights, values, ratios, strict=True))
+        return base - q.alpha * big * change
+
+    seen, before = [], None
+    for t, s in itertools.pairwise(times):
+        p, q = at(scales, t), at(scales, s)
+        x0 = model(x, t)
+        if before is not None:
+            x = update(*before, p, new=x0)
+        seen = [(x0, p.lam), *seen][:order]
+        if q.sigma == 0:
+            x = q.alpha * x0 + 0 * x
+            continue
+        before = x, seen, p
+        x = update(x, seen, p, q)
+    return x
+
+
+def deis(model, scales, times, x, z, *, order):
+    """Zhang & Chen 2023, eq. 15: ∫ ℓ_j(τ) d(σ/α)(τ), with d(σ/α)/dt = g²/(2ασ), by quadrature."""
+    seen = []
+    for t, s in itertools.pairwise(times):
+        p, q = at(scales, t), at(scales, s)
+        seen = [(noise_of(model, p, x), t), *seen][:order]
+        if q.sigma == 0:
+            x = q.alpha * model(x, t)
+            continue
+        nodes = [time for _, time in seen]
+        weights = [_deis_weight(scales, t, s, nodes, j) for j in range(len(nodes))]
+        change = sum(w * eps for w, (eps, _) in zip(weights, seen, strict=True))
+        x = q.alpha * (x / p.alpha + change)
+    return x
+
+
+def _deis_weight(scales, t, s, nodes, j):
+    def integrand(root):  # over √τ, since dσ/dt is infinite where σ leaves 0
+        tau = at(scales, root**2)
+        others = [node for k, node in enumerate(nodes) if k != j]
+        basis = math.prod((tau.t - node) / (nodes[j] - node) for node in others)
+        return basis * tau.g2 / (2 * tau.alpha * tau.sigma) * 2 * root
+
+    ends = math.sqrt(t), math.sqrt(s)
+    return integrate.quad(integrand, *ends, epsabs=1e-9, epsrel=1e-8)[0]
