@@ -8,6 +8,10 @@ from jaxdiff import (
     data,
     denoisers,
     divergence,
+    flow,
+    guidance,
+    latents,
+    likelihood,
     losses,
     metrics,
     nets,
@@ -18,12 +22,18 @@ from jaxdiff import (
     solvers,
     train,
 )
+from jaxdiff.likelihood import log_likelihood
 from jaxdiff.sampling import sample, trajectory
 
 __all__ = [
     "data",
     "denoisers",
     "divergence",
+    "flow",
+    "guidance",
+    "latents",
+    "likelihood",
+    "log_likelihood",
     "losses",
     "metrics",
     "nets",

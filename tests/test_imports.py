@@ -27,9 +27,10 @@ HEAVY = (
 
 NAMES = {
     "jaxdiff": "schedules processes predictions oracles losses solvers nets train data metrics "
-    "sample trajectory",
+    "sample trajectory flow guidance latents likelihood log_likelihood",
     "jaxdiff.schedules": "linear_betas cosine_betas quadratic_betas constant_betas sigmoid_betas "
-    "geometric_sigmas uniform_times karras_times",
+    "geometric_sigmas uniform_times quadratic_times karras_times log_snr_times leading_times "
+    "trailing_times linspace_times time_at_log_snr",
     "jaxdiff.divergence": "exact hutchinson",
     "jaxdiff.processes": "VP SubVP VE CosineVP LearnedVP DiscreteVP DiscreteVE drift_diffusion "
     "perturb transition posterior sample_prior prior_log_prob",
@@ -38,7 +39,13 @@ NAMES = {
     "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms consistency_terms "
     "denoising_draws continuous_elbo girsanov_bound vlb hybrid bits_per_dim mean_and_error "
     "decoders times weights loss_aware",
-    "jaxdiff.solvers": "ancestral ddim euler_maruyama heun",
+    "jaxdiff.solvers": "ancestral reverse_diffusion ddim euler_maruyama stochastic_heun heun rk4 "
+    "dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis adaptive langevin "
+    "annealed_langevin predictor_corrector",
+    "jaxdiff.guidance": "clip_denoised dynamic_threshold",
+    "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
+    "jaxdiff.latents": "encode decode interpolate",
+    "jaxdiff.flow": "follow velocity integrate angle time_at_angle",
     "jaxdiff.nets": "UNet",
     "jaxdiff.train": "TrainState load",
 }

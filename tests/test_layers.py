@@ -14,7 +14,7 @@ LAYERS = {
     2: "predictions oracles",
     3: "losses",
     4: "denoisers guidance",
-    5: "dynamics solvers sampling likelihood",
+    5: "dynamics flow solvers sampling likelihood latents",
     6: "nets",
     7: "data metrics train",
 }

@@ -4,6 +4,7 @@
 on which a solver walks from noise (t = 1) to data (t = 0).
 """
 
+from jaxdiff.schedules.spacings import leading_times, linspace_times, trailing_times
 from jaxdiff.schedules.tables import (
     constant_betas,
     cosine_betas,
@@ -25,11 +26,14 @@ __all__ = [
     "cosine_betas",
     "geometric_sigmas",
     "karras_times",
+    "leading_times",
     "linear_betas",
+    "linspace_times",
     "log_snr_times",
     "quadratic_betas",
     "quadratic_times",
     "sigmoid_betas",
     "time_at_log_snr",
+    "trailing_times",
     "uniform_times",
 ]

@@ -1,5 +1,6 @@
 """L5: everything that walks from t to s. One file a solver, each a ``Solver(init, step)``."""
 
+from jaxdiff.solvers.adaptive import adaptive
 from jaxdiff.solvers.ancestral import ancestral
 from jaxdiff.solvers.base import Solver, State, one_step
 from jaxdiff.solvers.ddim import ddim
@@ -7,6 +8,9 @@ from jaxdiff.solvers.deis import deis
 from jaxdiff.solvers.dpmpp import dpmpp_1, dpmpp_2m, dpmpp_3m
 from jaxdiff.solvers.euler_maruyama import euler_maruyama
 from jaxdiff.solvers.heun import heun
+from jaxdiff.solvers.langevin import annealed_langevin, langevin
+from jaxdiff.solvers.predictor_corrector import predictor_corrector
+from jaxdiff.solvers.reverse_diffusion import reverse_diffusion
 from jaxdiff.solvers.rk4 import rk4
 from jaxdiff.solvers.singlestep import dpm_2, dpm_3, dpmpp_2s, dpmpp_3s
 from jaxdiff.solvers.stochastic_heun import stochastic_heun
@@ -15,7 +19,9 @@ from jaxdiff.solvers.unipc import unipc
 __all__ = [
     "Solver",
     "State",
+    "adaptive",
     "ancestral",
+    "annealed_langevin",
     "ddim",
     "deis",
     "dpm_2",
@@ -27,7 +33,10 @@ __all__ = [
     "dpmpp_3s",
     "euler_maruyama",
     "heun",
+    "langevin",
     "one_step",
+    "predictor_corrector",
+    "reverse_diffusion",
     "rk4",
     "stochastic_heun",
     "unipc",

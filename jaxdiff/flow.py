@@ -1,0 +1,272 @@
+"""L5: the probability-flow ODE of every process, as one rotation, and its solution to tolerance.
+
+Divide x by its scale for data of unit variance, h = √(α² + σ²), and take for time the angle
+φ = arctan(σ/α), from 0 for data to ½π for noise. Then y = x/h and the model's two views obey
+
+    y = cos φ · x̂_0 + sin φ · ε̂,    dy/dφ = cos φ · ε̂ − sin φ · x̂_0 = v̂,
+
+which follows from dx̄/dσ̄ = ε̂ (Song, Meng & Ermon 2021, eq. 14) for x̄ = x/α = y/cos φ and
+σ̄ = σ/α = tan φ. Nothing divides by α or by σ, every term is of the size of the data at every noise
+level, the process enters through t(φ) alone, and for data N(0, I) the solution stands still. For
+VP, y is x and v̂ is the v-prediction of Salimans & Ho (2022, appendix D).
+
+Integration is Diffrax's. The state is a pytree of leaves ``[batch, ...]``, and a step is accepted
+when in the *worst* example the root mean square of error/(atol + rtol·|y|) is below 1. So all share
+one network call, at one time, and none is solved less well for having easy batch mates. Its steps
+do depend on its mates, so its solution does, within the tolerance. On a fixed grid it does not, nor
+under ``jax.vmap`` over batches of one, which gives each example steps of its own.
+"""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+import diffrax
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.arrays import VARIANCE_FLOOR, known
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process
+from jaxdiff.schedules import time_at_log_snr
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+T = TypeVar("T")
+
+METHODS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+    "tsit5": diffrax.Tsit5,
+    "dopri5": diffrax.Dopri5,
+}
+"""Runge–Kutta pairs of order 5(4), six evaluations a step (Tsitouras 2011; Dormand & Prince 1980)
+and one or two to begin with."""
+
+
+def unit_scale(process: Process, t: ArrayLike) -> Array:
+    """Scale of x_t for data of unit variance, h = √(α² + σ²). ``t [...] -> [...]``."""
+    return jnp.sqrt(process.alpha(t) ** 2 + process.variance(t))
+
+
+def angle(process: Process, t: ArrayLike) -> Array:
+    """Noise level as an angle, φ = arctan(σ/α) ∈ [0, ½π], increasing. ``t [...] -> [...]``.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> round(float(angle(VE(sigma_min=0.01, sigma_max=1.0), 1.0)), 4)  # ¼π: as much as data
+        0.7854
+    """
+    return jnp.arctan2(process.sigma(t), process.alpha(t))
+
+
+def time_at_angle(process: Process, angles: ArrayLike) -> Array:
+    """The inverse of :func:`angle`, by bisection; beyond what the process reaches, its own ends.
+
+    A learned process has its gradient by the implicit function theorem, dt = −(∂φ/∂t)⁻¹ ∂φ.
+
+    Args:
+        process: the forward process.
+        angles: any shape.
+
+    Returns:
+        Times in [0, 1], in the shape of ``angles``.
+    """
+    angles = jnp.asarray(angles)
+    held, held_angles = jax.lax.stop_gradient((process, angles))
+    # a float32 may round ½π up, where the cosine is negative
+    cos = jnp.maximum(jnp.cos(held_angles), VARIANCE_FLOOR)
+    t = time_at_log_snr(held, 2 * (jnp.log(cos) - jnp.log(jnp.sin(held_angles))))
+    _, slope = jax.jvp(lambda t: angle(held, t), (t,), (jnp.ones_like(t),))
+    gap = angle(process, t) - angles
+    return t - (gap - jax.lax.stop_gradient(gap)) / slope  # minus 0, with that gradient
+
+
+def velocity(denoise_fn: DenoiseFn, process: Process) -> Callable[[Array, Array], Array]:
+    """The field of the ODE, (y, φ) ↦ v̂ = cos φ · ε̂ − sin φ · x̂_0.
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+
+    Returns:
+        ``(y [batch, ...], φ) -> dy/dφ [batch, ...]``, φ a scalar.
+
+    Example:
+        >>> from jaxdiff import oracles, processes
+        >>> exact = oracles.gaussian(processes.VE(), jnp.zeros(1), jnp.zeros((1, 1)))  # x̂_0 = 0
+        >>> field = velocity(exact, processes.VE())
+        >>> bool(jnp.allclose(field(jnp.ones((1, 1)), jnp.pi / 4), 1.0))  # y/tan φ
+        True
+    """
+
+    def field(y: Array, angles: Array) -> Array:
+        t = time_at_angle(process, angles)
+        scale = unit_scale(process, t)
+        estimate = denoise_fn((scale * y).astype(y.dtype), t)
+        turn = process.alpha(t) * estimate.eps - process.sigma(t) * estimate.x0
+        return (turn / scale).astype(y.dtype)
+
+    return field
+
+
+def integrate(
+    field: Callable[[T, Array], T],
+    state: T,
+    angles: Array,
+    *,
+    adapts: bool = True,
+    rtol: ArrayLike = 1e-5,
+    atol: ArrayLike = 1e-5,
+    method: str = "tsit5",
+    max_steps: int = 1000,
+) -> T:
+    """Solve d state/dφ = field(state, φ) from the first angle to the last, in either direction.
+
+    Args:
+        field: the right-hand side.
+        state: a pytree of leaves ``[batch, ...]``.
+        angles: ``[n + 1]``, strictly monotone.
+        adapts: whether the steps between the two ends follow the tolerances; else every interval of
+            ``angles`` is one step.
+        rtol: tolerated error of a step, relative to the state.
+        atol: tolerated error of a step, in units of the state.
+        method: "tsit5" or "dopri5".
+        max_steps: adaptive steps to make at most, the rejected ones included.
+
+    Returns:
+        The state at the last angle. Reverse-mode differentiable, also through what ``field`` closes
+        over; for forward mode Diffrax would need another adjoint.
+
+    Raises:
+        InputError: if ``method`` does not exist, or adaptive steps do not arrive: ``max_steps`` are
+            too few, or the field is not finite. Out of compiled code a RuntimeError says the same.
+
+    Reference: Hairer, Nørsett & Wanner 1993, section II.4.
+    """
+    check_method(method)
+    controller: diffrax.AbstractStepSizeController = diffrax.StepTo(ts=angles)
+    if adapts:
+        controller = diffrax.PIDController(
+            rtol=jnp.asarray(rtol),
+            atol=jnp.asarray(atol),
+            norm=_worst_example,
+            # Steps that shrink below all sense, as those of a field that is NaN, fail soon.
+            dtmin=1e-2 * float(jnp.finfo(angles.dtype).eps),
+            force_dtmin=False,
+        )
+    solution = diffrax.diffeqsolve(
+        diffrax.ODETerm(lambda angle, state, _: field(state, jnp.asarray(angle))),
+        METHODS[method](),
+        t0=angles[0],
+        t1=angles[-1],
+        dt0=None,
+        y0=state,
+        saveat=diffrax.SaveAt(t1=True),
+        stepsize_controller=controller,
+        max_steps=max_steps if adapts else angles.shape[0] - 1,
+        throw=False,  # its words are for those who called Diffrax
+    )
+    state = jax.tree.map(lambda leaf: leaf[0], solution.ys)
+    if not adapts:
+        return state
+    too_many = solution.result == diffrax.RESULTS.max_steps_reached
+    stuck = (solution.result != diffrax.RESULTS.successful) & ~too_many
+    return _unless_short(state, too_many, stuck, max_steps)
+
+
+def follow(
+    denoise_fn: DenoiseFn,
+    process: Process,
+    x: Array,
+    t: ArrayLike,
+    s: ArrayLike,
+    *,
+    rtol: ArrayLike = 1e-5,
+    atol: ArrayLike = 1e-5,
+    method: str = "tsit5",
+    max_steps: int = 1000,
+) -> Array:
+    """Carry a batch along the probability-flow ODE from t to s, towards the data or the noise.
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+        x: at t, ``[batch, ...]``.
+        t: where it starts, a scalar.
+        s: where it ends, a scalar.
+        rtol: as in :func:`integrate`; so are the others.
+        atol: tolerated error of a step, in units of x/√(α² + σ²).
+        method: the Runge–Kutta pair.
+        max_steps: adaptive steps at most.
+
+    Returns:
+        x at s, in the shape of ``x``.
+
+    Raises:
+        InputError: as :func:`integrate`.
+    """
+    y = to_unit(process, x, t)
+    angles = angle(process, jnp.stack([jnp.asarray(t), jnp.asarray(s)])).astype(y.dtype)
+    y = integrate(
+        velocity(denoise_fn, process),
+        y,
+        angles,
+        rtol=rtol,
+        atol=atol,
+        method=method,
+        max_steps=max_steps,
+    )
+    return (unit_scale(process, s) * y).astype(x.dtype)
+
+
+def check_method(method: str) -> None:
+    """Refuse a method that does not exist.
+
+    Raises:
+        InputError: naming those that do.
+    """
+    if method not in METHODS:
+        raise InputError(f"method is one of {', '.join(METHODS)}, got {method!r}")
+
+
+def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
+    """The variable of the ODE, y = x/√(α² + σ²), in float32 at least."""
+    return (x / unit_scale(process, t)).astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _worst_example(error: T) -> Array:
+    """Largest root mean square of an example's scaled error, over examples and leaves."""
+
+    def worst(leaf: Array) -> Array:
+        leaf = jax.lax.stop_gradient(leaf).reshape(leaf.shape[0], -1)
+        return jnp.max(jnp.sqrt(jnp.mean(leaf**2, axis=1)))
+
+    largest = jnp.max(jnp.stack([worst(leaf) for leaf in jax.tree.leaves(error)]))
+    return jnp.where(jnp.isnan(largest), jnp.inf, largest)  # so that such a step is not taken
+
+
+def _unless_short(state: T, too_many: Array, stuck: Array, max_steps: int) -> T:
+    """The state, or an error where the solver did not arrive; in compiled code by a callback."""
+
+    def check(too_many: np.ndarray, stuck: np.ndarray) -> np.ndarray:
+        if np.any(too_many):
+            raise InputError(
+                f"the adaptive solver did not arrive within max_steps={max_steps}; it takes more "
+                "of them, or larger rtol and atol"
+            )
+        if np.any(stuck):
+            raise InputError(
+                "the adaptive solver cannot step on; it takes a model whose output is finite, got "
+                "NaN, an infinity, or a jump"
+            )
+        return np.zeros(np.shape(too_many), bool)
+
+    numbers = known(jnp.stack([too_many, stuck]))
+    if numbers is not None:
+        check(numbers[0], numbers[1])
+        return state
+    no = jax.ShapeDtypeStruct(too_many.shape, bool)
+    failed = jax.lax.cond(
+        too_many | stuck,
+        lambda: jax.pure_callback(check, no, too_many, stuck, vmap_method="broadcast_all"),
+        lambda: jnp.zeros_like(too_many),
+    )
+    return jax.tree.map(lambda leaf: jnp.where(failed, jnp.nan, leaf), state)

@@ -1,0 +1,8 @@
+"""L4: wrappers of a denoise_fn, each ``(denoise_fn, process, *, options) -> denoise_fn``.
+
+A solver sees the wrapped model and knows nothing of it.
+"""
+
+from jaxdiff.guidance.thresholding import clip_denoised, dynamic_threshold
+
+__all__ = ["clip_denoised", "dynamic_threshold"]

@@ -1,0 +1,170 @@
+"""L5: the latent code of an example, where its probability-flow ODE ends, and paths between codes.
+
+The ODE is a bijection between data and noise that depends on the model alone (Song et al. 2021,
+section 4.3), so an example has one code, x_1, whose law is about N(0, σ(1)² I). Codes mix along
+great circles, as their norm hardly varies in high dimension and a straight line would leave it.
+"""
+
+import math
+
+import jax.numpy as jnp
+
+from jaxdiff import flow
+from jaxdiff.arrays import VARIANCE_FLOOR, expand_to, sum_events
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process
+from jaxdiff.typing import Array, ArrayLike, InputError
+
+
+def encode(
+    denoise_fn: DenoiseFn,
+    process: Process,
+    x0: Array,
+    *,
+    t_min: ArrayLike = 1e-5,
+    rtol: ArrayLike = 1e-5,
+    atol: ArrayLike = 1e-5,
+    method: str = "tsit5",
+    max_steps: int = 1000,
+) -> Array:
+    """Latent code of data: the ODE from t_min to t = 1.
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+        x0: data, ``[batch, ...]``, taken as it is for x at t_min.
+        t_min: where the walk starts.
+        rtol: tolerances, method and steps as in :func:`jaxdiff.flow.follow`.
+        atol: absolute tolerance.
+        method: "tsit5" or "dopri5".
+        max_steps: adaptive steps at most.
+
+    Returns:
+        x at t = 1, in the shape of ``x0``; in units of σ(1).
+
+    Raises:
+        InputError: as :func:`jaxdiff.flow.integrate`.
+
+    Example:
+        >>> from jaxdiff import oracles, processes
+        >>> exact = oracles.gaussian(processes.VP(), jnp.full(1, 3.0), jnp.eye(1))
+        >>> code = encode(exact, processes.VP(), jnp.full((1, 1), 4.0))  # mean + 1 std
+        >>> round(float(code[0, 0]), 2)  # α(1) · mean + 1 std
+        1.02
+        >>> round(float(decode(exact, processes.VP(), code)[0, 0]), 3)
+        4.0
+
+    Reference: Song et al. 2021, section 4.3 and appendix D.5.
+    """
+    return flow.follow(
+        denoise_fn,
+        process,
+        x0,
+        t_min,
+        1.0,
+        rtol=rtol,
+        atol=atol,
+        method=method,
+        max_steps=max_steps,
+    )
+
+
+def decode(
+    denoise_fn: DenoiseFn,
+    process: Process,
+    latent: Array,
+    *,
+    t_min: ArrayLike = 1e-5,
+    rtol: ArrayLike = 1e-5,
+    atol: ArrayLike = 1e-5,
+    method: str = "tsit5",
+    max_steps: int = 1000,
+) -> Array:
+    """Data of a latent code: the ODE from t = 1 to t_min, the inverse of :func:`encode`.
+
+    Args:
+        denoise_fn: the model.
+        process: the forward process.
+        latent: x at t = 1, ``[batch, ...]``.
+        t_min: where the walk ends.
+        rtol: tolerances, method and steps as in :func:`jaxdiff.flow.follow`.
+        atol: absolute tolerance.
+        method: "tsit5" or "dopri5".
+        max_steps: adaptive steps at most.
+
+    Returns:
+        x at t_min, in the shape of ``latent``.
+
+    Raises:
+        InputError: as :func:`jaxdiff.flow.integrate`.
+    """
+    return flow.follow(
+        denoise_fn,
+        process,
+        latent,
+        1.0,
+        t_min,
+        rtol=rtol,
+        atol=atol,
+        method=method,
+        max_steps=max_steps,
+    )
+
+
+def interpolate(z0: Array, z1: Array, weights: Array) -> Array:
+    """Spherical interpolation between codes, example by example.
+
+    z(w) = [sin((1 − w)θ) z_0 + sin(wθ) z_1] / sin θ,    θ the angle between z_0 and z_1
+
+    Args:
+        z0: codes at w = 0, ``[batch, ...]``.
+        z1: codes at w = 1, in the shape of ``z0``.
+        weights: w, ``[n]``, of any sign and size.
+
+    Returns:
+        ``[n, batch, ...]``. Parallel codes mix linearly, the limit as θ → 0. Opposite ones have no
+        great circle of their own: they too mix linearly.
+
+    Raises:
+        InputError: if the codes differ in shape, or the weights are no vector.
+
+    Example:
+        >>> interpolate(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.array([0.5])).round(3)
+        Array([[[0.707, 0.707]]], dtype=float32)
+
+    Reference: Shoemake 1985; Song, Meng & Ermon 2021, appendix D.5.
+    """
+    weights = jnp.asarray(weights)
+    if z0.shape != z1.shape or weights.ndim != 1:
+        raise InputError(
+            "interpolate takes two batches of codes of one shape and a vector of weights, got "
+            f"shapes {z0.shape}, {z1.shape} and {weights.shape}"
+        )
+    u0, u1 = _direction(z0), _direction(z1)
+    # Twice the half-angle, exact for small and for large angles, where an arccosine is not.
+    theta = 2 * jnp.arctan2(_norm(u0 - u1), _norm(u0 + u1))
+
+    def share(w: Array) -> Array:
+        """sin(wθ)/sin θ, with no division by zero at θ = 0: ``[n, batch]``."""
+        w = w[:, None]
+        whole = jnp.sinc(theta / math.pi)[None]
+        opposite = whole < OPPOSITE
+        curved = w * jnp.sinc(w * theta[None] / math.pi) / jnp.where(opposite, 1.0, whole)
+        return jnp.where(opposite, w, curved)
+
+    def scaled(shares: Array, z: Array) -> Array:
+        return shares.reshape(shares.shape + (1,) * (z.ndim - 1)) * z[None]
+
+    return scaled(share(1 - weights), z0) + scaled(share(weights), z1)
+
+
+OPPOSITE = 1e-6
+"""sin θ/θ below which codes count as opposite, within the rounding of a float32."""
+
+
+def _norm(z: Array) -> Array:
+    return jnp.sqrt(sum_events(z**2) + VARIANCE_FLOOR)
+
+
+def _direction(z: Array) -> Array:
+    return z / expand_to(_norm(z), z)

@@ -1,0 +1,109 @@
+"""Time grids that visit nodes of a chain: the "leading", "trailing" and "linspace" spacings.
+
+Published samplers number the steps of a chain of T from 0 to T − 1; step τ is our time (τ + 1)/T,
+and after the last they go on to the data, our t = 0. Where n does not divide T they still differ
+in how many steps they make; here n steps asked for are n steps made.
+"""
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.typing import Array, InputError
+
+
+def leading_times(num_steps: int, *, chain_steps: int = 1000, offset: int = 0) -> Array:
+    """Every ⌊T/n⌋-th step of the chain from its first: τ_j = j ⌊T/n⌋ + offset.
+
+    The spacing of DDIM's and of Stable Diffusion's samplers (there with offset 1). It starts
+    below t = 1, with n = 10 at 0.901, so that the model never sees the noise it is given.
+
+    Args:
+        num_steps: number n of steps, at most T.
+        chain_steps: length T of the chain.
+        offset: added to every τ.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from ((n − 1)⌊T/n⌋ + offset + 1)/T to 0.
+
+    Raises:
+        InputError: if n lies outside 1 … T, or the offset leads beyond the chain.
+
+    Example:
+        >>> leading_times(4)
+        Array([0.751, 0.501, 0.251, 0.001, 0.   ], dtype=float32)
+
+    Reference: Lin et al. 2023, table 2.
+    """
+    _check_steps(num_steps, chain_steps)
+    taus = np.arange(num_steps)[::-1] * (chain_steps // num_steps) + offset
+    if not 0 <= offset <= chain_steps - 1 - (taus[0] - offset):
+        raise InputError(
+            f"offset of {num_steps} leading times on a chain of {chain_steps} steps lies in "
+            f"0 to {chain_steps - 1 - (taus[0] - offset)}, got {offset}"
+        )
+    return _to_the_data(taus + 1, chain_steps)
+
+
+def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
+    """From the chain's last step, t = 1, in steps of T/n, each rounded: τ_j + 1 = round(T − jT/n).
+
+    Args:
+        num_steps: number n of steps, at most T.
+        chain_steps: length T of the chain.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from 1 to 0.
+
+    Raises:
+        InputError: if n lies outside 1 … T.
+
+    Example:
+        >>> trailing_times(3)
+        Array([1.   , 0.667, 0.333, 0.   ], dtype=float32)
+
+    Reference: Lin et al. 2023, table 2.
+    """
+    _check_steps(num_steps, chain_steps)
+    nodes = np.round(chain_steps * np.arange(num_steps, 0, -1) / num_steps)
+    return _to_the_data(nodes, chain_steps)
+
+
+def linspace_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
+    """Both ends of the chain and what lies evenly between them: τ = round(linspace(0, T − 1, n)).
+
+    A single step starts at the noise, t = 1, where the formula would start at the data.
+
+    Args:
+        num_steps: number n of steps, at most T.
+        chain_steps: length T of the chain.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from 1 over 1/T (if n > 1) to 0.
+
+    Raises:
+        InputError: if n lies outside 1 … T.
+
+    Example:
+        >>> linspace_times(4)
+        Array([1.   , 0.667, 0.334, 0.001, 0.   ], dtype=float32)
+
+    Reference: Lin et al. 2023, table 2.
+    """
+    _check_steps(num_steps, chain_steps)
+    if num_steps == 1:
+        return trailing_times(1, chain_steps=chain_steps)
+    nodes = np.round(np.linspace(0, chain_steps - 1, num_steps))[::-1] + 1
+    return _to_the_data(nodes, chain_steps)
+
+
+def _to_the_data(nodes: np.ndarray, chain_steps: int) -> Array:
+    """Nodes i of the chain as times i/T, rounded once, and 0 after them."""
+    return jnp.asarray(np.append(nodes, 0.0) / chain_steps, jnp.result_type(float))
+
+
+def _check_steps(num_steps: int, chain_steps: int) -> None:
+    if not 1 <= num_steps <= chain_steps:
+        raise InputError(
+            "num_steps visits as many steps of the chain, from 1 to its chain_steps, got "
+            f"num_steps={num_steps}, chain_steps={chain_steps}"
+        )

@@ -1,0 +1,196 @@
+"""Thresholding: x̂_0 against numpy, ε̂ against what ties it to x_t, both ends of time."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tables import PROCESSES, assert_finite, exact_scales
+
+import jaxdiff
+from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff.guidance import thresholding
+from jaxdiff.predictions import Denoised, DenoisedWithVariance
+from jaxdiff.processes import VE, VP
+from jaxdiff.typing import InputError
+
+WRAPPERS = {
+    "static": functools.partial(thresholding.clip_denoised, low=-0.8, high=0.5),
+    "dynamic": functools.partial(thresholding.dynamic_threshold, quantile=0.9, bound=0.8),
+}
+every_wrapper = pytest.mark.parametrize("wrapper", WRAPPERS)
+
+
+def model_of(process, x0):
+    """A model that says ``x0`` whatever it sees."""
+
+    def denoise_fn(x, t):
+        alpha, sigma = (
+            scale(t) * jnp.ones(x.shape[:1]) for scale in (process.alpha, process.sigma)
+        )
+        alpha, sigma = (jnp.reshape(a, (-1,) + (1,) * (x.ndim - 1)) for a in (alpha, sigma))
+        return Denoised(jnp.asarray(x0), (x - alpha * x0) / sigma)
+
+    return denoise_fn
+
+
+def numbers(shape, scale=1.5, seed=0):
+    return (scale * np.random.default_rng(seed).normal(size=shape)).astype(np.float32)
+
+
+def published(wrapper, x0):
+    """Saharia et al. 2022, section 2.3, in numpy, one example after the other."""
+    if wrapper == "static":
+        return np.minimum(np.maximum(x0, -0.8), 0.5)
+    held = []
+    for one in x0.astype(np.float64):
+        s = max(np.quantile(np.abs(one), 0.9), 0.8)
+        held.append(np.clip(one, -s, s) / s * 0.8)
+    return np.array(held)
+
+
+@pytest.mark.parametrize("shape", [(5, 1), (5, 7), (3, 4, 4, 3)], ids=str)
+@every_wrapper
+def test_estimate_of_the_data_is_the_published_one(wrapper, shape):
+    """Some examples within the range, some beyond it."""
+    process, x = VP(), numbers(shape)
+    x0 = numbers(shape, seed=1)
+    x0[0] *= 0.1
+    got = WRAPPERS[wrapper](model_of(process, x0), process)(x, 0.5).x0
+    np.testing.assert_allclose(got, published(wrapper, x0), rtol=1e-5, atol=1e-6)
+    assert np.max(np.abs(got - x0)) > 0.1
+    assert np.max(np.abs(got[1:])) <= np.float32(0.8)
+
+
+def test_an_example_within_the_range_is_left_as_it_is():
+    process, x, x0 = (
+        VP(),
+        numbers((2, 50)),
+        np.linspace(-1, 1, 100, dtype=np.float32).reshape(2, 50),
+    )
+    before = model_of(process, x0)(x, 0.3)
+    for wrap in (thresholding.clip_denoised, thresholding.dynamic_threshold):
+        after = wrap(model_of(process, x0), process)(x, 0.3)
+        np.testing.assert_array_equal(after.x0, before.x0)
+        np.testing.assert_array_equal(after.eps, before.eps)
+
+
+@pytest.mark.parametrize("batched", [False, True], ids=["one time", "a time each"])
+@pytest.mark.parametrize("name", PROCESSES)
+@every_wrapper
+def test_both_views_still_make_up_the_noisy_data(wrapper, name, batched):
+    """α x̂_0 + σ ε̂ = x_t, in the numbers of the papers, where any noise has come in."""
+    x, x0 = numbers((4, 2, 3)), numbers((4, 2, 3), seed=1)
+    times = [0.3, 1.0, 0.02, 0.7]
+    model = WRAPPERS[wrapper](model_of(PROCESSES[name], x0), PROCESSES[name])
+    for t in [np.array(times, np.float32)] if batched else np.float32(times):
+        estimate = model(jnp.asarray(x), jnp.asarray(t))
+        alpha, sigma = (np.reshape(a, (-1, 1, 1)) for a in exact_scales(name, t))
+        total = alpha * np.asarray(estimate.x0, np.float64) + sigma * np.asarray(estimate.eps)
+        np.testing.assert_allclose(total, x, rtol=1e-3, atol=1e-3)
+        assert np.max(np.abs(estimate.x0 - x0)) > 0.1
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+@every_wrapper
+def test_both_ends_of_time_are_finite_in_value_and_slope(wrapper, name):
+    """Also for estimates far beyond the range; at σ = 0 the noise is left as it was."""
+    process = PROCESSES[name]
+    x = jnp.array([[1e6, -1e6, 0.1], [0.0, 0.0, 0.0]])
+
+    def model(x, t):
+        return Denoised(3 * x, 0.1 * x)
+
+    def total(x, t):
+        estimate = WRAPPERS[wrapper](model, process)(x, t)
+        return jnp.sum(estimate.x0**2) + jnp.sum(estimate.eps * 1e-6)
+
+    for t in (0.0, 1e-5, 1.0):
+        estimate = WRAPPERS[wrapper](model, process)(x, t)
+        assert_finite((estimate, jax.grad(total)(x, t)))
+        assert np.max(np.abs(estimate.x0)) <= np.float32(0.8)
+        if t == 0 and name not in ("ve", "ve_348", "learned_vp"):  # these start with some noise
+            np.testing.assert_array_equal(estimate.eps, 0.1 * x)
+        else:
+            assert np.max(np.abs(estimate.eps - 0.1 * x)) > 1
+
+
+@every_wrapper
+def test_a_third_field_of_the_estimate_is_kept(wrapper):
+    x = numbers((2, 3))
+
+    def model(x, t):
+        return DenoisedWithVariance(2 * x, x, variance_fraction=7 * x)
+
+    estimate = WRAPPERS[wrapper](model, VP())(jnp.asarray(x), 0.5)
+    assert isinstance(estimate, DenoisedWithVariance)
+    np.testing.assert_array_equal(estimate.variance_fraction, 7 * x)
+
+
+@every_wrapper
+def test_an_example_does_not_depend_on_its_batch_mates(wrapper):
+    process, x, x0 = VP(), numbers((6, 9)), numbers((6, 9), scale=3.0, seed=1)
+    together = WRAPPERS[wrapper](model_of(process, x0), process)(x, 0.4)
+    alone = WRAPPERS[wrapper](model_of(process, x0[2:3]), process)(x[2:3], 0.4)
+    np.testing.assert_allclose(together.x0[2:3], alone.x0, rtol=1e-6)
+    np.testing.assert_allclose(together.eps[2:3], alone.eps, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("process", [VP(), VE(0.01, 50.0), PROCESSES["ddpm_linear_1000"]], ids=type)
+@every_wrapper
+def test_ddim_of_a_held_model_ends_within_the_range(wrapper, process):
+    """The data are three times as wide as the range; without the wrapper the samples are too."""
+    exact = oracles.gaussian(process, jnp.zeros(8), 9 * jnp.eye(8))
+    x = processes.sample_prior(jax.random.key(0), process, (32, 8))
+    times = schedules.uniform_times(6)
+    ends = [
+        jaxdiff.sample(jax.random.key(1), solvers.ddim(model, process), x, times)
+        for model in (exact, WRAPPERS[wrapper](exact, process))
+    ]
+    left = 5 * float(process.sigma(0.0))  # the noise that VE still has at t = 0
+    assert np.max(np.abs(ends[0])) > 2
+    assert np.max(ends[1]) <= np.float32({"static": 0.5, "dynamic": 0.8}[wrapper]) + left
+    assert np.min(ends[1]) >= np.float32(-0.8) - left
+
+
+@pytest.mark.parametrize(
+    ("wrap", "options", "others"),
+    [
+        (thresholding.clip_denoised, {"low": -1.0, "high": 1.0}, {"low": -0.5, "high": 0.7}),
+        (
+            thresholding.dynamic_threshold,
+            {"quantile": 0.9, "bound": 1.0},
+            {"quantile": 0.5, "bound": 0.3},
+        ),
+    ],
+    ids=["static", "dynamic"],
+)
+def test_other_numbers_are_never_another_trace(wrap, options, others):
+    traces, x0 = [], numbers((4, 5))
+
+    @jax.jit
+    def run(process, x, t, options):
+        traces.append(1)
+        return wrap(model_of(process, x0), process, **options)(x, t)
+
+    one = run(VP(), x0, 0.3, options)
+    run(VP(0.2, 10.0), 2 * x0, 0.6, others)
+    assert len(traces) == 1
+    plain = wrap(model_of(VP(), x0), VP(), **options)(x0, 0.3)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), one, plain)
+
+
+@pytest.mark.parametrize(
+    ("wrap", "options", "named"),
+    [
+        (thresholding.clip_denoised, {"low": 1.0, "high": -1.0}, "low < high"),
+        (thresholding.clip_denoised, {"low": 1.0}, "low < high"),
+        (thresholding.dynamic_threshold, {"quantile": 1.1}, "quantile"),
+        (thresholding.dynamic_threshold, {"quantile": -0.1}, "quantile"),
+        (thresholding.dynamic_threshold, {"bound": 0.0}, "bound"),
+    ],
+)
+def test_what_is_no_range_is_refused(wrap, options, named):
+    with pytest.raises(InputError, match=named):
+        wrap(model_of(VP(), 0.0), VP(), **options)
