@@ -39,9 +39,9 @@ NAMES = {
     "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms consistency_terms "
     "denoising_draws continuous_elbo girsanov_bound vlb hybrid bits_per_dim mean_and_error "
     "decoders times weights loss_aware",
-    "jaxdiff.solvers": "ancestral reverse_diffusion ddim euler_maruyama stochastic_heun heun rk4 "
-    "dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis adaptive langevin "
-    "annealed_langevin predictor_corrector",
+    "jaxdiff.solvers": "ancestral reverse_diffusion ddim ddim_inversion euler_maruyama "
+    "stochastic_heun heun rk4 dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis "
+    "adaptive langevin annealed_langevin predictor_corrector",
     "jaxdiff.guidance": "clip_denoised dynamic_threshold",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",

@@ -4,6 +4,7 @@ from jaxdiff.solvers.adaptive import adaptive
 from jaxdiff.solvers.ancestral import ancestral
 from jaxdiff.solvers.base import Solver, State, one_step
 from jaxdiff.solvers.ddim import ddim
+from jaxdiff.solvers.ddim_inversion import ddim_inversion
 from jaxdiff.solvers.deis import deis
 from jaxdiff.solvers.dpmpp import dpmpp_1, dpmpp_2m, dpmpp_3m
 from jaxdiff.solvers.euler_maruyama import euler_maruyama
@@ -23,6 +24,7 @@ __all__ = [
     "ancestral",
     "annealed_langevin",
     "ddim",
+    "ddim_inversion",
     "deis",
     "dpm_2",
     "dpm_3",

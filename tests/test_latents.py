@@ -1,0 +1,176 @@
+"""Latent codes: there and back again, by the ODE and by DDIM, and the paths between codes."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from solver_table import PROCESSES
+from solver_walks import FLOWS, MODELS, gaussian_x0
+from tables import assert_finite
+
+import jaxdiff
+from jaxdiff import latents, schedules, solvers
+from jaxdiff.typing import InputError
+
+DIM = {"gaussian": 2, "mixture": 1}
+T_MIN = 1e-3
+
+
+def data(model, n=64):
+    return np.random.default_rng(0).uniform(-2, 2, (n, DIM[model])).astype(np.float32)
+
+
+# By the ODE
+
+
+@functools.cache
+def there_and_back(model):
+    def run(process, x):
+        denoise_fn = MODELS[model](process)
+        code = latents.encode(denoise_fn, process, x, t_min=T_MIN)
+        return code, latents.decode(denoise_fn, process, code, t_min=T_MIN)
+
+    return jax.jit(run)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("model", DIM)
+def test_an_example_returns_from_its_code_and_the_code_is_exact(model, process):
+    row, x = PROCESSES[process], data(model)
+    code, back = there_and_back(model)(row.process, x)
+    np.testing.assert_allclose(back, x, atol=1e-4)
+    exact, sigma = FLOWS[model](row.scales, x.astype(float), T_MIN, 1.0), row.scales(1.0).sigma
+    np.testing.assert_allclose(code / sigma, exact / sigma, atol=1e-4)
+
+
+# By DDIM
+
+
+@functools.cache
+def ddim_round_trip(model, inversion):
+    def run(process, x, times):
+        key, denoise_fn = jax.random.key(0), MODELS[model](process)
+        code = jaxdiff.sample(key, inversion(denoise_fn, process), x, times[::-1])
+        return jaxdiff.sample(key, solvers.ddim(denoise_fn, process), code, times)
+
+    return jax.jit(run)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+@pytest.mark.parametrize("model", DIM)
+def test_ddim_inversion_returns_to_a_thousandth_in_a_hundred_steps(model, process):
+    process, x = PROCESSES[process].process, data(model)
+    for times in (
+        schedules.log_snr_times(process, 100, t_min=T_MIN),
+        schedules.uniform_times(100, t_min=T_MIN),
+    ):
+        back = ddim_round_trip(model, solvers.ddim_inversion)(process, x, times)
+        np.testing.assert_allclose(back, x, atol=1e-3)
+
+
+def test_ddim_on_increasing_times_returns_to_its_order_only():
+    """The usual inversion: not the inverse of the sampler, but another solution of the ODE."""
+    process, x = PROCESSES["vp"].process, data("gaussian")
+    run, errors = ddim_round_trip("gaussian", solvers.ddim), []
+    for n in (100, 200):
+        times = schedules.log_snr_times(process, n, t_min=T_MIN)
+        errors.append(np.max(np.abs(run(process, x, times) - x)))
+    assert errors[0] > 0.05
+    assert errors[0] / errors[1] == pytest.approx(2, abs=0.2)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("process", ["vp", "sub_vp", "ve"])
+def test_a_step_of_ddim_undoes_its_inversion_exactly(process):
+    """On one step of any length, against the published step of DDIM, as the iterations converge."""
+    row, x = PROCESSES[process], data("gaussian").astype(float)
+    model, errors = gaussian_x0(row.scales), []
+    for iterations in (1, 2, 4, 40):
+        solver = solvers.ddim_inversion(
+            MODELS["gaussian"](row.process), row.process, iterations=iterations
+        )
+        t, s = jnp.asarray(0.1), jnp.asarray(0.25)
+        noisier = np.asarray(solver.step(jax.random.key(0), solver.init(jnp.asarray(x), t), t, s).x)
+        (a_t, sd_t, _, _), (a_s, sd_s, _, _) = row.scales(0.1), row.scales(0.25)
+        x0 = model(noisier, 0.25)
+        step = a_t * x0 + sd_t * (noisier - a_s * x0) / sd_s
+        errors.append(np.max(np.abs(step - x)))
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+    assert errors[-1] < 1e-9
+
+
+def test_inversion_asks_no_model_about_noise_of_zero():
+    """From t = 0, where VP's σ is 0: every evaluation is at the later time, as many as asked."""
+    process, seen = PROCESSES["vp"].process, []
+
+    def model(x, t):
+        jax.debug.callback(lambda t: seen.append(float(t)), t)
+        return MODELS["gaussian"](process)(x, t)
+
+    solver = solvers.ddim_inversion(model, process, iterations=2)
+    times = jnp.array([0.0, 0.25, 0.5])
+    end = jaxdiff.sample(jax.random.key(0), solver, jnp.ones((1, 2)), times)
+    jax.block_until_ready(end)
+    jax.effects_barrier()
+    assert_finite(end)
+    assert sorted(seen) == [0.25, 0.25, 0.5, 0.5]
+
+
+def test_inversion_without_iterations_is_refused():
+    process = PROCESSES["vp"].process
+    with pytest.raises(InputError, match="iterations is at least 1, got 0"):
+        solvers.ddim_inversion(MODELS["gaussian"](process), process, iterations=0)
+
+
+# Paths between codes
+
+
+def test_interpolation_walks_the_great_circle_at_an_even_pace():
+    """In the plane of the codes, by angles of w θ; codes of one norm keep it."""
+    rng, weights = np.random.default_rng(0), np.linspace(0, 1, 7)
+    z0, z1 = rng.normal(size=(2, 5, 4, 3))
+    z1 *= np.linalg.norm(z0, axis=(1, 2), keepdims=True) / np.linalg.norm(
+        z1, axis=(1, 2), keepdims=True
+    )
+    path = np.asarray(latents.interpolate(jnp.asarray(z0), jnp.asarray(z1), jnp.asarray(weights)))
+    assert path.shape == (7, 5, 4, 3)
+    np.testing.assert_allclose(path[[0, -1]], [z0, z1], atol=1e-5)
+    flat = path.reshape(7, 5, 12)
+    norms = np.linalg.norm(flat, axis=2)
+    np.testing.assert_allclose(norms, np.broadcast_to(norms[0], norms.shape), rtol=1e-5)
+    units = flat / norms[..., None]
+    angles = np.arccos(np.clip(np.sum(units * units[:1], -1), -1, 1))
+    np.testing.assert_allclose(angles, weights[:, None] * angles[-1], atol=1e-3)
+    flat_ends = np.stack([z0, z1]).reshape(2, 5, 12)
+    for row in range(5):  # and it lies in their plane
+        assert (
+            np.linalg.matrix_rank(np.concatenate([flat[:, row], flat_ends[:, row]]), tol=1e-4) == 2
+        )
+
+
+def test_interpolation_keeps_the_law_of_independent_codes():
+    """Two draws of N(0, I) mix to N(0, I), up to the little by which their norms differ."""
+    z0, z1 = np.random.default_rng(0).normal(size=(2, 200, 3000)).astype(np.float32)
+    middle = latents.interpolate(z0, z1, jnp.array([0.5]))[0]
+    assert float(jnp.var(middle)) == pytest.approx(1, abs=5 * np.sqrt(2 / 600_000) + 1 / 3000)
+    assert float(jnp.var(0.5 * (z0 + z1))) == pytest.approx(0.5, abs=0.01)
+
+
+def test_parallel_and_opposite_codes_mix_linearly():
+    z, weights = jnp.array([[3.0, -4.0]]), jnp.array([0.0, 0.25, 1.0, 1.5])
+    for factor in (1.0, 2.0, -1.0):
+        expected = (1 - weights + factor * weights)[:, None, None] * z[None]
+        path = latents.interpolate(z, factor * z, weights)
+        np.testing.assert_allclose(path, expected, atol=1e-5)
+    assert_finite(latents.interpolate(z, 0 * z, weights))
+    slopes = jax.jacobian(lambda a: latents.interpolate(a, z, weights))
+    assert_finite([slopes(z), slopes(-z), slopes(0 * z)])
+
+
+def test_what_cannot_be_mixed_is_refused():
+    z = jnp.ones((2, 3))
+    for args in ((z, z[:1], jnp.ones(2)), (z, z, jnp.ones(()))):
+        with pytest.raises(InputError, match="two batches of codes of one shape"):
+            latents.interpolate(*args)
