@@ -47,7 +47,7 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
     Returns:
         ``Bound``: an upper bound of the bits per dimension, unbiased.
     """
-    t_min = _last_time(run)
+    t_min = last_time(run)
 
     @jax.jit
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
@@ -72,7 +72,7 @@ def _kind(run: Run, t_min: float) -> str:
     """What is bounded, and how, in words."""
     chain = getattr(run.process, "num_steps", None)
     over = f"continuous from t = {t_min:.3g}" if chain is None else f"chain of {chain} steps"
-    if not _is_image(run):
+    if not is_image(run):
         return f"ELBO, {over}, Gaussian decoder, density"
     if run.config.data.dequantize:
         return f"ELBO, {over}, Gaussian decoder, uniform dequantisation of {NUM_LEVELS} levels"
@@ -84,14 +84,11 @@ def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float) -> Array:
     data_key, time_key, bound_key = jax.random.split(key, 3)
     low, high = run.value_range
     levels, decoder, to_data = data.astype(jnp.float32), decoders.gaussian, None
-    if not _is_image(run):
+    if not is_image(run):
         x0 = levels
     elif run.config.data.dequantize:
         levels += jax.random.uniform(data_key, levels.shape)
-
-        def to_data(levels: Array) -> Array:
-            return low + (high - low) * levels / NUM_LEVELS
-
+        to_data = functools.partial(dequantized, run)
         x0 = to_data(levels)
     else:
         x0 = low + (high - low) * levels / (NUM_LEVELS - 1)
@@ -114,15 +111,22 @@ def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float) -> Array:
     return losses.bits_per_dim(jnp.sum(jnp.stack(elbo), axis=0), levels, to_data=to_data)
 
 
-def _last_time(run: Run) -> float:
+def last_time(run: Run) -> float:
     """Time of the least noisy latent of a continuous process, within what training has seen."""
     trained = run.config.loss.t_min or 1e-3
-    if not _is_image(run):
+    if not is_image(run):
         return trained
     low, high = run.value_range
     level = (high - low) / (NUM_LEVELS - 1)
     return max(trained, float(schedules.karras_times(run.process, 1, sigma_min=level)[-1]))
 
 
-def _is_image(run: Run) -> bool:
+def dequantized(run: Run, levels: Array) -> Array:
+    """Data of levels to which a number in [0, 1) was added: the range split evenly among them."""
+    low, high = run.value_range
+    return low + (high - low) * levels / NUM_LEVELS
+
+
+def is_image(run: Run) -> bool:
+    """Whether examples are images, ``[h, w, c]``, rather than vectors."""
     return len(run.shape) == 3

@@ -1,9 +1,10 @@
 """Draw samples of a trained run: ``python -m experiments.sample --workdir=DIR``.
 
 Solver, time grid and number of steps are those of the run's configuration unless flags say
-otherwise: ``--solver=heun --times=karras --steps=18``.
+otherwise: ``--solver=unipc --option=order=3 --times=log_snr --steps=10``.
 """
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,7 @@ SOLVER = flags.DEFINE_string("solver", None, "Name of a solver.")
 TIMES = flags.DEFINE_string("times", None, "Name of a time grid.")
 STEPS = flags.DEFINE_integer("steps", None, "Number of solver steps.", lower_bound=1)
 T_MIN = flags.DEFINE_float("t_min", None, "Time at which sampling ends, in [0, 1).")
-ETA = flags.DEFINE_float("eta", None, "Share of noise, for DDIM.", lower_bound=0.0, upper_bound=1.0)
+OPTIONS = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the solver.")
 LABEL = flags.DEFINE_integer("label", None, "Class, for a class-conditional run.", lower_bound=0)
 TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also picture ten samples on their way.")
 
@@ -60,9 +61,21 @@ def _options() -> dict[str, Any]:
         "num_steps": STEPS.value,
         "t_min": T_MIN.value,
         "label": LABEL.value,
-        "eta": ETA.value,
     }
+    for option in OPTIONS.value:
+        name, found, value = option.partition("=")
+        if not (found and name.isidentifier()) or name in chosen:
+            raise InputError(f"--option takes NAME=VALUE, an option of the solver, got {option!r}")
+        chosen[name] = _literal(value)
     return {name: value for name, value in chosen.items() if value is not None}
+
+
+def _literal(text: str) -> Any:
+    """A number or a truth value where the text is one, else the text."""
+    try:
+        return ast.literal_eval(text)
+    except (SyntaxError, ValueError):
+        return text
 
 
 def _draw_trajectory(run: Run, path: Path, options: dict[str, Any]) -> Path:

@@ -25,6 +25,9 @@ SMALL = {
     "experiments.objectives": [
         "--steps=2", "--batch=4", "--only=SSM,L_simple (DDPM)", "--workdir={tmp_path}"
     ],
+    "experiments.solvers": [
+        "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,DDIM", "--workdir={tmp_path}"
+    ],
     "experiments.objective_costs": [
         "--channels=4", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0"
     ],
@@ -83,7 +86,7 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
         else:
             flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
             flags += [f"--workdir={workdir}", "--n=8"]
-            flags += ["--draws=2"] if module == "experiments.evaluate" else []
+            flags += ["--draws=2", "--rtol=0.1"] if module == "experiments.evaluate" else []
         done = command(module, *flags)
         assert done.returncode == 0, done.stderr
         for line in done.stdout.splitlines():
@@ -214,6 +217,14 @@ MISTAKES = {
     "unknown solver": (
         ["experiments.sample", "--workdir={run}", "--out={new}", "--solver=rk9"],
         "solver.name takes one of",
+    ),
+    "option of a solver": (
+        ["experiments.sample", "--workdir={run}", "--out={new}", "--option=eta"],
+        "--option takes NAME=VALUE, an option of the solver, got 'eta'",
+    ),
+    "counts": (
+        ["experiments.solvers", "--workdir={new}", "--counts=10,5"],
+        "--counts takes two or more increasing numbers of evaluations, from 4, got 10,5",
     ),
     "seed of samples": (
         ["experiments.sample", "--workdir={run}", "--out={new}", "--seed=18446744073709551616"],

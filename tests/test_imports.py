@@ -29,8 +29,8 @@ NAMES = {
     "jaxdiff": "schedules processes predictions oracles losses solvers nets train data metrics "
     "sample trajectory flow guidance latents likelihood log_likelihood",
     "jaxdiff.schedules": "linear_betas cosine_betas quadratic_betas constant_betas sigmoid_betas "
-    "geometric_sigmas uniform_times quadratic_times karras_times log_snr_times leading_times "
-    "trailing_times linspace_times time_at_log_snr",
+    "geometric_sigmas uniform_times quadratic_times karras_times log_snr_times "
+    "logistic_times leading_times trailing_times linspace_times time_at_log_snr",
     "jaxdiff.divergence": "exact hutchinson",
     "jaxdiff.processes": "VP SubVP VE CosineVP LearnedVP DiscreteVP DiscreteVE drift_diffusion "
     "perturb transition posterior sample_prior prior_log_prob",

@@ -56,6 +56,7 @@ GRIDS = {
     "quadratic": lambda process, num_steps, **ends: schedules.quadratic_times(num_steps, **ends),
     "log_snr": schedules.log_snr_times,
     "karras": schedules.karras_times,
+    "logistic": schedules.logistic_times,
 }
 
 
@@ -87,10 +88,12 @@ def test_one_step_is_one_pair_of_times(grid):
     assert_decreasing(GRIDS[grid](PROCESSES["vp"], 1, t_min=1e-3), 1, 1.0, 1e-3)
 
 
-@pytest.mark.parametrize("grid", ["uniform", "quadratic"])
-def test_grids_may_end_at_the_data_itself(grid):
-    assert GRIDS[grid](None, 1000)[-1] == 0
-    assert np.all(np.diff(GRIDS[grid](None, 1000)) < 0)
+@pytest.mark.parametrize("name", ["vp", "ve"])
+@pytest.mark.parametrize("grid", ["uniform", "quadratic", "logistic"])
+def test_grids_may_end_at_the_data_itself(grid, name):
+    times = GRIDS[grid](PROCESSES[name], 1000)
+    assert times[-1] == 0
+    assert np.all(np.diff(times) < 0)
 
 
 def test_uniform_times_are_evenly_spaced_and_quadratic_times_in_their_root():
@@ -109,6 +112,22 @@ def test_log_snr_times_space_log_snr_evenly(name):
 def test_karras_times_space_the_root_of_the_noise_to_signal_ratio_evenly(name):
     roots = np.exp(-0.5 * log_snr_of(name, grid_of("karras", name))) ** (1 / 7)
     np.testing.assert_allclose(roots, np.linspace(roots[0], roots[-1], 41), rtol=5e-6)
+
+
+@pytest.mark.parametrize("rho", [0.7, 2.0, 30.0])
+@pytest.mark.parametrize("name", PROCESSES)
+def test_logistic_times_space_the_share_of_the_noise_evenly(name, rho):
+    times = schedules.logistic_times(PROCESSES[name], 20, rho=rho, t_max=0.9, t_min=2e-3)
+    roots = np.exp(-0.5 * log_snr_of(name, times)) ** (1 / rho)
+    shares = roots / (1 + roots)
+    np.testing.assert_allclose(shares, np.linspace(shares[0], shares[-1], 21), atol=2e-6)
+
+
+def test_logistic_times_treat_data_and_noise_alike():
+    """A process whose σ/α runs from 1/r to r has the same grid from either end."""
+    process = processes.VE(sigma_min=1 / 40, sigma_max=40.0)
+    times = np.asarray(schedules.logistic_times(process, 9))
+    np.testing.assert_allclose(times, 1 - times[::-1], atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +187,11 @@ def test_tables_refuse_what_is_no_schedule(table, options):
 def test_grids_refuse_times_outside_the_unit_interval(grid, num_steps, ends):
     with pytest.raises(InputError):
         GRIDS[grid](PROCESSES["vp"], num_steps, **ends)
+
+
+def test_logistic_times_refuse_a_rho_that_bends_nothing():
+    with pytest.raises(InputError, match="rho > 0, got 0"):
+        schedules.logistic_times(PROCESSES["vp"], 4, rho=0)
 
 
 def test_log_snr_times_refuse_the_data_itself_where_log_snr_diverges():

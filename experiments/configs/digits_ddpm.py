@@ -22,6 +22,7 @@ def get_config() -> ConfigDict:
     config.loss.weight = ConfigDict({"name": "eps"})
     config.loss.t_min = 0.0
     config.sampling.solver = ConfigDict({"name": "ancestral"})
+    config.sampling.times = ConfigDict({"name": "uniform"})
     config.sampling.num_steps = 250
     config.sampling.t_min = 0.0
     config.sampling.denoise = False  # the chain's last step already ends at the estimate of x_0

@@ -33,7 +33,7 @@ def get_config() -> ConfigDict:
                 log_every=25, sample_every=500, checkpoint_every=500,
             ),
             sampling=SamplingConfig(
-                solver=choice("ddim", eta=0.0), times=choice("uniform"), num_steps=50, t_min=1e-3
+                solver=choice("deis"), times=choice("logistic"), num_steps=20, t_min=1e-3
             ),
         )
     )  # fmt: skip

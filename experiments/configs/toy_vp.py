@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
                 checkpoint_every=3000,
             ),
             sampling=SamplingConfig(
-                solver=choice("heun"), times=choice("karras"), num_steps=25, t_min=1e-3,
+                solver=choice("deis"), times=choice("logistic"), num_steps=25, t_min=1e-3,
                 num_images=2000,
             ),
         )

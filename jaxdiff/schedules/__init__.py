@@ -16,6 +16,7 @@ from jaxdiff.schedules.tables import (
 from jaxdiff.schedules.times import (
     karras_times,
     log_snr_times,
+    logistic_times,
     quadratic_times,
     time_at_log_snr,
     uniform_times,
@@ -30,6 +31,7 @@ __all__ = [
     "linear_betas",
     "linspace_times",
     "log_snr_times",
+    "logistic_times",
     "quadratic_betas",
     "quadratic_times",
     "sigmoid_betas",

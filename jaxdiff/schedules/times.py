@@ -160,6 +160,52 @@ def karras_times(
     return times if sigma_min is not None else times.at[-1].set(t_min)
 
 
+def logistic_times(
+    process: _HasLogSnr,
+    num_steps: int,
+    *,
+    rho: float = 2.0,
+    t_max: float = 1.0,
+    t_min: float = 0.0,
+) -> Array:
+    """Times at which r^{1/ρ}/(1 + r^{1/ρ}) is evenly spaced, r = σ/α: the default of samplers.
+
+    This is the logistic function of log r/ρ: even in r^{1/ρ} near the data, as Karras's grid, in
+    r^{−1/ρ} near the noise, and with most steps where there is about as much noise as data, which
+    is where a sample makes up its mind. As ρ → ∞ log SNR is evenly spaced. Both ends are finite, so
+    a walk may end at the data itself.
+
+    Args:
+        process: the forward process.
+        num_steps: number n of steps.
+        rho: larger values spend more steps at either end. Over mixtures and networks under VP,
+            sub-VP and VE 2 had the smallest errors at 10 to 35 evaluations.
+        t_max: where the walk starts.
+        t_min: where it ends, exactly.
+
+    Returns:
+        ``[n + 1]``, strictly decreasing from t_max to t_min.
+
+    Raises:
+        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or rho is not positive.
+
+    Example:
+        >>> from jaxdiff.processes import VE
+        >>> process = VE(sigma_min=1 / 64, sigma_max=64.0)  # √r: 8, 1, 1/8
+        >>> process.sigma(logistic_times(process, 2)).round(4)
+        Array([64.    ,  1.    ,  0.0156], dtype=float32)
+
+    Reference: the ρ is that of Karras et al. 2022, eq. 5; the rest is ours.
+    """
+    _check_times(num_steps, t_max=t_max, t_min=t_min)
+    if not rho > 0:
+        raise InputError(f"logistic_times takes rho > 0, got {rho}")
+    ends = jax.nn.sigmoid(-process.log_snr(jnp.asarray([t_max, t_min])) / (2 * rho))
+    shares = jnp.linspace(ends[0], ends[1], num_steps + 1)
+    times = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(shares))
+    return _with_ends(times, t_max, t_min)
+
+
 @jax.jit
 def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
     """Times at which log SNR, which falls with t, takes given values: its inverse function.

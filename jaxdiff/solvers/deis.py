@@ -21,7 +21,7 @@ from jaxdiff.solvers.quadrature import POINTS, WEIGHTS, lagrange
 from jaxdiff.typing import Array, InputError
 
 
-def deis(denoise_fn: DenoiseFn, process: Process, *, order: int = 3) -> Solver:
+def deis(denoise_fn: DenoiseFn, process: Process, *, order: int = 4) -> Solver:
     """DEIS-tAB of any order up to 4; tAB0 of the paper, of order 1, is DDIM.
 
     x_s = α_s x̂_0 + σ_s ε̂ + α_s Σ_j (ε̂_j − ε̂) ∫_t^s ℓ_j(τ) d(σ/α)(τ)

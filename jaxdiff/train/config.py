@@ -132,9 +132,9 @@ class TrainingConfig:
 class SamplingConfig:
     """How samples are drawn where nothing else is asked for."""
 
-    solver: Choice = Choice("ddim", (("eta", 0.0),))
-    times: Choice = Choice("uniform")
-    num_steps: int = _positive(50)
+    solver: Choice = Choice("deis")
+    times: Choice = Choice("logistic")
+    num_steps: int = _positive(20)
     t_min: float = _share(1e-3)
     denoise: bool = True
     num_images: int = _positive(64)

@@ -13,6 +13,7 @@ import flax.linen as nn
 
 from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
 from jaxdiff.nets import embeddings
+from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train.config import Choice
@@ -99,17 +100,77 @@ TIME_SAMPLERS: Mapping[str, Callable[..., losses.times.TimeSample]] = {
         losses.times.log_normal(key, n, process, mean=mean, std=std, **ends)
     ),
 }
-SOLVERS: Mapping[str, Callable[..., Solver]] = {
+STEPS: Mapping[str, Callable[..., Solver]] = {
     "ancestral": solvers.ancestral,
     "ddim": solvers.ddim,
+    "deis": solvers.deis,
+    "dpm_2": solvers.dpm_2,
+    "dpm_3": solvers.dpm_3,
+    "dpmpp_1": solvers.dpmpp_1,
+    "dpmpp_2m": solvers.dpmpp_2m,
+    "dpmpp_2s": solvers.dpmpp_2s,
+    "dpmpp_3m": solvers.dpmpp_3m,
+    "dpmpp_3s": solvers.dpmpp_3s,
     "euler_maruyama": solvers.euler_maruyama,
     "heun": solvers.heun,
+    "rk4": solvers.rk4,
+    "sde_dpmpp_1": functools.partial(solvers.dpmpp_1, eta=1.0),
+    "sde_dpmpp_2m": functools.partial(solvers.dpmpp_2m, eta=1.0),
+    "sde_dpmpp_3m": functools.partial(solvers.dpmpp_3m, eta=1.0),
+    "stochastic_heun": solvers.stochastic_heun,
+    "unipc": solvers.unipc,
+    "reverse_diffusion": solvers.reverse_diffusion,
+    "langevin": solvers.langevin,
+    "annealed_langevin": solvers.annealed_langevin,
+    "adaptive": solvers.adaptive,
 }
+
+
+def _predictor_corrector(
+    denoise_fn: DenoiseFn,
+    process: Process,
+    *,
+    predictor: str = "reverse_diffusion",
+    order: str = "predictor_first",
+    snr: float = 0.16,
+    num_corrections: int = 1,
+    norms: str = "example",
+) -> Solver:
+    """Any solver by name, with Langevin's corrections."""
+    if predictor not in STEPS:
+        raise InputError(f"predictor is one of {', '.join(STEPS)}, got {predictor!r}")
+    corrector = functools.partial(solvers.langevin, snr=snr, num_steps=num_corrections, norms=norms)
+    return solvers.predictor_corrector(
+        denoise_fn, process, predictor=STEPS[predictor], corrector=corrector, order=order
+    )
+
+
+SOLVERS: Mapping[str, Callable[..., Solver]] = {
+    **STEPS,
+    "predictor_corrector": _predictor_corrector,
+}
+
+
+def _chain(times: Callable[..., Array]) -> Callable[..., Array]:
+    """A spacing of the nodes of a chain, of 1000 steps where the process is continuous."""
+
+    def grid(process: Process, num_steps: int, *, t_min: float) -> Array:
+        if t_min != 0:
+            raise InputError(f"spacings of a chain end at the data: t_min takes 0, got {t_min}")
+        return times(num_steps, chain_steps=getattr(process, "num_steps", 1000))
+
+    return grid
+
+
 TIME_GRIDS: Mapping[str, Callable[..., Array]] = {
     "uniform": lambda process, num_steps, **ends: schedules.uniform_times(num_steps, **ends),
     "quadratic": lambda process, num_steps, **ends: schedules.quadratic_times(num_steps, **ends),
     "log_snr": schedules.log_snr_times,
     "karras": schedules.karras_times,
+    "logistic": schedules.logistic_times,
+    "leading": _chain(schedules.leading_times),
+    "trailing": _chain(schedules.trailing_times),
+    "linspace": _chain(schedules.linspace_times),
 }
 
 

@@ -1,0 +1,129 @@
+"""Two pictures of solvers: their errors against evaluations, and the paths that they take."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxdiff
+from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff.solvers import Solver
+from jaxdiff.train.pictures import INK, new_figure, save_figure
+
+COLOURS = ("#1f6fb4", "#d1495b", "#2e8b57", "#e08e0b", "#7b4fa3", "#17a2b8", "#8c564b", "#444444")
+STROKES = ("-", "--", ":")
+PATHS = 14
+T_MIN = 1e-3
+
+
+def draw_errors(
+    path: Path,
+    counts: Sequence[int],
+    ode: Sequence[Any],
+    law: Sequence[Any],
+    floor: Mapping[str, float],
+) -> None:
+    """Draw log error over log evaluations: a panel a problem, a line a solver, slopes beside.
+
+    Args:
+        path: the PNG to write.
+        counts: numbers of evaluations.
+        ode: rows with ``mixture``, ``sde``, ``solver``, ``grid``, ``errors`` and ``slope``.
+        law: such rows for laws instead of paths.
+        floor: of each law's problem, the distance between two sets of data.
+    """
+    titles = list(dict.fromkeys((row.mixture, row.sde) for row in ode))
+    laws = list(dict.fromkeys((row.mixture, row.sde) for row in law))
+    columns = len({sde for _, sde in titles})
+    lines = len(titles) // columns + 1
+    figure = new_figure(width=6.1 * columns, height=4.3 * lines)
+    figure.set_layout_engine("constrained")
+    panels = [(t, [r for r in ode if (r.mixture, r.sde) == t], "distance to the exact path")
+              for t in titles]  # fmt: skip
+    panels += [(t, [r for r in law if (r.mixture, r.sde) == t], "distance of laws") for t in laws]
+    for index, (title, rows, quantity) in enumerate(panels):
+        axes = figure.add_subplot(lines, columns, index + 1)
+        for place, row in enumerate(rows):
+            axes.loglog(
+                counts,
+                row.errors,
+                STROKES[place // len(COLOURS)],
+                marker="o",
+                markersize=3.5,
+                linewidth=1.4,
+                color=COLOURS[place % len(COLOURS)],
+                label=_label(row),
+            )
+        if quantity == "distance of laws":
+            axes.axhline(floor[", ".join(title)], color="#999999", linestyle="--", linewidth=1)
+        axes.set_title(f"{', '.join(title)}: {quantity}", fontsize=11, color=INK)
+        axes.set_xticks(counts, [str(n) for n in counts], minor=False)
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("evaluations of the model", fontsize=10, color=INK)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(alpha=0.25)
+        axes.legend(
+            fontsize=7.5, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5),
+            title="solver, grid: slope" if rows[0].slope else None, title_fontsize=8,
+            alignment="left",
+        )  # fmt: skip
+    save_figure(figure, path)
+
+
+def _label(row: Any) -> str:
+    name = f"{row.solver}, {row.grid}"
+    return name if row.slope is None else f"{name}: {row.slope:.1f}"
+
+
+def draw_trajectories(path: Path) -> None:
+    """Draw paths from noise to a mixture in one dimension, over the density at every time.
+
+    Args:
+        path: the PNG to write.
+    """
+    process = processes.VP()
+    weights, means, stds = jnp.ones(3), jnp.array([[-1.3], [0.1], [1.0]]), jnp.full(3, 0.12)
+    model = oracles.mixture(process, weights, means, stds)
+    quantiles = (jnp.arange(PATHS) + 0.5) / PATHS
+    x_init = process.sigma(1.0) * jax.scipy.stats.norm.ppf(quantiles)[:, None]
+    walks: list[tuple[str, Solver, int]] = [
+        ("the probability-flow ODE, solved exactly", solvers.adaptive(model, process), 200),
+        ("DDIM, 8 steps", solvers.ddim(model, process), 8),
+        ("DEIS-tAB3, 8 steps", solvers.deis(model, process), 8),
+        ("the reverse SDE, Euler–Maruyama, 400 steps", solvers.euler_maruyama(model, process), 400),
+        ("ancestral sampling, 25 steps", solvers.ancestral(model, process), 25),
+        ("halfway: DDIM, η = ½, 25 steps", solvers.ddim(model, process, eta=0.5), 25),
+    ]
+    figure = new_figure(width=15.0, height=8.0)
+    figure.set_layout_engine("constrained")
+    for index, (name, solver, n) in enumerate(walks):
+        times = schedules.logistic_times(process, n, t_min=T_MIN)
+        _, saved = jaxdiff.trajectory(jax.random.key(0), solver, x_init, times)
+        axes = figure.add_subplot(2, 3, index + 1)
+        grid_t, grid_x = np.linspace(0, 1, 300) ** 2, np.linspace(-3, 3, 300)
+        axes.imshow(
+            _density(process, weights, means, stds, grid_t, grid_x) ** 0.4,
+            extent=(0, 1, -3, 3), origin="lower", aspect="auto", cmap="Blues", vmax=2.0,
+        )  # fmt: skip
+        marker = "o" if n <= 25 else None
+        lines = axes.plot(
+            np.sqrt(times), saved[..., 0], linewidth=0.9, marker=marker, markersize=2.5
+        )
+        for place, line in enumerate(lines):
+            line.set_color("#c1440e" if place % 2 else "#2b2b2b")
+        axes.set(xlim=(1, 0), ylim=(-3, 3), yticks=[-2, 0, 2])
+        axes.set_title(name, fontsize=11, color=INK)
+        axes.set_xlabel("√t, from noise to data", fontsize=9, color=INK)
+    save_figure(figure, path)
+
+
+def _density(process: Any, weights: Any, means: Any, stds: Any, t: Any, x: Any) -> np.ndarray:
+    """Density of the noisy mixture, ``[x, t]``."""
+    alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
+    wide = jnp.sqrt((alpha * stds[None]) ** 2 + sigma**2)[None]
+    centres = (alpha * means[:, 0][None])[None]
+    each = jax.scipy.stats.norm.pdf(jnp.asarray(x)[:, None, None], centres, wide)
+    return np.asarray(jnp.mean(each, axis=2))

@@ -1,0 +1,113 @@
+"""What the solvers are compared on: two mixtures with exact models, three SDEs, every solver, grid.
+
+An ODE has one exact end for every start, so its solvers are measured sample by sample against it.
+Solvers of SDEs have a law only; they are measured by how far theirs is from that of the data.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from sklearn.datasets import load_digits
+
+from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process
+from jaxdiff.solvers import Solver
+from jaxdiff.typing import Array, Key
+
+MakeFn = Callable[[DenoiseFn, Process], Solver]
+GridFn = Callable[[Process, int, float], Array]
+
+
+class Mixture(NamedTuple):
+    """Equally likely Gaussians ``means [K, ...]`` of one standard deviation."""
+
+    means: Array
+    std: float
+
+    def model(self, process: Process) -> DenoiseFn:
+        """The exact denoiser under a process."""
+        ones = jnp.ones(len(self.means))
+        return oracles.mixture(process, ones, self.means, self.std * ones)
+
+    def draw(self, key: Key, n: int) -> Array:
+        """Data, ``[n, ...]``."""
+        pick_key, noise_key = jax.random.split(key)
+        means = self.means[jax.random.randint(pick_key, (n,), 0, len(self.means))]
+        return means + self.std * jax.random.normal(noise_key, means.shape)
+
+
+def mixtures() -> dict[str, Mixture]:
+    """Five points of the unit circle, and fifty digits at [−1, 1], each blurred by 0.1."""
+    angles = jnp.linspace(0.0, 2 * jnp.pi, 5, endpoint=False)
+    circle = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
+    digits = jnp.asarray(load_digits().images[:50, :, :, None] / 8 - 1)
+    return {"2-D": Mixture(circle, 0.1), "8×8×1": Mixture(digits, 0.1)}
+
+
+class Sde(NamedTuple):
+    """A process, and the time at which its walks end."""
+
+    process: Process
+    t_min: float
+
+
+SDES: Mapping[str, Sde] = {
+    "VP": Sde(processes.VP(), 1e-3),
+    "sub-VP": Sde(processes.SubVP(), 1e-3),
+    "VE": Sde(processes.VE(), 1e-5),
+}
+
+
+class Row(NamedTuple):
+    """A solver, and how often it evaluates the model in a step."""
+
+    make: MakeFn
+    evaluations: int = 1
+
+
+ODE_SOLVERS: Mapping[str, Row] = {
+    "DDIM": Row(solvers.ddim),
+    "Heun": Row(solvers.heun, 2),
+    "DPM-Solver-2": Row(solvers.dpm_2, 2),
+    "DPM-Solver-3": Row(solvers.dpm_3, 3),
+    "DPM-Solver++ 2S": Row(solvers.dpmpp_2s, 2),
+    "DPM-Solver++ 3S": Row(solvers.dpmpp_3s, 3),
+    "DPM-Solver++ 2M": Row(solvers.dpmpp_2m),
+    "DPM-Solver++ 3M": Row(solvers.dpmpp_3m),
+    "UniPC-1": Row(functools.partial(solvers.unipc, order=1)),
+    "UniPC-2": Row(functools.partial(solvers.unipc, order=2)),
+    "UniPC-3": Row(functools.partial(solvers.unipc, order=3)),
+    "DEIS-tAB1": Row(functools.partial(solvers.deis, order=2)),
+    "DEIS-tAB2": Row(functools.partial(solvers.deis, order=3)),
+    "DEIS-tAB3": Row(solvers.deis),
+    "RK4": Row(solvers.rk4, 4),
+}
+SDE_SOLVERS: Mapping[str, Row] = {
+    "ancestral": Row(solvers.ancestral),
+    "DDIM, η = ½": Row(functools.partial(solvers.ddim, eta=0.5)),
+    "Euler–Maruyama": Row(solvers.euler_maruyama),
+    "reverse diffusion": Row(solvers.reverse_diffusion),
+    "predictor–corrector": Row(
+        functools.partial(
+            solvers.predictor_corrector,
+            corrector=functools.partial(solvers.langevin, norms="batch"),
+        ),
+        2,
+    ),
+    "SDE-DPM-Solver++ 2M": Row(functools.partial(solvers.dpmpp_2m, eta=1.0)),
+    "SDE-DPM-Solver++ 3M": Row(functools.partial(solvers.dpmpp_3m, eta=1.0)),
+    "Heun with churn 0.1": Row(functools.partial(solvers.stochastic_heun, churn=0.1), 2),
+    "DDIM": Row(solvers.ddim),
+    "DEIS-tAB3": Row(solvers.deis),
+}
+GRIDS: Mapping[str, GridFn] = {
+    "uniform": lambda process, n, t_min: schedules.uniform_times(n, t_min=t_min),
+    "quadratic": lambda process, n, t_min: schedules.quadratic_times(n, t_min=t_min),
+    "log SNR": lambda process, n, t_min: schedules.log_snr_times(process, n, t_min=t_min),
+    "Karras": lambda process, n, t_min: schedules.karras_times(process, n, t_min=t_min),
+    "logistic": lambda process, n, t_min: schedules.logistic_times(process, n, t_min=t_min),
+}
