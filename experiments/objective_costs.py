@@ -6,7 +6,6 @@ take turns, so that a noisy machine slows all alike, and the best of the rounds 
 
 import functools
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import jax.numpy as jnp
 from absl import flags
 
 from experiments import cli
+from experiments.timing import best_times
 from jaxdiff import divergence, losses, processes
 from jaxdiff.nets import UNet
 from jaxdiff.typing import Array, Key, Params
@@ -27,8 +27,6 @@ EXACT_BATCH = flags.DEFINE_integer(
 )
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timings of each, the best of which counts.", 1)
 
-ONCE = 10.0
-"""Seconds beyond which a gradient is timed only once."""
 ScoreFn = Callable[[Array], Array]
 OBJECTIVES: dict[str, Callable[[Key, ScoreFn, Array], Array]] = {
     "DSM": lambda key, score, x: losses.dsm(
@@ -87,14 +85,11 @@ def measure(
         return jax.jit(jax.grad(mean_loss)).lower(params, key).compile()
 
     compiled = {name: gradient_of(objective) for name, objective in objectives.items()}
-    best = dict.fromkeys(objectives, math.inf)
-    for index in range(rounds):
-        for name, run in compiled.items():
-            if best[name] > ONCE and index:
-                continue
-            started = time.perf_counter()
-            jax.block_until_ready(run(params, jax.random.key(index)))
-            best[name] = min(best[name], time.perf_counter() - started)
+    runs = {
+        name: (lambda index, run=run: run(params, jax.random.key(index)))
+        for name, run in compiled.items()
+    }
+    best = best_times(runs, rounds=rounds)
     first = next(iter(best.values()))
     for name, seconds in best.items():
         print(f"{name:<18}{batch:>6}{1000 * seconds:>12.1f}{seconds / first:>15.2f}", flush=True)

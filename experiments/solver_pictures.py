@@ -1,5 +1,6 @@
 """Two pictures of solvers: their errors against evaluations, and the paths that they take."""
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,24 @@ from jaxdiff import oracles, processes, schedules, solvers
 from jaxdiff.solvers import Solver
 from jaxdiff.train.pictures import INK, new_figure, save_figure
 
-COLOURS = ("#1f6fb4", "#d1495b", "#2e8b57", "#e08e0b", "#7b4fa3", "#17a2b8", "#8c564b", "#444444")
+FAMILIES = {
+    "DDIM": "#888888",
+    "Heun": "#2e8b57",
+    "RK4": "#111111",
+    "DPM-Solver-": "#8c564b",
+    "DPM-Solver++ .S": "#17a2b8",
+    "DPM-Solver++ .M": "#1f6fb4",
+    "UniPC": "#7b4fa3",
+    "DEIS": "#e0620b",
+    "ancestral": "#d1495b",
+    "Euler": "#c9a20a",
+    "reverse": "#b05fb0",
+    "predictor": "#17a2b8",
+    "SDE-DPM": "#1f6fb4",
+}
+"""Colours of solvers, by how their names begin; members of a family differ in their strokes."""
 STROKES = ("-", "--", ":")
+DEFAULT = "DEIS-tAB3"
 PATHS = 14
 T_MIN = 1e-3
 
@@ -46,15 +63,17 @@ def draw_errors(
     panels += [(t, [r for r in law if (r.mixture, r.sde) == t], "distance of laws") for t in laws]
     for index, (title, rows, quantity) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, index + 1)
-        for place, row in enumerate(rows):
+        families = [_family(row.solver) for row in rows]
+        for place, (row, family) in enumerate(zip(rows, families, strict=True)):
+            bold = row.solver == DEFAULT
             axes.loglog(
                 counts,
                 row.errors,
-                STROKES[place // len(COLOURS)],
+                "-" if bold else STROKES[families[:place].count(family)],
                 marker="o",
-                markersize=3.5,
-                linewidth=1.4,
-                color=COLOURS[place % len(COLOURS)],
+                markersize=4.5 if bold else 3,
+                linewidth=2.6 if bold else 1.2,
+                color=FAMILIES[family],
                 label=_label(row),
             )
         if quantity == "distance of laws":
@@ -71,6 +90,10 @@ def draw_errors(
             alignment="left",
         )  # fmt: skip
     save_figure(figure, path)
+
+
+def _family(solver: str) -> str:
+    return next(name for name in FAMILIES if re.match(name.replace("+", "[+]"), solver))
 
 
 def _label(row: Any) -> str:

@@ -8,7 +8,7 @@ from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.typing import Array, InputError, Key
 
 
-def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int = 3) -> Solver:
+def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int = 5) -> Solver:
     """Undo DDIM: solve its step from s to t for x_s, by fixed-point iteration.
 
     x_t = α_t x̂_0 + σ_t ε̂ at (x_s, s),    so    x_s = [(α_s² + σ_s²) x_t + d (α_s ε̂ − σ_s x̂_0)]/c,
@@ -41,7 +41,7 @@ def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int =
         >>> bool(jnp.allclose(back, x0, atol=1e-4))
         True
 
-    Reference: Pan et al. 2023 (AIDI), eq. 7; Song, Meng & Ermon 2021, section 4.3.
+    Reference: the fixed-point iteration of Pan et al. 2023 (AIDI); Song, Meng & Ermon 2021, eq. 14.
     """
     if iterations < 1:
         raise InputError(f"iterations is at least 1, got {iterations}")

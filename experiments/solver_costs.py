@@ -1,0 +1,128 @@
+"""What the driver and the solvers cost beside the network: ``python -m experiments.solver_costs``.
+
+The time of a walk, as a ratio to as many bare evaluations of the network in one compiled loop: for
+the U-Net of the digits, and for the network of the plane on a large batch, where evaluations are
+cheapest. Then the memory of a walk, which grows with its length only if a trajectory is kept.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+
+import jaxdiff
+from experiments import cli
+from experiments.configs import digits_vp, toy_vp
+from experiments.timing import best_times
+from jaxdiff import schedules, solvers, train
+from jaxdiff.predictions import DenoiseFn
+from jaxdiff.processes import Process
+from jaxdiff.solvers import Solver
+from jaxdiff.train import Run, build
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.typing import Array, Key
+
+EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)
+UNET_BATCH = flags.DEFINE_integer("unet_batch", 16, "Images in a walk.", lower_bound=1)
+MLP_BATCH = flags.DEFINE_integer("mlp_batch", 10_000, "Points in a walk.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 9, "Timings of each, the best of which counts.", 1)
+
+LENGTHS = (10, 50, 250)
+SOLVERS: dict[str, tuple[Callable[[DenoiseFn, Process], Solver], int]] = {
+    "DDIM": (solvers.ddim, 1),
+    "ancestral": (solvers.ancestral, 1),
+    "Euler–Maruyama": (solvers.euler_maruyama, 1),
+    "DPM-Solver++ 2M": (solvers.dpmpp_2m, 1),
+    "UniPC-2": (solvers.unipc, 1),
+    "DEIS-tAB3": (solvers.deis, 1),
+    "Heun": (solvers.heun, 2),
+}
+
+
+def main() -> None:
+    """Time every solver on both networks, and read off the memory of walks."""
+    print(f"{jax.devices()[0].device_kind}, {EVALUATIONS.value} evaluations")
+    digits = _untrained(digits_vp.get_config().to_dict(), (8, 8, 1))
+    plane = _untrained(toy_vp.get_config().to_dict(), (2,))
+    cases = (("U-Net", digits, UNET_BATCH.value), ("MLP", plane, MLP_BATCH.value))
+    for name, run, batch in cases:
+        count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+        print(f"\n{name} of {count:,} parameters, batch {batch:,}")
+        print(f"{'':<24}{'ms':>10}{'ratio':>8}")
+        measure(run, batch, evaluations=EVALUATIONS.value, rounds=ROUNDS.value)
+    print(f"\n{'MiB of the U-Net in n =':<24}" + "".join(f"{n:>10}" for n in LENGTHS))
+    for name, walk in (("sample", jaxdiff.sample), ("trajectory", jaxdiff.trajectory)):
+        sizes = [memory(digits, UNET_BATCH.value, n, walk) for n in LENGTHS]
+        print(f"{name:<24}" + "".join(f"{size / 2**20:>10.2f}" for size in sizes))
+
+
+def measure(run: Run, batch: int, *, evaluations: int, rounds: int) -> None:
+    """Print the time of every solver's walk beside that of the bare evaluations."""
+    x = jax.random.normal(jax.random.key(0), (batch, *run.shape))
+    walks = {"the network alone": _compiled(_bare(run, evaluations), x)}
+    for name, (make, each) in SOLVERS.items():
+        walks[name] = _compiled(_walk(run, make, evaluations // each), x)
+    best = best_times(walks, rounds=rounds)
+    bare = best["the network alone"]
+    for name, seconds in best.items():
+        print(f"{name:<24}{1000 * seconds:>10.1f}{seconds / bare:>8.3f}", flush=True)
+
+
+def memory(run: Run, batch: int, num_steps: int, walk: Callable[..., Any]) -> float:
+    """Bytes that a compiled walk holds beside its inputs, outputs included; NaN if not known."""
+    x = jnp.zeros((batch, *run.shape))
+    compiled = jax.jit(_walk(run, solvers.deis, num_steps, walk)).lower(jax.random.key(0), x)
+    sizes = compiled.compile().memory_analysis()
+    return sizes.temp_size_in_bytes + sizes.output_size_in_bytes if sizes else float("nan")
+
+
+def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
+    run = assemble(train.from_dict(config), shape, None)
+    params = fresh_state(run).ema_params
+    # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
+    return dataclasses.replace(run, params=jax.tree.map(lambda leaf: leaf + 0.01, params))
+
+
+def _bare(run: Run, evaluations: int) -> Callable[[Key, Array], Array]:
+    """Evaluations of the network, each on the outcome of the one before, at levels of their own."""
+
+    def loop(key: Key, x: Array) -> Array:
+        def evaluate(x: Array, level: Array) -> tuple[Array, None]:
+            output: Any = run.network.apply(run.params, x, jnp.full(x.shape[:1], level))
+            return output, None
+
+        return jax.lax.scan(evaluate, x, jnp.linspace(1.0, 0.0, evaluations))[0]
+
+    return loop
+
+
+def _walk(
+    run: Run,
+    make: Callable[[DenoiseFn, Process], Solver],
+    num_steps: int,
+    walk: Callable[..., Any] = jaxdiff.sample,
+) -> Callable[[Key, Array], Any]:
+    times = schedules.logistic_times(run.process, num_steps, t_min=1e-3)
+
+    def draw(key: Key, x: Array) -> Any:
+        model = build.denoise_fn(run.config, run.network, run.process, run.params)
+        return walk(key, make(model, run.process), x, times)
+
+    return draw
+
+
+def _compiled(loop: Callable[[Key, Array], Any], x: Array) -> Callable[[int], Any]:
+    compiled = jax.jit(loop).lower(jax.random.key(0), x).compile()
+    return functools.partial(_call, compiled, x)
+
+
+def _call(compiled: Callable[[Key, Array], Any], x: Array, index: int) -> Any:
+    return compiled(jax.random.key(index), x)
+
+
+if __name__ == "__main__":
+    cli.run(main)
