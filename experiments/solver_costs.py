@@ -24,14 +24,15 @@ from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train import Run, build
 from jaxdiff.train.run import assemble, fresh_state
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, InputError, Key
 
 EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)
 UNET_BATCH = flags.DEFINE_integer("unet_batch", 16, "Images in a walk.", lower_bound=1)
 MLP_BATCH = flags.DEFINE_integer("mlp_batch", 10_000, "Points in a walk.", lower_bound=1)
-ROUNDS = flags.DEFINE_integer("rounds", 9, "Timings of each, the best of which counts.", 1)
+LENGTHS = flags.DEFINE_list("lengths", ["10", "50", "250"], "Steps of walks to measure memory of.")
+ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the table; all if empty.")
+ROUNDS = flags.DEFINE_integer("rounds", 15, "Timings of each, the best of which counts.", 1)
 
-LENGTHS = (10, 50, 250)
 SOLVERS: dict[str, tuple[Callable[[DenoiseFn, Process], Solver], int]] = {
     "DDIM": (solvers.ddim, 1),
     "ancestral": (solvers.ancestral, 1),
@@ -45,6 +46,11 @@ SOLVERS: dict[str, tuple[Callable[[DenoiseFn, Process], Solver], int]] = {
 
 def main() -> None:
     """Time every solver on both networks, and read off the memory of walks."""
+    if not set(ONLY.value) <= set(SOLVERS):
+        raise InputError(f"--only takes names out of {', '.join(SOLVERS)}, got {ONLY.value}")
+    if not all(text.isdigit() and int(text) > 0 for text in LENGTHS.value):
+        raise InputError(f"--lengths takes numbers of steps, got {','.join(LENGTHS.value)}")
+    lengths = [int(text) for text in LENGTHS.value]
     print(f"{jax.devices()[0].device_kind}, {EVALUATIONS.value} evaluations")
     digits = _untrained(digits_vp.get_config().to_dict(), (8, 8, 1))
     plane = _untrained(toy_vp.get_config().to_dict(), (2,))
@@ -54,9 +60,11 @@ def main() -> None:
         print(f"\n{name} of {count:,} parameters, batch {batch:,}")
         print(f"{'':<24}{'ms':>10}{'ratio':>8}")
         measure(run, batch, evaluations=EVALUATIONS.value, rounds=ROUNDS.value)
-    print(f"\n{'MiB of the U-Net in n =':<24}" + "".join(f"{n:>10}" for n in LENGTHS))
+    if not lengths:
+        return
+    print(f"\n{'MiB of the U-Net in n =':<24}" + "".join(f"{n:>10}" for n in lengths))
     for name, walk in (("sample", jaxdiff.sample), ("trajectory", jaxdiff.trajectory)):
-        sizes = [memory(digits, UNET_BATCH.value, n, walk) for n in LENGTHS]
+        sizes = [memory(digits, UNET_BATCH.value, n, walk) for n in lengths]
         print(f"{name:<24}" + "".join(f"{size / 2**20:>10.2f}" for size in sizes))
 
 
@@ -64,7 +72,8 @@ def measure(run: Run, batch: int, *, evaluations: int, rounds: int) -> None:
     """Print the time of every solver's walk beside that of the bare evaluations."""
     x = jax.random.normal(jax.random.key(0), (batch, *run.shape))
     walks = {"the network alone": _compiled(_bare(run, evaluations), x)}
-    for name, (make, each) in SOLVERS.items():
+    chosen = ONLY.value or SOLVERS
+    for name, (make, each) in ((name, SOLVERS[name]) for name in chosen):
         walks[name] = _compiled(_walk(run, make, evaluations // each), x)
     best = best_times(walks, rounds=rounds)
     bare = best["the network alone"]

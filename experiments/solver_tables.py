@@ -63,7 +63,7 @@ def as_winners(rows: Sequence[Errors], counts: Sequence[int]) -> str:
         for index, count in enumerate(counts):
             error, best = min((row.errors[index], row) for row in group if row.errors[index] > 0)
             other = heun.errors[index]
-            figures = f"{error:.2e}", f"{other:.2e}", f"{error / other:.3f}"
+            figures = f"{error:.2e}", f"{other:.2e}", f"{error / other:.2g}"
             cells.append((problem, str(count), best.solver, best.grid, *figures))
     return _aligned(cells)
 

@@ -29,7 +29,7 @@ from jaxdiff.typing import Array, InputError, Key
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")
 COUNTS = flags.DEFINE_list("counts", ["10", "20", "35", "70", "140"], "Numbers of evaluations.")
 N = flags.DEFINE_integer("n", 256, "Samples that ODE solvers are measured on.", lower_bound=2)
-LAW_N = flags.DEFINE_integer("law_n", 100_000, "Samples of each law.", lower_bound=16)
+LAW_N = flags.DEFINE_integer("law_n", 20_000, "Samples of each law.", lower_bound=16)
 ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the tables; all if empty.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0, cli.MAX_SEED)
 

@@ -28,6 +28,10 @@ SMALL = {
     "experiments.solvers": [
         "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,DDIM", "--workdir={tmp_path}"
     ],
+    "experiments.solver_costs": [
+        "--evaluations=2", "--unet_batch=1", "--mlp_batch=2", "--rounds=1", "--only=DEIS-tAB3",
+        "--lengths=",
+    ],
     "experiments.objective_costs": [
         "--channels=4", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0"
     ],

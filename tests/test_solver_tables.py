@@ -1,0 +1,71 @@
+"""What the comparison of solvers says of errors made up by hand."""
+
+import math
+
+import pytest
+
+from experiments import solver_pictures, solver_tables
+from experiments.solver_rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS
+from experiments.solver_tables import Errors
+
+COUNTS = [10, 20, 70]
+ROWS = [
+    Errors("2-D", "VP", "Heun", "Karras", (8e-2, 2e-2, 1e-3), 2.4),
+    Errors("2-D", "VP", "Heun", "uniform", (4e-2, 1e-2, 2e-3), 1.3),
+    Errors("2-D", "VP", "RK4", "Karras", (math.nan, 5e-3, 1e-5), 5.0),
+    Errors("2-D", "VE", "Heun", "Karras", (1e-2, 1e-2, 1e-2), 0.0),
+    Errors("2-D", "VE", "Heun", "uniform", (2e-2, 4e-2, 1e-2), 1.1),
+    Errors("2-D", "VE", "RK4", "Karras", (1e-2, 1e-3, 1e-4), 1.8),
+]
+
+
+def test_each_solver_stands_on_the_grid_that_is_best_at_few_evaluations():
+    """70 are not few, so that uniform wins under VP; under VE Karras's does."""
+    best = solver_tables.on_best_grids(ROWS, COUNTS)
+    assert [(row.sde, row.solver, row.grid) for row in best] == [
+        ("VP", "Heun", "uniform"),
+        ("VP", "RK4", "Karras"),
+        ("VE", "Heun", "Karras"),
+        ("VE", "RK4", "Karras"),
+    ]
+
+
+def test_winners_are_the_least_errors_beside_heun_s():
+    lines = solver_tables.as_winners(ROWS, COUNTS).splitlines()[2:]
+    assert [line.split()[2:] for line in lines] == [
+        ["10", "Heun", "uniform", "4.00e-02", "8.00e-02", "0.5"],
+        ["20", "RK4", "Karras", "5.00e-03", "2.00e-02", "0.25"],
+        ["70", "RK4", "Karras", "1.00e-05", "1.00e-03", "0.01"],
+        ["10", "Heun", "Karras", "1.00e-02", "1.00e-02", "1"],
+        ["20", "RK4", "Karras", "1.00e-03", "1.00e-02", "0.1"],
+        ["70", "RK4", "Karras", "1.00e-04", "1.00e-02", "0.01"],
+    ]
+
+
+def test_the_ranking_is_by_geometric_means_in_units_of_heun_s_errors():
+    """Heun, uniform: ½ under VP and √(2·4) under VE. RK4 lacks an error, and comes last."""
+    lines = solver_tables.as_ranking(ROWS, COUNTS).splitlines()[2:]
+    assert [line.split() for line in lines] == [
+        ["Heun", "Karras", "1.000", "1.000"],
+        ["Heun", "uniform", f"{math.sqrt(0.5 * math.sqrt(8)):.3f}", f"{math.sqrt(8):.3f}"],
+        ["RK4", "Karras", "inf", "inf"],
+    ]
+
+
+def test_tables_say_what_there_is_and_laws_have_no_slope():
+    table = solver_tables.as_table(ROWS[:3], COUNTS).splitlines()
+    assert table[0].split() == ["solver", "grid", "10", "20", "70", "slope"]
+    assert table[4].split() == ["RK4", "Karras", "nan", "5.00e-03", "1.00e-05", "5.00"]
+    laws = [row._replace(slope=None) for row in ROWS[:1]]
+    assert solver_tables.as_table(laws, COUNTS).splitlines()[0].split()[-1] == "70"
+
+
+@pytest.mark.parametrize("solver", [*ODE_SOLVERS, *SDE_SOLVERS])
+def test_every_solver_has_its_colour(solver):
+    assert any(solver.startswith(name.split(" .")[0]) for name in solver_pictures.FAMILIES)
+
+
+def test_the_default_of_the_configuration_is_among_the_rows():
+    assert solver_pictures.DEFAULT in ODE_SOLVERS
+    assert solver_tables.YARDSTICK[0] in ODE_SOLVERS
+    assert {"logistic", solver_tables.YARDSTICK[1]} <= set(GRIDS)
