@@ -363,6 +363,30 @@ def test_predictor_corrector_is_the_composition_by_hand(order, predictor, correc
 
 
 @pytest.mark.parametrize("order", ["predictor_first", "corrector_first"])
+@pytest.mark.parametrize("predictor", ["heun", "rk4", "dpmpp_3s", "dpmpp_3m", "unipc"])
+def test_no_predictor_forgets_what_was_corrected(predictor, order):
+    """If all data are one point these are exact, and only Langevin's moves tell.
+
+    A predictor with a corrector of its own, UniPC, must keep them too. (DEIS interpolates the
+    noise, of which it remembers what was there before a move.)
+    """
+    process, times = VP(), jnp.array([0.9, 0.75, 0.6, 0.4, 0.3, 0.2])
+
+    def model(x, t):
+        x0 = jnp.full_like(x, 0.7)
+        return Denoised(x0, (x - process.alpha(t) * x0) / process.sigma(t))
+
+    def run(predictor):
+        made = predictor_corrector(
+            model, process, predictor=predictor, corrector=CORRECTORS["langevin"], order=order
+        )
+        return jaxdiff.sample(KEY, made, numbers(5, 12), times)
+
+    ends = run(getattr(solvers, predictor)), run(solvers.ddim)
+    np.testing.assert_allclose(*ends, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("order", ["predictor_first", "corrector_first"])
 def test_predictor_and_corrector_see_the_times_that_the_paper_and_the_code_give_them(order):
     """Two corrections a step; what is evaluated where tells the two orders apart."""
     process, seen, n = VP(), [], 4

@@ -39,14 +39,14 @@ from jaxdiff.typing import Array
 
 
 STEPS_OF_X = ["euler_maruyama", "euler_maruyama_half", "reverse_diffusion"]  # not of x/α
-TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3)}
+TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3, 10)}
 UNEVEN = np.array([0.93, 0.8, 0.72, 0.3, 0.29, 0.12])
 
 
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("solver", SOLVERS)
 def test_samples_are_those_of_the_published_walk(solver, process):
-    """The same noise through the same formulas in numpy: 1, 2 and 3 steps to t = 0, then uneven."""
+    """The same noise through the same formulas in numpy: 1 to 10 steps to t = 0, then uneven."""
     row, key = PROCESSES[process], jax.random.key(7)
     rng = np.random.default_rng(0)
     for times in (*TO_THE_DATA.values(), UNEVEN):
@@ -62,7 +62,7 @@ def test_samples_are_those_of_the_published_walk(solver, process):
             expected = published(gaussian_x0(row.scales), row.scales, times, x.astype(float), z)
         # Rounding of the noise is multiplied by σ/α; the σ of a chain has a kink at every rung,
         # where DEIS integrates as if it were smooth.
-        tolerance = 2e-5 + 1e-6 * sigma / alpha
+        tolerance = 2e-5 + 2e-6 * sigma / alpha
         if solver.startswith("deis"):
             tolerance = {"discrete_vp": 1e-3, "discrete_ve": 2e-2}.get(process, tolerance)
         scale = 1 + np.max(np.abs(expected))

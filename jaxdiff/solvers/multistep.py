@@ -33,13 +33,18 @@ class History(NamedTuple):
 
 
 class PredictedHistory(NamedTuple):
-    """A history whose sample will be corrected, with the noise in the corrected one before it."""
+    """A history whose sample will be corrected.
+
+    It has the noise in the corrected sample before, and the sample as it was predicted: what moves
+    it from there, such as Langevin steps in between, is kept by the correction.
+    """
 
     x: Array
     values: tuple[Array, ...]
     times: tuple[Array, ...]
     made: Array
     eps: Array
+    predicted: Array
 
 
 Memory = TypeVar("Memory", History, PredictedHistory)

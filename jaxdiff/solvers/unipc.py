@@ -69,10 +69,11 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
         weights = weights_of(correct, begin, times, t, state.made - 1)
         shift = correction(weights, [x0, *values], base)
         x = process.alpha(t) * (base + shift) + process.sigma(t) * state.eps
+        x = x + (state.x - state.predicted)
         return jnp.where(state.made > 0, x, state.x)
 
     def init(x: Array, t: Array) -> PredictedHistory:
-        return PredictedHistory(*start(x, t, order), eps=jnp.zeros_like(x))
+        return PredictedHistory(*start(x, t, order), eps=jnp.zeros_like(x), predicted=x)
 
     def step(key: Key, state: PredictedHistory, t: Array, s: Array) -> PredictedHistory:
         t, s = as_time(t), as_time(s)
@@ -83,7 +84,7 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
         weights = weights_of(predict, t, state.times[: order - 1], s, count)
         shift = correction(weights, state.values[: order - 1], estimate.x0)
         x = alpha * (estimate.x0 + shift) + sigma * eps
-        state = state._replace(eps=eps.astype(state.x.dtype))
+        state = state._replace(eps=eps.astype(state.x.dtype), predicted=x.astype(state.x.dtype))
         return remember(state, x, estimate.x0, t)
 
     return Solver(init, step)
