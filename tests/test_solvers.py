@@ -290,3 +290,19 @@ def test_ode_samples_do_not_depend_on_their_batch_mates(solver, process):
     together = walk(solver, process, x, times)
     alone = np.concatenate([walk(solver, process, x[i : i + 1], times) for i in (0, 17, 63)])
     np.testing.assert_allclose(alone, together[[0, 17, 63]], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("solver", ["ancestral", "sde_dpmpp_2m", "stochastic_heun"])
+def test_a_sample_of_its_own_key_does_not_depend_on_its_batch_mates(solver):
+    """Under vmap over keys: row 17 of 64 is the walk of one alone."""
+    process, times = VP(), schedules.uniform_times(4)
+
+    @jax.jit
+    def run(keys, x):
+        made = SOLVERS[solver].make(gaussian_model(process), process)
+        return jax.vmap(lambda key, row: jaxdiff.sample(key, made, row[None], times)[0])(keys, x)
+
+    keys, x = jax.random.split(jax.random.key(0), 64), jax.random.normal(jax.random.key(1), (64, 2))
+    np.testing.assert_allclose(
+        run(keys, x)[17], run(keys[17:18], x[17:18])[0], rtol=1e-6, atol=1e-6
+    )
