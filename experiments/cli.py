@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import jax
 from absl import app, flags, logging
 from ml_collections import config_flags
 
@@ -30,6 +31,11 @@ def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
         main()
     except InputError as error:
         _refuse(str(error))
+    except jax.errors.JaxRuntimeError as error:  # what compiled code makes of an InputError
+        told = re.search(rf"{InputError.__module__}.{InputError.__name__}: (.*)", str(error))
+        if told is None:
+            raise
+        _refuse(told[1])
     except OSError as error:
         if error.filename is None:  # not about a file of the caller's
             raise

@@ -5,6 +5,7 @@ otherwise: ``--solver=unipc --option=order=3 --times=log_snr --steps=10``.
 """
 
 import ast
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,9 @@ TIMES = flags.DEFINE_string("times", None, "Name of a time grid.")
 STEPS = flags.DEFINE_integer("steps", None, "Number of solver steps.", lower_bound=1)
 T_MIN = flags.DEFINE_float("t_min", None, "Time at which sampling ends, in [0, 1).")
 OPTIONS = flags.DEFINE_multi_string("option", [], "NAME=VALUE, an option of the solver.")
+TIMES_OPTIONS = flags.DEFINE_multi_string(
+    "times_option", [], "NAME=VALUE, an option of the time grid named by --times."
+)
 LABEL = flags.DEFINE_integer("label", None, "Class, for a class-conditional run.", lower_bound=0)
 TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also picture ten samples on their way.")
 
@@ -55,19 +59,30 @@ def main() -> None:
 
 def _options() -> dict[str, Any]:
     """What the flags say, of what the configuration would say otherwise."""
+    if TIMES_OPTIONS.value and TIMES.value is None:
+        raise InputError("--times_option takes the --times that it is an option of, got none")
+    times = TIMES.value and train.choice(TIMES.value, **_pairs("times_option", TIMES_OPTIONS.value))
     chosen = {
         "solver": SOLVER.value,
-        "times": TIMES.value,
+        "times": times,
         "num_steps": STEPS.value,
         "t_min": T_MIN.value,
         "label": LABEL.value,
     }
-    for option in OPTIONS.value:
-        name, found, value = option.partition("=")
-        if not (found and name.isidentifier()) or name in chosen:
-            raise InputError(f"--option takes NAME=VALUE, an option of the solver, got {option!r}")
-        chosen[name] = _literal(value)
-    return {name: value for name, value in chosen.items() if value is not None}
+    solver_options = _pairs("option", OPTIONS.value, reserved=(*chosen, "key", "n", "save_fn"))
+    return {k: value for k, value in chosen.items() if value is not None} | solver_options
+
+
+def _pairs(flag: str, texts: Sequence[str], reserved: Collection[str] = ()) -> dict[str, Any]:
+    """Options as they stand on the command line."""
+    of = "solver" if flag == "option" else "time grid"
+    pairs = {}
+    for text in texts:
+        name, found, value = text.partition("=")
+        if not (found and name.isidentifier()) or name in reserved:
+            raise InputError(f"--{flag} takes NAME=VALUE, an option of the {of}, got {text!r}")
+        pairs[name] = _literal(value)
+    return pairs
 
 
 def _literal(text: str) -> Any:

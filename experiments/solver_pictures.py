@@ -54,8 +54,8 @@ def draw_errors(
     """
     titles = list(dict.fromkeys((row.mixture, row.sde) for row in ode))
     laws = list(dict.fromkeys((row.mixture, row.sde) for row in law))
-    columns = len({sde for _, sde in titles})
-    lines = len(titles) // columns + 1
+    columns = len({sde for _, sde in titles + laws})
+    lines = (len(titles) + len(laws)) // columns
     figure = new_figure(width=6.1 * columns, height=4.3 * lines)
     figure.set_layout_engine("constrained")
     panels = [(t, [r for r in ode if (r.mixture, r.sde) == t], "distance to the exact path")

@@ -79,24 +79,24 @@ def measure(
     ode: list[Errors] = []
     law: list[Errors] = []
     floor: dict[str, float] = {}
-    key = jax.random.key(SEED.value)
+    start_key, walk_key, law_key = jax.random.split(jax.random.key(SEED.value), 3)
     total = len(SDES) * (2 * len(ode_solvers) + len(sde_solvers))
     with tqdm(total=total, unit="solver", dynamic_ncols=True) as bar:
         for problem, mixture in mixtures().items():
             for name, (process, t_min) in SDES.items():
-                x = processes.sample_prior(key, process, (N.value, *mixture.means.shape[1:]))
+                x = processes.sample_prior(start_key, process, (N.value, *mixture.means.shape[1:]))
                 exact = _exact_ends(mixture, process, x, t_min)
                 for solver, row in ode_solvers.items():
                     walker = Walker(mixture, process, row)
                     for grid, times in GRIDS.items():
-                        ends = [walker(key, x, times, n, t_min) for n in counts]
+                        ends = [walker(walk_key, x, times, n, t_min) for n in counts]
                         errors = [_distance(end, exact) for end in ends]
                         ode.append(Errors(problem, name, solver, grid, *_fitted(counts, errors)))
                     bar.update()
                 if problem != "2-D":
                     continue
                 rows, floor[f"{problem}, {name}"] = _laws(
-                    key, mixture, name, counts, sde_solvers, bar
+                    law_key, mixture, name, counts, sde_solvers, bar
                 )
                 law += rows
     return ode, law, floor
@@ -112,20 +112,20 @@ def _laws(
 ) -> tuple[list[Errors], float]:
     """Distances of laws under one SDE, and that between two sets of noisy data."""
     process, t_min = SDES[name]
-    keys = jax.random.split(key, 5)
+    walk_key, prior_key, direction_key, *data_keys = jax.random.split(key, 7)
     data = [
         processes.perturb(k, process, mixture.draw(j, LAW_N.value), t_min).x_t
-        for k, j in ((keys[0], keys[1]), (keys[2], keys[3]))
+        for k, j in (data_keys[:2], data_keys[2:])
     ]
-    x = processes.sample_prior(keys[4], process, data[0].shape)
+    x = processes.sample_prior(prior_key, process, data[0].shape)
     rows = []
     for solver, row in sde_solvers.items():
         walker = Walker(mixture, process, row)
-        ends = [walker(key, x, GRIDS[LAW_GRID], n, t_min) for n in counts]
-        errors = tuple(_sliced_distance(key, end, data[0]) for end in ends)
+        ends = [walker(walk_key, x, GRIDS[LAW_GRID], n, t_min) for n in counts]
+        errors = tuple(_sliced_distance(direction_key, end, data[0]) for end in ends)
         rows.append(Errors("2-D", name, solver, LAW_GRID, errors, None))
         bar.update()
-    return rows, _sliced_distance(key, data[1], data[0])
+    return rows, _sliced_distance(direction_key, data[1], data[0])
 
 
 class Walker:

@@ -10,10 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, ArrayLike, InputError
 
 VARIANCE_FLOOR = 1e-30
 """Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite."""
+
+
+NOISELESS = 1e-10
+"""Below this σ the estimate of the noise means nothing, and a last step is of first order."""
 
 
 def expand_to(t: ArrayLike, x: Array) -> Array:
@@ -55,6 +59,16 @@ def std_of(variance: ArrayLike) -> Array:
         True
     """
     return jnp.sqrt(jnp.asarray(variance) + VARIANCE_FLOOR)
+
+
+def check_floats(name: str, x: Array) -> None:
+    """Refuse an array of integers, in which every step would be truncated.
+
+    Raises:
+        InputError: naming its dtype.
+    """
+    if not jnp.issubdtype(x.dtype, jnp.floating):
+        raise InputError(f"{name} is an array of floats, got {x.dtype}")
 
 
 def known(values: ArrayLike) -> np.ndarray | None:

@@ -118,11 +118,20 @@ def draw_probes(key: Key, x: Array, *, num_probes: int, probe: str) -> Array:
     """
     if num_probes < 1:
         raise InputError(f"num_probes is at least 1, got {num_probes}")
-    if probe not in PROBES:
-        raise InputError(f"probe is one of {', '.join(PROBES)}, got {probe!r}")
+    check_probe(probe)
     dim = math.prod(x.shape[1:])
     flat = PROBES[probe](key, (num_probes, x.shape[0], dim), x.dtype)
     return flat.reshape(num_probes, *x.shape)
+
+
+def check_probe(probe: str) -> None:
+    """Refuse a law of directions that does not exist.
+
+    Raises:
+        InputError: naming those that do.
+    """
+    if probe not in PROBES:
+        raise InputError(f"probe is one of {', '.join(PROBES)}, got {probe!r}")
 
 
 def _sphere(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -25,10 +25,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import VARIANCE_FLOOR, known
+from jaxdiff.arrays import VARIANCE_FLOOR, check_floats, known
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.schedules import time_at_log_snr
+from jaxdiff.schedules.times import divide, time_at_log_snr
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ METHODS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
     "dopri5": diffrax.Dopri5,
 }
 """Runge–Kutta pairs of order 5(4), six evaluations a step (Tsitouras 2011; Dormand & Prince 1980)
-and one or two to begin with."""
+and two to begin with; on a fixed grid one."""
 
 
 def unit_scale(process: Process, t: ArrayLike) -> Array:
@@ -60,7 +60,8 @@ def angle(process: Process, t: ArrayLike) -> Array:
 def time_at_angle(process: Process, angles: ArrayLike) -> Array:
     """The inverse of :func:`angle`, by bisection; beyond what the process reaches, its own ends.
 
-    A learned process has its gradient by the implicit function theorem, dt = −(∂φ/∂t)⁻¹ ∂φ.
+    Its gradients are those of the implicit function, in the angles and in the process, taken in the
+    angle: log SNR has no finite slope at the data.
 
     Args:
         process: the forward process.
@@ -70,13 +71,16 @@ def time_at_angle(process: Process, angles: ArrayLike) -> Array:
         Times in [0, 1], in the shape of ``angles``.
     """
     angles = jnp.asarray(angles)
-    held, held_angles = jax.lax.stop_gradient((process, angles))
-    # a float32 may round ½π up, where the cosine is negative
-    cos = jnp.maximum(jnp.cos(held_angles), VARIANCE_FLOOR)
-    t = time_at_log_snr(held, 2 * (jnp.log(cos) - jnp.log(jnp.sin(held_angles))))
-    _, slope = jax.jvp(lambda t: angle(held, t), (t,), (jnp.ones_like(t),))
-    gap = angle(process, t) - angles
-    return t - (gap - jax.lax.stop_gradient(gap)) / slope  # minus 0, with that gradient
+
+    def solve(_: Callable[[Array], Array], start: Array) -> Array:
+        # a float32 may round ½π up, where the cosine is negative
+        cos = jnp.maximum(jnp.cos(angles), VARIANCE_FLOOR)
+        return time_at_log_snr(process, 2 * (jnp.log(cos) - jnp.log(jnp.sin(angles))))
+
+    times: Array = jax.lax.custom_root(
+        lambda t: angle(process, t) - angles, jnp.zeros_like(angles), solve, divide
+    )
+    return times
 
 
 def velocity(denoise_fn: DenoiseFn, process: Process) -> Callable[[Array, Array], Array]:
@@ -136,12 +140,14 @@ def integrate(
         over; for forward mode Diffrax would need another adjoint.
 
     Raises:
-        InputError: if ``method`` does not exist, or adaptive steps do not arrive: ``max_steps`` are
-            too few, or the field is not finite. Out of compiled code a RuntimeError says the same.
+        InputError: if ``method`` does not exist, a tolerance is negative or both are 0, or adaptive
+            steps do not arrive: ``max_steps`` are too few, the tolerances below rounding, or the
+            field not finite. Out of compiled code a RuntimeError says the same.
 
     Reference: Hairer, Nørsett & Wanner 1993, section II.4.
     """
     check_method(method)
+    _check_tolerances(rtol, atol, max_steps)
     controller: diffrax.AbstractStepSizeController = diffrax.StepTo(ts=angles)
     if adapts:
         controller = diffrax.PIDController(
@@ -201,8 +207,12 @@ def follow(
         x at s, in the shape of ``x``.
 
     Raises:
-        InputError: as :func:`integrate`.
+        InputError: as :func:`integrate`; if t or s lies outside [0, 1], or x is not of floats.
     """
+    for time in (t, s):
+        number = known(time)
+        if number is not None and not np.all((number >= 0) & (number <= 1)):
+            raise InputError(f"a walk starts and ends at times in [0, 1], got {time}")
     y = to_unit(process, x, t)
     angles = angle(process, jnp.stack([jnp.asarray(t), jnp.asarray(s)])).astype(y.dtype)
     y = integrate(
@@ -228,8 +238,23 @@ def check_method(method: str) -> None:
 
 
 def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
-    """The variable of the ODE, y = x/√(α² + σ²), in float32 at least."""
+    """The variable of the ODE, y = x/√(α² + σ²), in float32 at least.
+
+    Raises:
+        InputError: if x is not of floats.
+    """
+    check_floats("x", x)
     return (x / unit_scale(process, t)).astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def _check_tolerances(rtol: ArrayLike, atol: ArrayLike, max_steps: int) -> None:
+    relative, absolute = known(rtol), known(atol)
+    if relative is None or absolute is None:
+        return
+    if not (relative >= 0 and absolute >= 0 and relative + absolute > 0):
+        raise InputError(f"rtol and atol are at least 0, and not both 0, got {rtol} and {atol}")
+    if max_steps < 1:
+        raise InputError(f"max_steps is at least 1, got {max_steps}")
 
 
 def _worst_example(error: T) -> Array:
@@ -254,8 +279,8 @@ def _unless_short(state: T, too_many: Array, stuck: Array, max_steps: int) -> T:
             )
         if np.any(stuck):
             raise InputError(
-                "the adaptive solver cannot step on; it takes a model whose output is finite, got "
-                "NaN, an infinity, or a jump"
+                "the adaptive solver cannot step on; it takes a model whose output is finite and "
+                "tolerances above rounding, got NaN, an infinity, a jump, or too small a tolerance"
             )
         return np.zeros(np.shape(too_many), bool)
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from jaxdiff import divergence, flow
 from jaxdiff.arrays import known, sum_events
-from jaxdiff.divergence import Field, draw_probes
+from jaxdiff.divergence import Field, check_probe, draw_probes
 from jaxdiff.losses import bits_per_dim
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, prior_log_prob
@@ -159,6 +159,7 @@ def log_likelihood_by_probe(
 
     Reference: Song et al. 2021, eq. 40; Grathwohl et al. 2019, eq. 8.
     """
+    check_probe(probe)
     dim = math.prod(x0.shape[1:])
     grid = _grid(t_min, times)
     y = flow.to_unit(process, x0, grid[0])

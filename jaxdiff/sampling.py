@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import known
+from jaxdiff.arrays import check_floats, known
 from jaxdiff.solvers.base import Solver
 from jaxdiff.typing import Array, InputError, Key, PyTree
 
@@ -30,7 +30,8 @@ def sample(key: Key, solver: Solver, x_init: Array, times: Array) -> Array:
         x at ``times[-1]``, in the shape of ``x_init``; n steps were made, and no trajectory kept.
 
     Raises:
-        InputError: if ``times`` is not a strictly monotone vector of two or more.
+        InputError: if ``times`` is not a strictly monotone vector of two or more, or ``x_init`` is
+            not of floats.
 
     Example:
         >>> from jaxdiff import oracles, processes, schedules, solvers
@@ -67,7 +68,8 @@ def trajectory(
         ``x_init`` and ends with x.
 
     Raises:
-        InputError: if ``times`` is not a strictly monotone vector of two or more.
+        InputError: if ``times`` is not a strictly monotone vector of two or more, or ``x_init`` is
+            not of floats.
 
     Example:
         >>> from jaxdiff import oracles, processes, schedules, solvers
@@ -79,8 +81,9 @@ def trajectory(
         >>> path.shape
         (11, 4, 2)
     """
-    times = jnp.asarray(times)
+    times, x_init = jnp.asarray(times), jnp.asarray(x_init)
     check_times(times)
+    check_floats("x_init", x_init)
 
     def walk(state: Any, inputs: tuple[Key, Array, Array]) -> tuple[Any, PyTree]:
         state = solver.step(inputs[0], state, inputs[1], inputs[2])

@@ -283,7 +283,7 @@ def _deis_weight(scales, t, s, nodes, j):
         return basis * tau.g2 / (2 * tau.alpha * tau.sigma) * np.sin(2 * angle)
 
     points, weights = np.polynomial.legendre.leggauss(8)
-    edges = np.linspace(*np.arcsin(np.sqrt([t, s])), 101)  # many: a chain has a kink at every node
+    edges = np.linspace(*np.arcsin(np.sqrt([t, s])), 401)  # many: a chain has a kink at every node
     middles, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * (edges[1] - edges[0])
     places = middles[:, None] + half * points
     return half * np.sum(weights * np.vectorize(integrand)(places))

@@ -268,3 +268,23 @@ def test_a_method_that_does_not_exist_is_refused():
         adaptive(MODELS["gaussian"](VP()), VP(), method="euler")
     with pytest.raises(InputError, match="got 'rk'"):
         flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), 1.0, 0.5, method="rk")
+
+
+@pytest.mark.parametrize(
+    ("ends", "options", "says"),
+    [
+        ((1.0, -0.5), {}, r"times in \[0, 1\], got -0.5"),
+        ((2.0, 0.5), {}, r"times in \[0, 1\], got 2.0"),
+        ((1.0, 0.5), {"rtol": -1.0}, "rtol and atol are at least 0"),
+        ((1.0, 0.5), {"rtol": 0.0, "atol": 0.0}, "not both 0, got 0.0 and 0.0"),
+        ((1.0, 0.5), {"max_steps": 0}, "max_steps is at least 1, got 0"),
+    ],
+)
+def test_a_walk_that_means_nothing_is_refused(ends, options, says):
+    with pytest.raises(InputError, match=says):
+        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), *ends, **options)
+
+
+def test_integers_are_refused():
+    with pytest.raises(InputError, match="x is an array of floats, got int32"):
+        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)

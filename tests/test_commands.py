@@ -226,6 +226,25 @@ MISTAKES = {
         ["experiments.sample", "--workdir={run}", "--out={new}", "--option=eta"],
         "--option takes NAME=VALUE, an option of the solver, got 'eta'",
     ),
+    "option that is none of a solver": (
+        ["experiments.sample", "--workdir={run}", "--out={new}", "--option=save_fn=3"],
+        "--option takes NAME=VALUE, an option of the solver, got 'save_fn=3'",
+    ),
+    "option of no grid": (
+        ["experiments.sample", "--workdir={run}", "--out={new}", "--times_option=rho=3"],
+        "--times_option takes the --times that it is an option of",
+    ),
+    "solver that does not arrive": (
+        [
+            "experiments.sample",
+            "--workdir={run}",
+            "--out={new}",
+            "--n=2",
+            "--solver=adaptive",
+            "--option=max_steps=2",
+        ],
+        "the adaptive solver did not arrive within max_steps=2",
+    ),
     "counts": (
         ["experiments.solvers", "--workdir={new}", "--counts=10,5"],
         "--counts takes two or more increasing numbers of evaluations, from 4, got 10,5",

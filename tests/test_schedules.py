@@ -3,6 +3,8 @@
 import functools
 import math
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tables import NCSN_SIGMAS, PROCESSES, as_float64, float64
@@ -151,6 +153,7 @@ def test_karras_times_are_edm_equation_5(asked, walked):
         {"sigma_max": 0.005},  # below the ratio at t_min
         {"sigma_min": 2.0, "sigma_max": 1.0},
         {"sigma_min": 0.0, "sigma_max": 1.0},
+        {"rho": 0.0},
     ],
     ids=str,
 )
@@ -192,6 +195,39 @@ def test_grids_refuse_times_outside_the_unit_interval(grid, num_steps, ends):
 def test_logistic_times_refuse_a_rho_that_bends_nothing():
     with pytest.raises(InputError, match="rho > 0, got 0"):
         schedules.logistic_times(PROCESSES["vp"], 4, rho=0)
+
+
+def test_logistic_times_refuse_a_rho_for_which_steps_run_into_one():
+    with pytest.raises(InputError, match="it takes a larger t_min, or a smaller rho"):
+        schedules.logistic_times(PROCESSES["vp"], 100, rho=20.0)
+
+
+@pytest.mark.parametrize("name", ["vp", "subvp", "ve", "cosine_vp", "learned_vp"])
+def test_times_have_the_gradients_of_the_implicit_function(name):
+    """In the level, as log SNR of the time is the level; in the process, against differences."""
+    with float64():
+        process, levels = as_float64(PROCESSES[name]), jnp.array([-3.0, 0.1, 4.0])
+
+        def times(process, levels):
+            return jnp.sum(jnp.sin(5 * schedules.time_at_log_snr(process, levels)))
+
+        def there_and_back(level):
+            return process.log_snr(schedules.time_at_log_snr(process, level))
+
+        for level in levels:
+            assert float(jax.grad(there_and_back)(level)) == pytest.approx(1, rel=1e-9)
+            assert float(jax.hessian(there_and_back)(level)) == pytest.approx(0, abs=1e-7)
+        rng, (leaves, tree), h = np.random.default_rng(0), jax.tree.flatten(process), 1e-6
+        way = [jnp.asarray(rng.normal(size=jnp.shape(leaf))) for leaf in leaves]
+        gradient = jax.tree.leaves(jax.grad(times)(process, levels))
+
+        def moved(sign):
+            return tree.unflatten([a + sign * h * b for a, b in zip(leaves, way, strict=True)])
+
+        difference = (times(moved(1), levels) - times(moved(-1), levels)) / (2 * h)
+        along = sum(jnp.sum(a * b) for a, b in zip(gradient, way, strict=True))
+        assert float(along) == pytest.approx(float(difference), rel=1e-5, abs=1e-8)
+        assert abs(difference) > 1e-6
 
 
 def test_log_snr_times_refuse_the_data_itself_where_log_snr_diverges():

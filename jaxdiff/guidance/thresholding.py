@@ -12,13 +12,10 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxdiff.arrays import expand_to, known
+from jaxdiff.arrays import NOISELESS, expand_to, known
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
-
-NOISELESS = 1e-10
-"""σ below which ε̂ is left as it is; no process comes near it but at t = 0."""
 
 
 def clip_denoised(

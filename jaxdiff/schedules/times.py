@@ -6,10 +6,12 @@ every process whose log SNR falls with t, in closed form or not.
 """
 
 import math
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.arrays import known
 from jaxdiff.typing import Array, ArrayLike, InputError
@@ -126,7 +128,8 @@ def karras_times(
         its own end.
 
     Raises:
-        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or not 0 < sigma_min < sigma_max.
+        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, rho is not positive, or not
+            0 < sigma_min < sigma_max.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -140,7 +143,7 @@ def karras_times(
     _check_times(num_steps, t_max=t_max, t_min=t_min)
     if sigma_min is None and t_min == 0:
         raise InputError("karras_times takes t_min > 0 or a sigma_min, got t_min=0")
-    for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max)):
+    for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho)):
         if sigma is not None and not sigma > 0:
             raise InputError(f"karras_times takes {name} > 0, got {sigma}")
     first, last = (jnp.exp(-0.5 * process.log_snr(t)) for t in (0.0, 1.0))
@@ -187,7 +190,8 @@ def logistic_times(
         ``[n + 1]``, strictly decreasing from t_max to t_min.
 
     Raises:
-        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or rho is not positive.
+        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or rho is not positive, or so large that
+            times next to the data run into one.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -201,19 +205,27 @@ def logistic_times(
     if not rho > 0:
         raise InputError(f"logistic_times takes rho > 0, got {rho}")
     ends = jax.nn.sigmoid(-process.log_snr(jnp.asarray([t_max, t_min])) / (2 * rho))
-    shares = jnp.linspace(ends[0], ends[1], num_steps + 1)
-    times = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(shares))
-    return _with_ends(times, t_max, t_min)
+    shares = jnp.linspace(ends[0], ends[1], num_steps + 1)[1:-1]  # at σ = 0 it has no logarithm
+    between = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(shares))
+    times = jnp.concatenate([jnp.asarray([t_max]), between, jnp.asarray([t_min])])
+    numbers = known(times)
+    if numbers is not None and not np.all(np.diff(numbers) < 0):
+        raise InputError(
+            f"logistic_times finds no {num_steps} different steps down to t_min={t_min} with "
+            f"rho={rho}; it takes a larger t_min, or a smaller rho"
+        )
+    return times
 
 
 @jax.jit
 def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
     """Times at which log SNR, which falls with t, takes given values: its inverse function.
 
-    Found by bisection to the last bits, so that it serves every process, in closed form or not.
+    Found by bisection to the last bits, so that it serves every process, in closed form or not. Its
+    gradients are those of the implicit function, in the values and in the process.
 
     Args:
-        process: the forward process.
+        process: the forward process, a pytree.
         log_snr: values of log SNR, any shape; beyond what the process reaches, its own ends.
 
     Returns:
@@ -226,17 +238,30 @@ def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
 
     Reference: the t_λ of Lu et al. 2022 (DPM-Solver), section 3.1.
     """
-    targets = jnp.asarray(log_snr, jnp.result_type(float))
+    ends = process.log_snr(jnp.asarray([1.0, 0.0]))
+    targets = jnp.clip(jnp.asarray(log_snr, jnp.result_type(float)), ends[0], ends[1])
 
-    def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
-        low, high = bracket
-        middle = 0.5 * (low + high)
-        before = process.log_snr(middle) > targets
-        return jnp.where(before, middle, low), jnp.where(before, high, middle)
+    def excess(t: Array) -> Array:
+        return process.log_snr(t) - targets
 
-    bracket = jnp.zeros_like(targets), jnp.ones_like(targets)
-    low, high = jax.lax.fori_loop(0, 60, halve, bracket)
-    return 0.5 * (low + high)
+    def bisect(excess: Callable[[Array], Array], start: Array) -> Array:
+        def halve(_: int, bracket: tuple[Array, Array]) -> tuple[Array, Array]:
+            low, high = bracket
+            middle = 0.5 * (low + high)
+            before = excess(middle) > 0
+            return jnp.where(before, middle, low), jnp.where(before, high, middle)
+
+        bracket = jnp.zeros_like(start), jnp.ones_like(start)
+        low, high = jax.lax.fori_loop(0, 60, halve, bracket)
+        return 0.5 * (low + high)
+
+    times: Array = jax.lax.custom_root(excess, 0.5 * jnp.ones_like(targets), bisect, divide)
+    return times
+
+
+def divide(linear: Callable[[Array], Array], value: Array) -> Array:
+    """Solve an elementwise linear equation, for the gradient of an elementwise root."""
+    return value / linear(jnp.ones_like(value))
 
 
 def _with_ends(times: Array, t_max: float, t_min: float) -> Array:

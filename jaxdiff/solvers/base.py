@@ -12,9 +12,6 @@ from jaxdiff.predictions import Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, Key
 
-NOISELESS = 1e-10
-"""Below this σ the estimate of the noise means nothing, and a last step is of first order."""
-
 
 class Solver(NamedTuple):
     """A pair of pure functions; see :func:`jaxdiff.sample` for the loop around them."""

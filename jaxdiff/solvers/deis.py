@@ -5,7 +5,9 @@ through the present and earlier estimates gives
 
     x̄_s = x̄_t + Σ_j ε̂_j ∫_t^s ℓ_j(τ) dσ̄(τ),
 
-whose integrals depend on the times alone. They are done over √t, in which σ̄ is smooth at the data.
+whose integrals depend on the times alone. By parts they are ∫_s^t (σ̄(τ) − σ̄_s) ℓ_j'(τ) dτ, as ℓ_j
+is 0 at t but for the present estimate: that takes no derivative of σ̄, which a chain has not at its
+nodes. They are done over √τ, in which σ̄ is smooth at the data.
 """
 
 from collections.abc import Sequence
@@ -46,10 +48,14 @@ def deis(denoise_fn: DenoiseFn, process: Process, *, order: int = 4) -> Solver:
         return jnp.exp(-0.5 * process.log_snr(root**2))
 
     def weights_fn(t: Array, earlier: Sequence[Array], s: Array) -> list[Array]:
-        begin, end = jnp.sqrt(t), jnp.sqrt(s)
+        begin, end = jnp.sqrt(s), jnp.sqrt(t)
         roots = begin + (end - begin) * jnp.asarray(POINTS, begin.dtype)
-        _, slopes = jax.jvp(ratio, (roots,), (jnp.ones_like(roots),))
-        kernel = (end - begin) * jnp.asarray(WEIGHTS, begin.dtype) * slopes
-        return [jnp.sum(kernel * basis) for basis in lagrange([t, *earlier], roots**2)[1:]]
+        kernel = (end - begin) * jnp.asarray(WEIGHTS, begin.dtype) * (ratio(roots) - ratio(begin))
+
+        def basis(roots: Array) -> list[Array]:
+            return lagrange([t, *earlier], roots**2)[1:]
+
+        _, slopes = jax.jvp(basis, (roots,), (jnp.ones_like(roots),))
+        return [jnp.sum(kernel * slope) for slope in slopes]
 
     return multistep(denoise_fn, process, weights_fn, length=order - 1, view=lambda e: e.eps)

@@ -3,11 +3,12 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import known
 from jaxdiff.dynamics import reverse_sde
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 
 def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 1.0) -> Solver:
@@ -21,7 +22,11 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 
         eta: amplitude η of the noise: 1 for the reverse SDE, 0 for Euler's method on the ODE.
 
     Returns:
-        A stochastic solver of weak order 1, one evaluation a step, for steps towards the data.
+        A stochastic solver of weak order 1, one evaluation a step, for steps towards the data; at
+        η = 0 a deterministic one, in both directions.
+
+    Raises:
+        InputError: if eta is negative.
 
     Example:
         >>> from jaxdiff import oracles, processes
@@ -35,10 +40,13 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 
 
     Reference: Song et al. 2021, eq. 6 and appendix E.
     """
+    number = known(eta)
+    if number is not None and not number >= 0:
+        raise InputError(f"eta is the amplitude of the noise, at least 0, got {eta}")
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         drift, diffusion = reverse_sde(denoise_fn, process, x, t, eta=eta)
         noise = jax.random.normal(key, x.shape, x.dtype)
-        return x + drift * (s - t) + diffusion * jnp.sqrt(t - s) * noise
+        return x + drift * (s - t) + diffusion * jnp.sqrt(jnp.abs(t - s)) * noise
 
     return one_step(step)

@@ -5,9 +5,10 @@ With x̄ = x/α and σ̄ = σ/α the ODE of every process reads dx̄/dσ̄ = ε�
 
 import jax
 
+from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import NOISELESS, Solver, one_step, put_together
+from jaxdiff.solvers.base import Solver, one_step, put_together
 from jaxdiff.typing import Array, Key
 
 

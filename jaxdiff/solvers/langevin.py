@@ -14,10 +14,10 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import expand_to, known, std_of, sum_events
+from jaxdiff.arrays import NOISELESS, expand_to, known, std_of, sum_events
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import NOISELESS, Solver, one_step
+from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 SMALLEST_NOISE = 1e-6
@@ -42,9 +42,10 @@ def langevin(
     :func:`predictor_corrector`, or walk with it alone. On VP the paper multiplies a by 1 − β_i,
     which on DDPM's chain lies within 2% of 1; here it is 1, for every process.
 
-    With the exact score of isotropic Gaussian data the variance comes to rest 1 + snr² too high.
-    Norms of one example tell the noise level where there are many dimensions; with less than about
-    ten, take those of the batch, or an example for which ε̂ happens to vanish is thrown far away.
+    With the exact score of isotropic Gaussian data the variance comes to rest too high, by a factor
+    of 1 + snr². Norms of one example tell the noise level where there are many dimensions; with
+    less than about ten, take those of the batch, or an example for which ε̂ happens to vanish is
+    thrown far away.
 
     Args:
         denoise_fn: the model.

@@ -16,10 +16,10 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known
+from jaxdiff.arrays import NOISELESS, known, std_of
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import NOISELESS, Solver, half_log_snr
+from jaxdiff.solvers.base import Solver, half_log_snr
 from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 
@@ -75,15 +75,29 @@ def remember(state: Memory, x: Array, value: Array, t: Array) -> Memory:
     )
 
 
+def lean(state: Memory, sigma: Array, t: Array, s: Array) -> tuple[Array, Array]:
+    """Where the weights' step ends, and on how many earlier estimates it leans.
+
+    On none if it ends where σ = 0; its weights, then 0, are those of a shorter step, whose gradient
+    is finite.
+    """
+    noisy = sigma > NOISELESS
+    return jnp.where(noisy, s, 0.5 * (t + s)), jnp.where(noisy, state.made, 0)
+
+
 def weights_of(
     weights_fn: WeightsFn, t: Array, times: Sequence[Array], s: Array, count: Array
 ) -> list[Array]:
     """The weights that use the ``count`` newest of the earlier times, with 0 for the others.
 
     A rule may give weights besides those of the earlier times; they come first. A weight that two
-    equal times make infinite is dropped with the rest of its order.
+    equal times make infinite is dropped with the rest of its order. Times beyond the count, which
+    are equal as long as nothing was made, give way to others: what is dropped has a gradient, too.
     """
-    rows = [weights_fn(t, times[:used], s) for used in range(len(times) + 1)]
+    shares = [(j + 1) / (len(times) + 1) for j in range(len(times))]
+    spare = [t + (s - t) * share for share in shares]
+    nodes = [jnp.where(count > j, time, spare[j]) for j, time in enumerate(times)]
+    rows = [weights_fn(t, nodes[:used], s) for used in range(len(times) + 1)]
     chosen = _padded(rows[0], rows[-1], s)
     for used, row in enumerate(rows[1:], start=1):
         usable = (count >= used) & jnp.all(jnp.isfinite(jnp.stack(row)))
@@ -128,7 +142,7 @@ def multistep(
         InputError: if eta is negative.
     """
     number = known(eta)
-    if number is not None and number < 0:
+    if number is not None and not number >= 0:
         raise InputError(f"eta is the amplitude of the noise, at least 0, got {eta}")
     deterministic = number is not None and number == 0
     spread = jnp.square(jnp.asarray(eta))
@@ -138,15 +152,15 @@ def multistep(
         estimate = denoise_fn(state.x, t)
         value = view(estimate)
         alpha, sigma = process.alpha(s), process.sigma(s)
-        count = jnp.where(sigma > NOISELESS, state.made, 0)
-        weights = weights_of(weights_fn, t, state.times, s, count)
+        end, count = lean(state, sigma, t, s)
+        weights = weights_of(weights_fn, t, state.times, end, count)
         x = alpha * (estimate.x0 + correction(weights, state.values, value))
         if deterministic:
             x = x + sigma * estimate.eps
         else:
             lost = spread * (half_log_snr(process, s) - half_log_snr(process, t))
             noise = jax.random.normal(key, state.x.shape, state.x.dtype)
-            drawn = jnp.sqrt(-jnp.expm1(-2 * lost))
+            drawn = std_of(-jnp.expm1(-2 * lost))
             x = x + sigma * (jnp.exp(-lost) * estimate.eps + drawn * noise)
         return remember(state, x, value, t)
 

@@ -38,7 +38,8 @@ def predictor_corrector(
     Args:
         denoise_fn: the model.
         process: the forward process.
-        predictor: ``(denoise_fn, process) -> Solver``, with or without a memory.
+        predictor: ``(denoise_fn, process) -> Solver``. One with a memory works, but takes what was
+            corrected for a change of the model's, and makes the spread too wide, by some percent.
         corrector: ``(denoise_fn, process) -> Solver`` without a memory, stepped from a time to the
             same time.
         order: "predictor_first" or "corrector_first".

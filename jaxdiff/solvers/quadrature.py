@@ -2,8 +2,8 @@
 
 A solver of high order replaces the model's estimate by the polynomial through what it has seen, and
 integrates that exactly against the kernel of the linear part. Sixteen points give every such
-integral to rounding, for steps of any length, where the closed forms in φ-functions cancel for
-short ones.
+integral to rounding, for steps of up to 20 in log SNR, where the closed forms in φ-functions cancel
+for short ones.
 """
 
 import math

@@ -3,9 +3,10 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, transition
-from jaxdiff.solvers.base import NOISELESS, Solver, one_step
+from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.typing import Array, Key
 
 

@@ -3,10 +3,11 @@
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
-from jaxdiff.solvers.base import NOISELESS, Solver, one_step, put_together
+from jaxdiff.solvers.base import Solver, one_step, put_together
 from jaxdiff.typing import Array, Key
 
 

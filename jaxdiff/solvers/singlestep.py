@@ -14,10 +14,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
-from jaxdiff.solvers.base import NOISELESS, Solver, half_log_snr, one_step, put_together
+from jaxdiff.solvers.base import Solver, half_log_snr, one_step, put_together
 from jaxdiff.solvers.quadrature import mean_share
 from jaxdiff.typing import Array, Key
 

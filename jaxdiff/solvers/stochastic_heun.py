@@ -5,12 +5,13 @@ import math
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import known, std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
 from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.solvers.heun import heun
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 
 def stochastic_heun(
@@ -40,18 +41,31 @@ def stochastic_heun(
     Returns:
         A stochastic solver for steps towards the data; evaluations as in :func:`heun`.
 
+    Raises:
+        InputError: if churn or noise_scale is negative, or not sigma_min < sigma_max.
+
     Reference: Karras et al. 2022, algorithm 2.
     """
+    for name, value in (("churn", churn), ("noise_scale", noise_scale)):
+        number = known(value)
+        if number is not None and not number >= 0:
+            raise InputError(f"{name} is at least 0, got {value}")
+    ends = known(sigma_min), known(sigma_max)
+    if ends[0] is not None and ends[1] is not None and not ends[0] < ends[1]:
+        raise InputError(
+            f"noise is put back between sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
+        )
     deterministic = heun(denoise_fn, process)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         ratio = process.sigma(t) / process.alpha(t)
-        inside = (sigma_min <= ratio) & (ratio <= sigma_max)
         raised = time_at_log_snr(process, process.log_snr(t) - 2 * jnp.log1p(churn))
-        start = jnp.where(inside, jnp.maximum(raised, t), t)
-        rise = (process.sigma(start) / process.alpha(start)) ** 2 - ratio**2
+        inside = (sigma_min <= ratio) & (ratio <= sigma_max)
+        rises = inside & (jnp.asarray(churn) > 0) & (raised > t)  # by more than the rounding of t
+        start = jnp.where(rises, raised, t)
+        rise = ratio**2 * jnp.expm1(process.log_snr(t) - process.log_snr(start))
         noise = noise_scale * jax.random.normal(key, x.shape, x.dtype)
-        x_bar = x / process.alpha(t) + jnp.sqrt(jnp.maximum(rise, 0.0)) * noise
+        x_bar = x / process.alpha(t) + jnp.where(rises, std_of(rise), 0.0) * noise
         x_hat = process.alpha(start) * x_bar
         return deterministic.step(key, deterministic.init(x_hat, start), start, s).x
 

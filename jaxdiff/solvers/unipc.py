@@ -12,12 +12,13 @@ import jax.numpy as jnp
 
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import NOISELESS, Solver, half_log_snr
+from jaxdiff.solvers.base import Solver, half_log_snr
 from jaxdiff.solvers.dpmpp import data_weights, exact_weights
 from jaxdiff.solvers.multistep import (
     PredictedHistory,
     as_time,
     correction,
+    lean,
     remember,
     start,
     weights_of,
@@ -34,7 +35,8 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
         order: p, the number of estimates that the predictor uses: 1, 2 or 3.
 
     Returns:
-        A deterministic solver of order p + 1 (p counts the predictor's), one evaluation a step.
+        A deterministic solver of order p + 1 (p counts the predictor's), one evaluation a step, in
+        both directions of time between times at which σ > 0, and down to σ = 0.
 
     Raises:
         InputError: if ``order`` is not 1, 2 or 3.
@@ -63,9 +65,10 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
             return [-0.5 * jnp.expm1(now - end)]
         return exact_weights([now, end, *before], end - now, end - now)
 
-    def corrected(state: PredictedHistory, x0: Array, t: Array) -> Array:
+    def corrected(state: PredictedHistory, x0: Array, t: Array, s: Array) -> Array:
         """The present sample again, now that the estimate ``x0`` made at t is known."""
         (base, *values), (begin, *times) = state.values, state.times
+        begin = jnp.where(state.made > 0, begin, 0.5 * (t + s))  # not t, whose step has no length
         weights = weights_of(correct, begin, times, t, state.made - 1)
         shift = correction(weights, [x0, *values], base)
         x = process.alpha(t) * (base + shift) + process.sigma(t) * state.eps
@@ -78,10 +81,10 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
     def step(key: Key, state: PredictedHistory, t: Array, s: Array) -> PredictedHistory:
         t, s = as_time(t), as_time(s)
         estimate = denoise_fn(state.x, t)
-        eps = estimate.eps + (corrected(state, estimate.x0, t) - state.x) / process.sigma(t)
+        eps = estimate.eps + (corrected(state, estimate.x0, t, s) - state.x) / process.sigma(t)
         alpha, sigma = process.alpha(s), process.sigma(s)
-        count = jnp.where(sigma > NOISELESS, state.made, 0)
-        weights = weights_of(predict, t, state.times[: order - 1], s, count)
+        end, count = lean(state, sigma, t, s)
+        weights = weights_of(predict, t, state.times[: order - 1], end, count)
         shift = correction(weights, state.values[: order - 1], estimate.x0)
         x = alpha * (estimate.x0 + shift) + sigma * eps
         state = state._replace(eps=eps.astype(state.x.dtype), predicted=x.astype(state.x.dtype))

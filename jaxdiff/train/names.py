@@ -154,12 +154,16 @@ SOLVERS: Mapping[str, Callable[..., Solver]] = {
 def _chain(times: Callable[..., Array]) -> Callable[..., Array]:
     """A spacing of the nodes of a chain, of 1000 steps where the process is continuous."""
 
-    def grid(process: Process, num_steps: int, *, t_min: float) -> Array:
+    def grid(process: Process, num_steps: int, *, t_min: float, **options: Any) -> Array:
         if t_min != 0:
             raise InputError(f"spacings of a chain end at the data: t_min takes 0, got {t_min}")
-        return times(num_steps, chain_steps=getattr(process, "num_steps", 1000))
+        return times(num_steps, chain_steps=getattr(process, "num_steps", 1000), **options)
 
     return grid
+
+
+def _leading(process: Process, num_steps: int, *, t_min: float, offset: int = 0) -> Array:
+    return _chain(schedules.leading_times)(process, num_steps, t_min=t_min, offset=offset)
 
 
 TIME_GRIDS: Mapping[str, Callable[..., Array]] = {
@@ -168,7 +172,7 @@ TIME_GRIDS: Mapping[str, Callable[..., Array]] = {
     "log_snr": schedules.log_snr_times,
     "karras": schedules.karras_times,
     "logistic": schedules.logistic_times,
-    "leading": _chain(schedules.leading_times),
+    "leading": _leading,
     "trailing": _chain(schedules.trailing_times),
     "linspace": _chain(schedules.linspace_times),
 }

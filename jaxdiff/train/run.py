@@ -97,7 +97,7 @@ class Run:
         *,
         label: ArrayLike | None = None,
         solver: str | None = None,
-        times: str | None = None,
+        times: str | Choice | None = None,
         num_steps: int | None = None,
         t_min: float | None = None,
         save_fn: Callable[[Any], PyTree] = sampling.keep_sample,
@@ -110,7 +110,8 @@ class Run:
             n: how many.
             label: as in :meth:`sample`.
             solver: name of a solver; the configuration's by default.
-            times: name of a time grid; the configuration's by default.
+            times: name of a time grid, or ``train.choice(name, option=...)``; the configuration's
+                by default.
             num_steps: steps of the solver; the configuration's by default. Where the configuration
                 says ``denoise``, one evaluation at t_min follows.
             t_min: where sampling ends; the configuration's by default.
@@ -130,7 +131,7 @@ class Run:
         name = solver or config.solver.name
         inherited = dict(config.solver.options) if name == config.solver.name else {}
         grid = build.time_grid(
-            config.times if times is None else choice(times),
+            _named(times, config.times),
             self.process,
             config.num_steps if num_steps is None else num_steps,
             t_min=config.t_min if t_min is None else t_min,
@@ -164,6 +165,10 @@ class Run:
             raise InputError(
                 f"label is one class, or {n} of them, from 0 to {classes - 1}, got {label}"
             )
+
+
+def _named(chosen: str | Choice | None, default: Choice) -> Choice:
+    return default if chosen is None else choice(chosen) if isinstance(chosen, str) else chosen
 
 
 def _nothing(state: Any) -> None:

@@ -1,0 +1,103 @@
+"""Solvers at their edges: gradients in the process, and options that mean nothing."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from solver_table import SOLVERS, vp_scales
+from solver_walks import gaussian_model, gaussian_x0
+from tables import assert_finite
+
+import jaxdiff
+from jaxdiff import schedules, solvers
+from jaxdiff.processes import VP
+from jaxdiff.typing import InputError
+
+# Gradients
+
+DIFFERENTIATED = [
+    "ancestral", "reverse_diffusion", "ddim_half", "euler_maruyama_half", "sde_dpmpp_2m",
+    "stochastic_heun", "dpmpp_3m", "unipc_2", "deis_3", "dpm_3", "dpmpp_2s", "rk4",
+]  # fmt: skip
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("solver", DIFFERENTIATED)
+def test_gradients_in_the_process_are_those_of_the_samples(solver):
+    """Through every time that a solver finds for itself; and finite on a walk to σ = 0."""
+
+    @jax.jit
+    def end(process, times):
+        made = SOLVERS[solver].make(gaussian_model(process), process)
+        return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 2)), times) ** 2)
+
+    process, h = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), VP()), 1e-5
+    times = jnp.array([0.9, 0.6, 0.3, 0.1, 1e-3])
+    slopes = jax.jit(jax.grad(end))
+    found = jax.tree.leaves(slopes(process, times))
+    for way, got in zip((VP(h, 0.0), VP(0.0, h)), found, strict=True):
+        up, down = (
+            jax.tree.map(lambda p, d, sign=sign: p + sign * d, process, way) for sign in (1, -1)
+        )
+        difference = float(end(up, times) - end(down, times)) / (2 * h)
+        assert float(got) == pytest.approx(difference, rel=1e-5, abs=1e-7)
+    for last in (0.0, 1e-5):
+        assert_finite(slopes(process, jnp.array([1.0, 0.6, 0.3, 0.1, last])))
+
+
+@pytest.mark.parametrize("make", [solvers.dpmpp_2m, solvers.euler_maruyama, solvers.ddim])
+def test_gradients_in_the_amplitude_of_the_noise_are_finite(make):
+    @jax.grad
+    def slope(eta):
+        made = make(gaussian_model(VP()), VP(), eta=eta)
+        return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 2)), times) ** 2)
+
+    times = jnp.array([1.0, 0.5, 1e-3])
+    assert_finite([slope(0.0), slope(0.5), slope(1.0)])
+
+
+def test_churn_of_nothing_is_heun():
+    """Where γ = 0, or outside of the noise levels at which it is put back: not one bit of noise."""
+    x, times = jax.random.normal(jax.random.key(0), (4, 2)), schedules.karras_times(VP(), 30)
+
+    def run(make, **options):
+        made = make(gaussian_model(VP()), VP(), **options)
+        return jaxdiff.sample(jax.random.key(1), made, x, times)
+
+    plain = run(solvers.heun)
+    for options in ({"churn": 0.0}, {"churn": 0.2, "sigma_min": 1e3, "sigma_max": 1e4}):
+        np.testing.assert_allclose(run(solvers.stochastic_heun, **options), plain, atol=2e-5)
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "says"),
+    [
+        (solvers.stochastic_heun, {"churn": -0.5}, "churn is at least 0, got -0.5"),
+        (solvers.stochastic_heun, {"noise_scale": -1.0}, "noise_scale is at least 0"),
+        (solvers.stochastic_heun, {"sigma_min": 3.0, "sigma_max": 1.0}, "sigma_min < sigma_max"),
+        (solvers.euler_maruyama, {"eta": -3.0}, "amplitude of the noise, at least 0, got -3.0"),
+        (solvers.dpmpp_2m, {"eta": float("nan")}, "amplitude of the noise, at least 0, got nan"),
+    ],
+)
+def test_noise_of_no_amplitude_is_refused(make, options, says):
+    with pytest.raises(InputError, match=says):
+        make(gaussian_model(VP()), VP(), **options)
+
+
+def test_euler_s_method_walks_both_ways():
+    """Its step towards the noise, by hand: x + [f x + ½ g² ε̂/σ](s − t)."""
+    x, t, s = np.array([[0.5, -1.0]]), 0.3, 0.4
+    solver = solvers.euler_maruyama(gaussian_model(VP()), VP(), eta=0.0)
+    got = jaxdiff.sample(jax.random.key(0), solver, jnp.asarray(x, jnp.float32), jnp.array([t, s]))
+    q = vp_scales(t)
+    eps = (x - q.alpha * gaussian_x0(vp_scales)(x, t)) / q.sigma
+    np.testing.assert_allclose(got, x + (q.f * x + 0.5 * q.g2 * eps / q.sigma) * (s - t), rtol=1e-5)
+
+
+def test_integers_are_refused_as_a_start():
+    solver = solvers.ddim(gaussian_model(VP()), VP())
+    with pytest.raises(InputError, match="x_init is an array of floats, got int32"):
+        jaxdiff.sample(jax.random.key(0), solver, jnp.ones((1, 2), int), jnp.array([1.0, 0.5]))
