@@ -32,7 +32,7 @@ def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
     except InputError as error:
         _refuse(str(error))
     except jax.errors.JaxRuntimeError as error:  # what compiled code makes of an InputError
-        told = re.search(rf"{InputError.__module__}.{InputError.__name__}: (.*)", str(error))
+        told = re.search(rf"\b{InputError.__name__}: (.*)", str(error))
         if told is None:
             raise
         _refuse(told[1])

@@ -269,21 +269,28 @@ def deis(model, scales, times, x, z, *, order):
             x = q.alpha * model(x, t)
             continue
         nodes = [time for _, time in seen]
-        weights = [_deis_weight(scales, t, s, nodes, j) for j in range(len(nodes))]
+        weights = _deis_weights(scales, t, s, nodes)
         change = sum(w * eps for w, (eps, _) in zip(weights, seen, strict=True))
         x = q.alpha * (x / p.alpha + change)
     return x
 
 
-def _deis_weight(scales, t, s, nodes, j):
-    def integrand(angle):  # τ = sin² of it: slow at both ends, where dσ̄/dτ may be infinite
-        tau = at(scales, np.sin(angle) ** 2)
-        others = [node for k, node in enumerate(nodes) if k != j]
-        basis = math.prod((tau.t - node) / (nodes[j] - node) for node in others)
-        return basis * tau.g2 / (2 * tau.alpha * tau.sigma) * np.sin(2 * angle)
-
+def _deis_weights(scales, t, s, nodes):
     points, weights = np.polynomial.legendre.leggauss(8)
+    # over the angle whose sin² is τ, slow at both ends, where dσ̄/dτ may be infinite
     edges = np.linspace(*np.arcsin(np.sqrt([t, s])), 401)  # many: a chain has a kink at every node
     middles, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * (edges[1] - edges[0])
-    places = middles[:, None] + half * points
-    return half * np.sum(weights * np.vectorize(integrand)(places))
+    angles = middles[:, None] + half * points
+    taus = np.sin(angles) ** 2
+
+    def slope(tau):
+        q = at(scales, tau)
+        return q.g2 / (2 * q.alpha * q.sigma)
+
+    kernel = half * weights * np.vectorize(slope)(taus) * np.sin(2 * angles)
+
+    def basis(j):
+        others = [node for k, node in enumerate(nodes) if k != j]
+        return math.prod(((taus - node) / (nodes[j] - node) for node in others), start=1.0)
+
+    return [np.sum(kernel * basis(j)) for j in range(len(nodes))]

@@ -12,6 +12,7 @@ from solver_walks import FLOWS, MODELS, gaussian_flow, slope
 from tables import as_float64, assert_finite
 
 import jaxdiff
+from experiments import cli
 from jaxdiff import flow, oracles
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import VE, VP
@@ -288,3 +289,11 @@ def test_a_walk_that_means_nothing_is_refused(ends, options, says):
 def test_integers_are_refused():
     with pytest.raises(InputError, match="x is an array of floats, got int32"):
         flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)
+
+
+def test_what_compiled_code_cannot_solve_is_one_sentence_of_a_command(capsys):
+    run = jax.jit(lambda x: flow.follow(MODELS["gaussian"](VP()), VP(), x, 1.0, 0.01, max_steps=2))
+    with pytest.raises(SystemExit) as left:
+        cli._guarded(lambda: jax.block_until_ready(run(jnp.ones((1, 2)))), ["command"])
+    assert left.value.code == cli.USAGE_ERROR
+    assert "error: the adaptive solver did not arrive within max_steps=2" in capsys.readouterr().err

@@ -28,10 +28,6 @@ SMALL = {
     "experiments.solvers": [
         "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,DDIM", "--workdir={tmp_path}"
     ],
-    "experiments.solver_costs": [
-        "--evaluations=2", "--unet_batch=1", "--mlp_batch=2", "--rounds=1", "--only=DEIS-tAB3",
-        "--lengths=",
-    ],
     "experiments.objective_costs": [
         "--channels=4", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0"
     ],
@@ -90,7 +86,7 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
         else:
             flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
             flags += [f"--workdir={workdir}", "--n=8"]
-            flags += ["--draws=2", "--rtol=0.1"] if module == "experiments.evaluate" else []
+            flags += ["--draws=2", "--ode_draws=0"] if module == "experiments.evaluate" else []
         done = command(module, *flags)
         assert done.returncode == 0, done.stderr
         for line in done.stdout.splitlines():
@@ -181,7 +177,7 @@ MISTAKES = {
         [*TRAIN, "--config.network.dropout=1.5"],
         "dropout takes a number in [0, 1)",
     ),
-    "eta": ([*TRAIN, "--config.sampling.solver.eta=2"], "config.sampling.solver: eta is the share"),
+    "order": ([*TRAIN, "--config.sampling.solver.order=7"], "solver: order of DEIS is 1, 2, 3 or"),
     "seed": ([*TRAIN, "--config.seed=18446744073709551616"], "config.seed takes a whole number in"),
     "idle option": (
         [*TRAIN, "--config.optimizer.weight_decay=0.1"],
@@ -233,17 +229,6 @@ MISTAKES = {
     "option of no grid": (
         ["experiments.sample", "--workdir={run}", "--out={new}", "--times_option=rho=3"],
         "--times_option takes the --times that it is an option of",
-    ),
-    "solver that does not arrive": (
-        [
-            "experiments.sample",
-            "--workdir={run}",
-            "--out={new}",
-            "--n=2",
-            "--solver=adaptive",
-            "--option=max_steps=2",
-        ],
-        "the adaptive solver did not arrive within max_steps=2",
     ),
     "counts": (
         ["experiments.solvers", "--workdir={new}", "--counts=10,5"],

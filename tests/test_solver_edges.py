@@ -16,8 +16,7 @@ from jaxdiff.typing import InputError
 # Gradients
 
 DIFFERENTIATED = [
-    "ancestral", "reverse_diffusion", "ddim_half", "euler_maruyama_half", "sde_dpmpp_2m",
-    "stochastic_heun", "dpmpp_3m", "unipc_2", "deis_3", "dpm_3", "dpmpp_2s", "rk4",
+    "reverse_diffusion", "sde_dpmpp_2m", "stochastic_heun", "unipc_2", "deis_3", "dpm_3", "rk4",
 ]  # fmt: skip
 
 

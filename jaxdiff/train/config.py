@@ -132,8 +132,8 @@ class TrainingConfig:
 class SamplingConfig:
     """How samples are drawn where nothing else is asked for."""
 
-    solver: Choice = Choice("deis")
-    times: Choice = Choice("logistic")
+    solver: Choice = Choice("deis", (("order", 4),))
+    times: Choice = Choice("logistic", (("rho", 2.0),))
     num_steps: int = _positive(20)
     t_min: float = _share(1e-3)
     denoise: bool = True
