@@ -9,6 +9,7 @@ through the scaling that the data went through.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -53,6 +54,29 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
         return _draw(dataclasses.replace(run, params=params), key, x, label, t_min)
 
+    draw_fn = functools.partial(draw, run.params)
+    return averaged(draw_fn, data, label, draws=draws, seed=seed, kind=_kind(run, t_min))
+
+
+def averaged(
+    draw_fn: Callable[[Key, Array, Array], Array],
+    data: np.ndarray,
+    label: np.ndarray,
+    *,
+    draws: int,
+    seed: int,
+    kind: str,
+) -> Bound:
+    """Average an estimate over its draws and the examples, batch by batch, with a progress bar.
+
+    Args:
+        draw_fn: one draw for each example, ``(key, data, label) -> [batch]``, compiled.
+        data: examples ``[n, ...]``.
+        label: their classes ``[n]``.
+        draws: of each example, each by another key.
+        seed: of the keys.
+        kind: what is measured, in words.
+    """
     values = []
     with tqdm(total=len(data) * draws, unit="draw", dynamic_ncols=True) as bar:
         for start in range(0, len(data), BATCH):
@@ -60,12 +84,12 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
             total = jnp.zeros(len(part))
             for index in range(draws):
                 key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), start), index)
-                total += draw(run.params, key, part, classes)
+                total += draw_fn(key, part, classes)
                 bar.update(len(part))
             values.append(np.asarray(total, np.float64) / draws)
     bits = np.concatenate(values)
     error = float(bits.std(ddof=1) / np.sqrt(len(bits)))
-    return Bound(float(bits.mean()), error, _kind(run, t_min), len(bits))
+    return Bound(float(bits.mean()), error, kind, len(bits))
 
 
 def _kind(run: Run, t_min: float) -> str:

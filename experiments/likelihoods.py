@@ -11,9 +11,8 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
-from experiments.bounds import BATCH, NUM_LEVELS, Bound, dequantized, is_image, last_time
+from experiments.bounds import NUM_LEVELS, Bound, averaged, dequantized, is_image, last_time
 from jaxdiff import likelihood, losses
 from jaxdiff.train import Run
 from jaxdiff.typing import Array, Key, Params
@@ -41,21 +40,10 @@ def ode_bits_per_dim(
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
         return _draw(dataclasses.replace(run, params=params), key, x, label, t_min, rtol)
 
-    values = []
-    with tqdm(total=len(data) * draws, unit="example", dynamic_ncols=True) as bar:
-        for start in range(0, len(data), BATCH):
-            part, classes = (jnp.asarray(a[start : start + BATCH]) for a in (data, label))
-            total = jnp.zeros(len(part))
-            for index in range(draws):
-                key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), start), index)
-                total += draw(run.params, key, part, classes)
-                bar.update(len(part))
-            values.append(np.asarray(total, np.float64) / draws)
-    bits = np.concatenate(values)
-    error = float(bits.std(ddof=1) / np.sqrt(len(bits)))
     scale = f"uniform dequantisation of {NUM_LEVELS} levels" if is_image(run) else "density"
     kind = f"ODE likelihood from t = {t_min:.3g}, rtol {rtol:g}, Rademacher probe, {scale}"
-    return Bound(float(bits.mean()), error, kind, len(bits))
+    draw_fn = functools.partial(draw, run.params)
+    return averaged(draw_fn, data, label, draws=draws, seed=seed, kind=kind)
 
 
 def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float, rtol: float) -> Array:

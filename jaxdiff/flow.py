@@ -18,7 +18,7 @@ under ``jax.vmap`` over batches of one, which gives each example steps of its ow
 """
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import TypedDict, TypeVar, Unpack
 
 import diffrax
 import jax
@@ -39,6 +39,15 @@ METHODS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
 }
 """Runge–Kutta pairs of order 5(4), six evaluations a step (Tsitouras 2011; Dormand & Prince 1980)
 and two to begin with; on a fixed grid one."""
+
+
+class Accuracy(TypedDict, total=False):
+    """How well an ODE is solved: the options of :func:`integrate`, which all that call it take."""
+
+    rtol: ArrayLike
+    atol: ArrayLike
+    method: str
+    max_steps: int
 
 
 def unit_scale(process: Process, t: ArrayLike) -> Array:
@@ -184,11 +193,7 @@ def follow(
     x: Array,
     t: ArrayLike,
     s: ArrayLike,
-    *,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
-    method: str = "tsit5",
-    max_steps: int = 1000,
+    **accuracy: Unpack[Accuracy],
 ) -> Array:
     """Carry a batch along the probability-flow ODE from t to s, towards the data or the noise.
 
@@ -198,10 +203,7 @@ def follow(
         x: at t, ``[batch, ...]``.
         t: where it starts, a scalar.
         s: where it ends, a scalar.
-        rtol: as in :func:`integrate`; so are the others.
-        atol: tolerated error of a step, in units of x/√(α² + σ²).
-        method: the Runge–Kutta pair.
-        max_steps: adaptive steps at most.
+        **accuracy: see :class:`Accuracy`, in units of x/√(α² + σ²).
 
     Returns:
         x at s, in the shape of ``x``.
@@ -215,15 +217,7 @@ def follow(
             raise InputError(f"a walk starts and ends at times in [0, 1], got {time}")
     y = to_unit(process, x, t)
     angles = angle(process, jnp.stack([jnp.asarray(t), jnp.asarray(s)])).astype(y.dtype)
-    y = integrate(
-        velocity(denoise_fn, process),
-        y,
-        angles,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=max_steps,
-    )
+    y = integrate(velocity(denoise_fn, process), y, angles, **accuracy)
     return (unit_scale(process, s) * y).astype(x.dtype)
 
 

@@ -6,11 +6,13 @@ great circles, as their norm hardly varies in high dimension and a straight line
 """
 
 import math
+from typing import Unpack
 
 import jax.numpy as jnp
 
 from jaxdiff import flow
 from jaxdiff.arrays import VARIANCE_FLOOR, expand_to, sum_events
+from jaxdiff.flow import Accuracy
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
@@ -22,10 +24,7 @@ def encode(
     x0: Array,
     *,
     t_min: ArrayLike = 1e-5,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
-    method: str = "tsit5",
-    max_steps: int = 1000,
+    **accuracy: Unpack[Accuracy],
 ) -> Array:
     """Latent code of data: the ODE from t_min to t = 1.
 
@@ -34,10 +33,7 @@ def encode(
         process: the forward process.
         x0: data, ``[batch, ...]``, taken as it is for x at t_min.
         t_min: where the walk starts.
-        rtol: tolerances, method and steps as in :func:`jaxdiff.flow.follow`.
-        atol: absolute tolerance.
-        method: "tsit5" or "dopri5".
-        max_steps: adaptive steps at most.
+        **accuracy: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
         x at t = 1, in the shape of ``x0``; in units of σ(1).
@@ -56,17 +52,7 @@ def encode(
 
     Reference: Song et al. 2021, section 4.3 and appendix D.5.
     """
-    return flow.follow(
-        denoise_fn,
-        process,
-        x0,
-        t_min,
-        1.0,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=max_steps,
-    )
+    return flow.follow(denoise_fn, process, x0, t_min, 1.0, **accuracy)
 
 
 def decode(
@@ -75,10 +61,7 @@ def decode(
     latent: Array,
     *,
     t_min: ArrayLike = 1e-5,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
-    method: str = "tsit5",
-    max_steps: int = 1000,
+    **accuracy: Unpack[Accuracy],
 ) -> Array:
     """Data of a latent code: the ODE from t = 1 to t_min, the inverse of :func:`encode`.
 
@@ -87,10 +70,7 @@ def decode(
         process: the forward process.
         latent: x at t = 1, ``[batch, ...]``.
         t_min: where the walk ends.
-        rtol: tolerances, method and steps as in :func:`jaxdiff.flow.follow`.
-        atol: absolute tolerance.
-        method: "tsit5" or "dopri5".
-        max_steps: adaptive steps at most.
+        **accuracy: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
         x at t_min, in the shape of ``latent``.
@@ -98,17 +78,7 @@ def decode(
     Raises:
         InputError: as :func:`jaxdiff.flow.integrate`.
     """
-    return flow.follow(
-        denoise_fn,
-        process,
-        latent,
-        1.0,
-        t_min,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=max_steps,
-    )
+    return flow.follow(denoise_fn, process, latent, 1.0, t_min, **accuracy)
 
 
 def interpolate(z0: Array, z1: Array, weights: Array) -> Array:

@@ -17,7 +17,7 @@ no bound, and not the density of the data, which the model approximates.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ import numpy as np
 from jaxdiff import divergence, flow
 from jaxdiff.arrays import known, sum_events
 from jaxdiff.divergence import Field, check_probe, draw_probes
+from jaxdiff.flow import Accuracy
 from jaxdiff.losses import bits_per_dim
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, prior_log_prob
@@ -49,10 +50,7 @@ def log_likelihood(
     probe: str = "rademacher",
     t_min: ArrayLike = 1e-5,
     times: Array | None = None,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
-    method: str = "tsit5",
-    max_steps: int = 1000,
+    **accuracy: Unpack[Accuracy],
 ) -> LogLikelihood:
     """Log density of examples under a model, by its probability-flow ODE.
 
@@ -69,10 +67,8 @@ def log_likelihood(
         t_min: where the walk starts; a model knows nothing below the time it was trained down to.
         times: ``[n + 1]``, strictly increasing to 1: one step on each interval, from times[0]
             instead of t_min, whatever the tolerances.
-        rtol: tolerated error of a step, relative to y and to the integral.
-        atol: tolerated error of a step, in units of y, and in nats per dimension.
-        method: "tsit5" or "dopri5".
-        max_steps: adaptive steps at most.
+        **accuracy: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`; of y
+            and, in nats per dimension, of the integral.
 
     Returns:
         ``LogLikelihood(log_prob [batch], latent)``, in nats per example; with probes an unbiased
@@ -102,10 +98,7 @@ def log_likelihood(
         probe=probe,
         t_min=t_min,
         times=times,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=max_steps,
+        **accuracy,
     )
     return LogLikelihood(jnp.mean(log_probs, axis=0), latent)
 
@@ -120,10 +113,7 @@ def log_likelihood_by_probe(
     probe: str = "rademacher",
     t_min: ArrayLike = 1e-5,
     times: Array | None = None,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
-    method: str = "tsit5",
-    max_steps: int = 1000,
+    **accuracy: Unpack[Accuracy],
 ) -> LogLikelihood:
     """Estimate the log density along each probe by itself, on one solution that all share.
 
@@ -136,10 +126,7 @@ def log_likelihood_by_probe(
         probe: their law.
         t_min: where the walk starts.
         times: a fixed grid instead.
-        rtol: relative tolerance.
-        atol: absolute tolerance.
-        method: the Runge–Kutta pair.
-        max_steps: adaptive steps at most.
+        **accuracy: of the solution.
 
     Returns:
         ``LogLikelihood(log_prob [num_probes, batch], latent)``: independent, unbiased estimates, so
@@ -178,10 +165,7 @@ def log_likelihood_by_probe(
         (y, jnp.zeros((x0.shape[0], num_probes or 1), y.dtype)),
         flow.angle(process, grid).astype(y.dtype),
         adapts=times is None,
-        rtol=rtol,
-        atol=atol,
-        method=method,
-        max_steps=max_steps,
+        **accuracy,
     )
     latent = flow.unit_scale(process, 1.0) * y
     widths = jnp.log(flow.unit_scale(process, jnp.stack([grid[0], grid[-1]])))

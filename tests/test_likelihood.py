@@ -12,13 +12,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import integrate, special
 from solver_table import PROCESSES, exact_law
 from solver_walks import SMOOTH, assert_within, constant, slope
 from tables import assert_finite
 
-from jaxdiff import likelihood, oracles, processes
-from jaxdiff.likelihood import dequantized_log_likelihood, log_likelihood, log_likelihood_by_probe
+from jaxdiff import oracles, processes
+from jaxdiff.likelihood import log_likelihood, log_likelihood_by_probe
 from jaxdiff.typing import InputError
 
 T_MIN = 1e-3
@@ -303,67 +302,6 @@ def test_other_numbers_are_never_another_trace():
     assert len(traces) == 1
 
 
-# Dequantisation
-
-
-def _normal(key, x):
-    """Log density of N(0.2, 0.5²) per number."""
-    return jnp.sum(-0.5 * ((x - 0.2) / 0.5) ** 2 - jnp.log(0.5 * jnp.sqrt(2 * jnp.pi)), axis=1)
-
-
-def to_data(levels):
-    return levels / 4 - 1  # eight levels over [−1, 1]
-
-
-def test_one_sample_of_dequantisation_is_jensen_s_bound():
-    """E log p(f(l + u)) + log f' by numerical integration, for each of eight levels."""
-    levels = jnp.repeat(jnp.arange(8), 1000)[:, None]
-    got = dequantized_log_likelihood(jax.random.key(0), _normal, levels, to_data=to_data)
-    by_level = np.asarray(got, np.float64).reshape(8, 1000)
-
-    def log_density(u):
-        return -0.5 * ((u / 4 - 1 - 0.2) / 0.5) ** 2 - np.log(0.5 * np.sqrt(2 * np.pi) * 4)
-
-    expected = [integrate.quad(log_density, level, level + 1)[0] for level in range(8)]
-    error = by_level.std(1, ddof=1) / np.sqrt(1000)
-    assert_within(by_level.mean(1), expected, error, atol=1e-6)
-
-
-def test_importance_samples_of_dequantisation_close_the_bound():
-    """k = 1 < 4 < 64 in the mean, and with k large the mass of a level: Φ(b) − Φ(a)."""
-    levels = jnp.repeat(jnp.arange(8), 100)[:, None]
-    means = [
-        np.asarray(
-            dequantized_log_likelihood(
-                jax.random.key(k), _normal, levels, to_data=to_data, num_samples=k
-            )
-        ).mean()
-        for k in (1, 4, 64)
-    ]
-    edges = special.ndtr((to_data(np.arange(9)) - 0.2) / 0.5)
-    mass = np.log(np.diff(edges))
-    assert means[0] < means[1] < means[2] < mass.mean() + 1e-3
-    large = dequantized_log_likelihood(
-        jax.random.key(0), _normal, jnp.arange(8)[:, None], to_data=to_data, num_samples=4000
-    )
-    np.testing.assert_allclose(large, mass, atol=5 * 0.6 / np.sqrt(4000))
-
-
-def test_every_sample_of_dequantisation_has_its_own_keys():
-    seen = []
-
-    def log_prob(key, x):
-        jax.debug.callback(lambda *draws: seen.append(draws), jax.random.uniform(key, x.shape), x)
-        return jnp.zeros(len(x))
-
-    dequantized_log_likelihood(
-        jax.random.key(0), log_prob, jnp.zeros((2, 3), int), to_data=lambda u: u, num_samples=5
-    ).block_until_ready()
-    jax.effects_barrier()
-    draws = np.asarray(seen).reshape(10, 6)  # the density's and the cube's, five times
-    assert len(np.unique(draws, axis=0)) == 10
-
-
 # Mistakes
 
 
@@ -388,10 +326,3 @@ def test_options_that_mean_nothing_are_refused(options, says):
             jax.random.key(0), data_of("gaussian", 2).model(process), process, jnp.ones((1, 2)),
             **options,
         )  # fmt: skip
-
-
-def test_no_samples_of_dequantisation_are_refused():
-    with pytest.raises(InputError, match="num_samples is at least 1, got 0"):
-        likelihood.dequantized_log_likelihood(
-            jax.random.key(0), _normal, jnp.zeros((1, 1)), to_data=to_data, num_samples=0
-        )
