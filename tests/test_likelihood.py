@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy import special
 from solver_table import PROCESSES, exact_law
 from solver_walks import SMOOTH, assert_within, constant, slope
 from tables import assert_finite
