@@ -18,6 +18,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff import losses, schedules
+from jaxdiff.compiling import compiler_options
 from jaxdiff.losses import decoders, times, weights
 from jaxdiff.train import Run
 from jaxdiff.typing import Array, Key, Params
@@ -50,7 +51,7 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
     """
     t_min = last_time(run)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
         return _draw(dataclasses.replace(run, params=params), key, x, label, t_min)
 

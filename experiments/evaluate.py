@@ -14,7 +14,7 @@ from absl import flags
 
 from experiments import bounds, cli, drawing, figures, likelihoods
 from jaxdiff import data, train
-from jaxdiff.train.files import atomic_write
+from jaxdiff.files import atomic_write
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")

@@ -14,6 +14,7 @@ import numpy as np
 
 from experiments.bounds import NUM_LEVELS, Bound, averaged, dequantized, is_image, last_time
 from jaxdiff import likelihood, losses
+from jaxdiff.compiling import compiler_options
 from jaxdiff.train import Run
 from jaxdiff.typing import Array, Key, Params
 
@@ -36,7 +37,7 @@ def ode_bits_per_dim(
     """
     t_min = last_time(run)
 
-    @jax.jit
+    @functools.partial(jax.jit, compiler_options=compiler_options())
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
         return _draw(dataclasses.replace(run, params=params), key, x, label, t_min, rtol)
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from experiments import cli
 from experiments.fields import draw_fields
 from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
-from jaxdiff.train.files import atomic_write
+from jaxdiff.files import atomic_write
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")

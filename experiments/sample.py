@@ -16,8 +16,8 @@ from absl import flags
 
 from experiments import cli, drawing
 from jaxdiff import data, train
+from jaxdiff.files import atomic_write_array
 from jaxdiff.train import Run, pictures
-from jaxdiff.train.files import atomic_write_array
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")

@@ -22,8 +22,8 @@ from experiments import cli, solver_pictures, solver_tables
 from experiments.solver_rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS, SDES, Mixture, Row, mixtures
 from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
+from jaxdiff.files import atomic_write
 from jaxdiff.processes import Process
-from jaxdiff.train.files import atomic_write
 from jaxdiff.typing import Array, InputError, Key
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")

@@ -20,7 +20,7 @@ from jaxdiff.predictions import (
     to_denoised,
 )
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, ArrayLike, InputError
 
 NoiseLevelFn = Callable[[Process, Array], Array]
 
@@ -38,6 +38,18 @@ def log_sigma(process: Process, t: Array) -> Array:
 def log_snr(process: Process, t: Array) -> Array:
     """The noise level as log(α²/σ²), ``[batch]``."""
     return process.log_snr(t)
+
+
+def chain_index(process: Process, t: Array) -> Array:
+    """The noise level as the index of a step of a chain, t·T − 1 from 0 to T − 1, ``[batch]``.
+
+    Raises:
+        InputError: if the process is no chain.
+    """
+    num_steps = getattr(process, "num_steps", None)
+    if num_steps is None:
+        raise InputError("the index of a step as noise level takes a chain, got a process without")
+    return t * num_steps - 1
 
 
 def denoiser(
@@ -58,10 +70,10 @@ def denoiser(
         network: ``(x [batch, ...], level [batch]) -> [batch, ...]``, parameters, labels and
             dropout already bound.
         process: the forward process.
-        kind: what the network predicts: "eps", "x0", "v", "score" or "edm".
+        kind: what the network predicts: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation σ_d of the data.
         level_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
-            :func:`log_snr`, or any function ``(process, t [batch]) -> [batch]``.
+            :func:`log_snr`, :func:`chain_index`, or any ``(process, t [batch]) -> [batch]``.
         scale_input: whether the input is brought to unit variance; score_sde did not.
         learned_variance: whether the last axis of the output holds two predictions, the second
             being that of the reverse variance.

@@ -7,6 +7,7 @@ estimate of both. A network may predict any of
     x0      x_0
     v       α ε − σ x_0                    (Salimans & Ho 2022)
     score   ∇ log p_t(x_t) = −ε/σ          (Song et al. 2021)
+    sigma_score   σ ∇ log p_t(x_t) = −ε    (NCSN++ of theirs, whose output is divided by σ)
     edm     F = (σ x_0 − α σ_d² ε) / (σ_d √(α²σ_d² + σ²))   (Karras et al. 2022)
 
 where σ_d is the standard deviation of the data. F has unit variance at every noise level, divides
@@ -62,9 +63,9 @@ def to_denoised(
     Args:
         output: what the network predicts, ``[batch, ...]``.
         x_t: noisy data, ``[batch, ...]``.
-        alpha: signal scale, a scalar or ``[batch]``; positive for "eps" and "score".
+        alpha: signal scale, a scalar or ``[batch]``; positive for "eps", "score" and "sigma_score".
         sigma: noise scale, a scalar or ``[batch]``; positive for "x0".
-        kind: "eps", "x0", "v", "score" or "edm".
+        kind: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation of the data; "edm" alone uses it.
 
     Returns:
@@ -92,6 +93,8 @@ def to_denoised(
             return Denoised((a * x_t - s * output) / norm2, (s * x_t + a * output) / norm2)
         case "score":
             return Denoised((x_t + s**2 * output) / a, -s * output)
+        case "sigma_score":
+            return Denoised((x_t + s * output) / a, -output)
         case _:
             d = jnp.asarray(data_std)
             norm2 = (a * d) ** 2 + s**2
@@ -115,7 +118,7 @@ def from_denoised(
         x_t: noisy data, ``[batch, ...]``; its shape alone is used.
         alpha: signal scale, a scalar or ``[batch]``.
         sigma: noise scale, a scalar or ``[batch]``; positive for "score".
-        kind: "eps", "x0", "v", "score" or "edm".
+        kind: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation of the data; "edm" alone uses it.
 
     Returns:
@@ -137,13 +140,15 @@ def from_denoised(
             return a * denoised.eps - s * denoised.x0
         case "score":
             return -denoised.eps / s
+        case "sigma_score":
+            return -denoised.eps
         case _:
             d = jnp.asarray(data_std)
             unit = d * jnp.sqrt((a * d) ** 2 + s**2)
             return (s * denoised.x0 - a * d**2 * denoised.eps) / unit
 
 
-KINDS = ("eps", "x0", "v", "score", "edm")
+KINDS = ("eps", "x0", "v", "score", "sigma_score", "edm")
 
 
 def check_kind(kind: str) -> None:

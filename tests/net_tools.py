@@ -1,4 +1,4 @@
-"""What the tests of the networks share: shapes without compute, and parameters nowhere zero."""
+"""What the tests of the networks share: parameters nowhere zero, and their parts in numpy."""
 
 import functools
 import math
@@ -15,6 +15,11 @@ def shapes_of(net, *args, **kwargs):
     return jax.eval_shape(functools.partial(net.init, **kwargs), jax.random.key(0), *args)
 
 
+def count(tree):
+    """Numbers in all leaves, of arrays or of shapes."""
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
+
+
 def any_params(shapes, seed=0):
     """Parameters that are nowhere zero, of about the size that a network has after training."""
     rng = np.random.default_rng(seed)
@@ -26,5 +31,80 @@ def any_params(shapes, seed=0):
     return jax.tree.map(draw, shapes)
 
 
+def rounding(terms, size):
+    """What float32 can lose in sums of so many terms in all, of such a size: 2⁻²⁴ at each."""
+    return terms * size * 2.0**-24
+
+
 def silu(x):
     return x / (1 + np.exp(-x))
+
+
+def dense(x, p):
+    return x @ p["kernel"] + p["bias"]
+
+
+def wide(vector, image):
+    """``[batch, c]`` beside ``[batch, ..., c]``."""
+    return vector.reshape(len(vector), *(1,) * (image.ndim - 2), -1)
+
+
+def group_norm(x, groups, gamma, beta, epsilon=1e-6):
+    """Wu & He 2018, eq. 1 and 2, a loop over examples and groups."""
+    y = np.empty_like(x, dtype=np.float64)
+    size = x.shape[-1] // groups
+    for i in range(x.shape[0]):
+        for g in range(groups):
+            own = slice(g * size, (g + 1) * size)
+            part = x[i, ..., own].astype(np.float64)
+            y[i, ..., own] = (part - part.mean()) / np.sqrt(part.var() + epsilon)
+    return y * gamma + beta
+
+
+def convolve(x, p, stride=1, pad=(1, 1)):
+    """Three pixels wide along every axis of the image, one offset after another."""
+    axes = x.ndim - 2
+    padded = np.pad(x, [(0, 0), *[pad] * axes, (0, 0)])
+    sizes = [(side - 3) // stride + 1 for side in padded.shape[1:-1]]
+    total = p["bias"].astype(np.float64)
+    for offset in np.ndindex(*(3,) * axes):
+        ends = [o + stride * (n - 1) + 1 for o, n in zip(offset, sizes, strict=True)]
+        window = [slice(o, end, stride) for o, end in zip(offset, ends, strict=True)]
+        total = total + padded[:, *window] @ p["kernel"][offset]
+    return total
+
+
+def upfirdn(x, weights, *, up=1, down=1, before=0, after=0):
+    """StyleGAN2's resampling, axis by axis, pixel by pixel: zeros between, pad, convolve, take."""
+    taps = up * np.asarray(weights, np.float64) / np.sum(weights)
+    for axis in range(1, x.ndim - 1):
+        rows = np.moveaxis(np.asarray(x, np.float64), axis, 0)
+        spread = np.zeros((up * len(rows), *rows.shape[1:]))
+        spread[::up] = rows
+        padded = np.pad(spread, [(before, after)] + [(0, 0)] * (rows.ndim - 1))
+        out = []
+        for start in range(0, len(padded) - len(taps) + 1, down):
+            pixel = np.zeros(rows.shape[1:])
+            for j, tap in enumerate(taps):
+                pixel += tap * padded[start + len(taps) - 1 - j]
+            out.append(pixel)
+        x = np.moveaxis(np.stack(out), 0, axis)
+    return x
+
+
+def halved(x, weights):
+    """downsample_2d of StyleGAN2, whose padding is (p + 1)//2 and p//2 with p = taps − 2."""
+    p = len(weights) - 2
+    return upfirdn(x, weights, down=2, before=(p + 1) // 2, after=p // 2)
+
+
+def doubled(x, weights):
+    """upsample_2d of StyleGAN2."""
+    p = len(weights) - 2
+    return upfirdn(x, weights, up=2, before=(p + 1) // 2 + 1, after=p // 2)
+
+
+def smoothed(x, weights):
+    """What conv_downsample_2d of StyleGAN2 does before its convolution, three pixels wide."""
+    p = len(weights) - 2 + 2
+    return upfirdn(x, weights, before=(p + 1) // 2, after=p // 2)

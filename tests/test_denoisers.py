@@ -120,5 +120,5 @@ def test_values_and_gradients_of_parameters_are_finite_at_both_ends(kind, name):
 
 
 def test_kinds_that_do_not_exist_are_refused():
-    with pytest.raises(InputError, match="eps, x0, v, score, edm"):
+    with pytest.raises(InputError, match="eps, x0, v, score, sigma_score, edm"):
         denoiser(lambda x, _: x, PROCESSES["vp"], kind="noise")

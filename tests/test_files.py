@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from jaxdiff.train import files
+from jaxdiff import files
 from jaxdiff.typing import InputError
 
 

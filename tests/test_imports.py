@@ -46,7 +46,9 @@ NAMES = {
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "follow velocity integrate angle time_at_angle",
-    "jaxdiff.nets": "UNet",
+    "jaxdiff.nets": "ADM DDPM DDPMPP DiT MLP NCSNPP UNet",
+    "jaxdiff.nets.convert": "diffusers_network from_diffusers load_diffusers score_sde_network "
+    "from_score_sde load_score_sde save load",
     "jaxdiff.train": "TrainState load",
 }
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jaxdiff.train import files, pictures
+from jaxdiff import files
+from jaxdiff.train import pictures
 from jaxdiff.typing import InputError
 
 

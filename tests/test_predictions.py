@@ -76,6 +76,7 @@ def test_each_kind_is_what_its_paper_defines():
         "x0": x0,
         "v": a * eps - s * x0,  # Salimans & Ho 2022, section 4
         "score": (a * x0 - x_t) / s**2,  # the gradient of log N(x_t; αx_0, σ²)
+        "sigma_score": (a * x0 - x_t) / s,
         "edm": (x0 - a * d**2 * x_t / (a**2 * d**2 + s**2)) * np.sqrt((a * d) ** 2 + s**2) / s / d,
     }
     for kind in KINDS:
@@ -132,7 +133,7 @@ def test_gradients_are_finite_at_both_ends(kind, name):
 @pytest.mark.parametrize("kind", ["epsilon", "", "EPS"])
 def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(kind):
     x = jnp.ones((1, 2))
-    with pytest.raises(InputError, match="eps, x0, v, score, edm"):
+    with pytest.raises(InputError, match="eps, x0, v, score, sigma_score, edm"):
         to_denoised(x, x, 0.8, 0.6, kind=kind)
-    with pytest.raises(InputError, match="eps, x0, v, score, edm"):
+    with pytest.raises(InputError, match="eps, x0, v, score, sigma_score, edm"):
         from_denoised(Denoised(x, x), x, 0.8, 0.6, kind=kind)

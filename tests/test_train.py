@@ -133,9 +133,9 @@ def test_load_gives_back_the_averaged_parameters(trained):
 def test_samples_are_a_function_of_the_key_and_compile_once(trained):
     run, _, _ = trained
     first = run.sample(jax.random.key(0), 4)
-    compiled = run_module._sample._cache_size()
+    compiled = run_module._compiled_walk()._cache_size()
     again, other = run.sample(jax.random.key(0), 4), run.sample(jax.random.key(1), 4)
-    assert run_module._sample._cache_size() == compiled
+    assert run_module._compiled_walk()._cache_size() == compiled
     assert first.shape == (4, 2)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)

@@ -16,7 +16,7 @@ from jaxdiff.typing import InputError
 CONFIGS = sorted(
     path.stem for path in Path("experiments/configs").glob("*.py") if path.stem != "__init__"
 )
-SHAPES = {"digits": (8, 8, 1), "toy": (2,), "mnist": (28, 28, 1)}
+SHAPES = {"digits": (8, 8, 1), "toy": (2,), "mnist": (28, 28, 1), "cifar10": (32, 32, 3)}
 
 
 def read(name):
@@ -89,10 +89,13 @@ def test_a_field_that_does_not_fit_is_named_in_one_sentence(values, sentence):
         ({"sampling": {"times": {"name": "log_snr"}, "t_min": 0.0}}, "log_snr_times takes t_min >"),
         ({"sampling": {"times": {"name": "karras"}, "t_min": 0.0}}, "karras_times takes t_min > 0"),
         ({"sampling": {"solver": {"name": "ddim", "eta": 1.5}}}, "config.sampling.solver: eta is"),
-        ({"network": {"name": "unet", "blocks_per_level": 0}}, "blocks_per_level takes whole numb"),
+        (
+            {"network": {"name": "unet", "blocks_per_level": 0}},
+            "blocks_per_level takes a whole numb",
+        ),
         (
             {"network": {"name": "unet", "multipliers": ()}},
-            r"multipliers takes whole numb.*\(\)",
+            r"multipliers takes a list of .*\(\)",
         ),
         ({"optimizer": {"weight_decay": 0.1}}, "weight_decay takes 0 under adam"),
         ({"optimizer": {"warmup_steps": 10_000}}, "warmup_steps takes less than config.training"),
@@ -111,7 +114,9 @@ def test_labels_are_asked_of_data_that_have_them():
 
 
 def test_a_unet_is_refused_vectors():
-    with pytest.raises(InputError, match=r"takes images, got examples of shape \(2,\)"):
+    with pytest.raises(
+        InputError, match=r"config.network unet: a U-Net takes .* got shape \(1, 2\)"
+    ):
         assemble(train.from_dict({}), (2,), None)
 
 

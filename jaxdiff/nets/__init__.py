@@ -1,6 +1,8 @@
 """L6: Flax networks ``(x, level, label=None, *, train=False)``; they know no process."""
 
+from jaxdiff.nets.architectures import ADM, DDPM, DDPMPP, NCSNPP
+from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.mlp import MLP
 from jaxdiff.nets.unet import UNet
 
-__all__ = ["MLP", "UNet"]
+__all__ = ["ADM", "DDPM", "DDPMPP", "MLP", "NCSNPP", "DiT", "UNet"]

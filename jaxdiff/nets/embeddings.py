@@ -7,12 +7,16 @@ multiplies by 999 itself, one built with ``LOG_SIGMA_SCALE`` or ``LOG_SNR_SCALE`
 import math
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
+from jaxdiff.nets.layers import Dense
 from jaxdiff.typing import Array, InputError
 
 TIME_SCALE, LOG_SIGMA_SCALE, LOG_SNR_SCALE = 999.0, 100.0, 50.0
 """What a level is multiplied by, so that t, log σ and log SNR all span about a thousand units."""
+
+EMBEDDINGS = ("sinusoidal", "fourier")
 
 
 def sinusoidal(level: Array, features: int, *, scale: float = TIME_SCALE) -> Array:
@@ -36,8 +40,36 @@ def sinusoidal(level: Array, features: int, *, scale: float = TIME_SCALE) -> Arr
     """
     half = features // 2
     rates = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / max(half - 1, 1))
-    angles = scale * level[:, None] * rates[None]
-    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)
+    return _waves(scale * level[:, None] * rates[None])
+
+
+class GaussianFourier(nn.Module):
+    """Sines and cosines of the level at random frequencies, drawn once and never trained.
+
+    [sin(2π w_k level), cos(2π w_k level)],    w_k ~ N(0, scale²)
+
+    The frequencies are the variable "frequencies" of the collection "constants".
+
+    Args:
+        features: number of frequencies.
+        scale: their standard deviation.
+
+    Reference: Tancik et al. 2020, section 6; Song et al. 2021, appendix H.
+    """
+
+    features: int
+    scale: float
+
+    @nn.compact
+    def __call__(self, level: Array) -> Array:
+        """Map ``level [batch]`` to ``[batch, 2 · features]``."""
+        frequencies = self.variable(
+            "constants",
+            "frequencies",
+            lambda: self.scale * jax.random.normal(self.make_rng("params"), (self.features,)),
+        )
+        rates = jax.lax.stop_gradient(frequencies.value)
+        return _waves(2 * math.pi * level[:, None] * rates[None])
 
 
 class Conditioning(nn.Module):
@@ -47,6 +79,9 @@ class Conditioning(nn.Module):
         features: width of the vector.
         level_scale: what the level is multiplied by.
         num_classes: number of classes, or None for a network without labels.
+        embedding: "sinusoidal" or "fourier".
+        waves: sinusoidal features, or Fourier frequencies, in between; None for a quarter of
+            ``features``.
 
     Raises:
         InputError: at call, if labels are given to a network without classes, or withheld from
@@ -56,17 +91,33 @@ class Conditioning(nn.Module):
     features: int
     level_scale: float = TIME_SCALE
     num_classes: int | None = None
+    embedding: str = "sinusoidal"
+    waves: int | None = None
 
     @nn.compact
     def __call__(self, level: Array, label: Array | None = None) -> Array:
         """Embed ``level [batch]`` and ``label [batch]`` into ``[batch, features]``."""
-        waves = sinusoidal(level, self.features // 2, scale=self.level_scale)
-        embedding = nn.Dense(self.features)(nn.silu(nn.Dense(self.features)(waves)))
         if (label is None) != (self.num_classes is None):
             raise InputError(
                 f"a network built with num_classes={self.num_classes} takes "
                 f"{'no label' if self.num_classes is None else 'a label'}, got label={label}"
             )
+        level, count = level.astype(jnp.float32), self.waves or self.features // 4
+        if count < 2:
+            raise InputError(
+                f"a network takes a width that tells it the noise level by a sine and a cosine at "
+                f"least, got {self.features} features for its embedding, a quarter of them waves"
+            )
+        if self.embedding == "fourier":
+            waves = GaussianFourier(count, self.level_scale, name="fourier")(level)
+        else:
+            waves = sinusoidal(level, count, scale=self.level_scale)
+        hidden = nn.silu(Dense(self.features, name="dense_0")(waves))
+        vector = Dense(self.features, name="dense_1")(hidden)
         if self.num_classes is not None:
-            embedding += nn.Embed(self.num_classes, self.features)(label)
-        return nn.silu(embedding)
+            vector += nn.Embed(self.num_classes, self.features, name="label")(label)
+        return nn.silu(vector)
+
+
+def _waves(angles: Array) -> Array:
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=1)

@@ -5,8 +5,8 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
-from jaxdiff.nets.unet import check_counts
+from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning
+from jaxdiff.nets.layers import check_counts, check_one_of, check_optional_counts
 from jaxdiff.typing import Array
 
 
@@ -19,6 +19,7 @@ class MLP(nn.Module):
         num_classes: number of classes, or None.
         level_scale: what the embedding multiplies the noise level by.
         predictions: per number of the last axis; 2 where the reverse variance is learned too.
+        embedding: of the noise level, "sinusoidal" or "fourier".
 
     Example:
         >>> import jax
@@ -33,9 +34,12 @@ class MLP(nn.Module):
     num_classes: int | None = None
     level_scale: float = TIME_SCALE
     predictions: int = 1
+    embedding: str = "sinusoidal"
 
     def __post_init__(self) -> None:
         check_counts(width=self.width, depth=self.depth, predictions=self.predictions)
+        check_optional_counts(num_classes=self.num_classes)
+        check_one_of(embedding=(self.embedding, EMBEDDINGS))
         super().__post_init__()
 
     @nn.compact
@@ -43,7 +47,9 @@ class MLP(nn.Module):
         self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
         """Map ``x [batch, ..., c]``, ``level [batch]`` to ``[batch, ..., predictions · c]``."""
-        embedding = Conditioning(self.width, self.level_scale, self.num_classes)(level, label)
+        embedding = Conditioning(
+            self.width, self.level_scale, self.num_classes, self.embedding, name="embedding"
+        )(level, label)
         flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         h = nn.Dense(self.width)(flat)
         for _ in range(self.depth):

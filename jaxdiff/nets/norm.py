@@ -31,18 +31,20 @@ class GroupNorm(nn.Module):
     Args:
         silu: whether SiLU follows.
         epsilon: added to the variance.
+        groups: how many, dividing the channels; None for :func:`num_groups`.
 
     Reference: Wu & He 2018; scale and shift as in Dhariwal & Nichol 2021, eq. 1.
     """
 
     silu: bool = True
-    epsilon: float = 1e-5
+    epsilon: float = 1e-6
+    groups: int | None = None
 
     @nn.compact
     def __call__(self, x: Array, modulation: tuple[Array, Array] | None = None) -> Array:
         """Normalise ``x [batch, ..., channels]``; ``modulation`` is two ``[batch, channels]``."""
         batch, channels = x.shape[0], x.shape[-1]
-        groups = num_groups(channels)
+        groups = self.groups or num_groups(channels)
         gamma = self.param("scale", nn.initializers.ones, (channels,))[None]
         beta = self.param("bias", nn.initializers.zeros, (channels,))[None]
 

@@ -1,64 +1,30 @@
-"""A U-Net for images: residual blocks, attention where asked, one skip per block."""
+"""The U-Net of DDPM, NCSN++ and ADM: one assembly, whose fields say which of them it is."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
+from jaxdiff.nets.blocks import MODULATIONS, Double, Halve, ResBlock, SelfAttention
+from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning
+from jaxdiff.nets.layers import (
+    check_count_list,
+    check_counts,
+    check_one_of,
+    check_optional_counts,
+    convolution,
+)
 from jaxdiff.nets.norm import GroupNorm
+from jaxdiff.nets.resampling import BOX, check_weights, double
 from jaxdiff.typing import Array, InputError
 
 
-class ResBlock(nn.Module):
-    """Two normalised convolutions beside the identity; the noise level modulates the second norm.
-
-    Args:
-        channels: of the output.
-        dropout: share of activations dropped before the second convolution.
-    """
-
-    channels: int
-    dropout: float = 0.0
-
-    @nn.compact
-    def __call__(self, x: Array, embedding: Array, *, train: bool) -> Array:
-        """Map ``x [batch, h, w, c]``, ``embedding [batch, e]`` to ``[batch, h, w, channels]``."""
-        h = nn.Conv(self.channels, (3, 3))(GroupNorm()(x))
-        scale, shift = jnp.split(nn.Dense(2 * self.channels)(embedding), 2, axis=-1)
-        h = GroupNorm()(h, (scale, shift))
-        h = nn.Dropout(self.dropout, deterministic=not train)(h)
-        h = nn.Conv(self.channels, (3, 3), kernel_init=nn.initializers.zeros)(h)
-        if x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels)(x)
-        return x + h
-
-
-class SelfAttention(nn.Module):
-    """Attention of every pixel to every other, beside the identity.
-
-    Args:
-        head_dim: least channels of one head; fewer than that in all make one head.
-    """
-
-    head_dim: int = 64
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        """Map ``x [batch, h, w, c]`` to the same shape."""
-        batch, height, width, channels = x.shape
-        most = max(1, channels // self.head_dim)
-        heads = next(n for n in range(most, 0, -1) if channels % n == 0)
-        h = GroupNorm(silu=False)(x).reshape(batch, height * width, channels)
-        qkv = nn.Dense(3 * channels)(h).reshape(batch, height * width, 3, heads, channels // heads)
-        h = jax.nn.dot_product_attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        h = nn.Dense(channels, kernel_init=nn.initializers.zeros)(h.reshape(batch, -1, channels))
-        return x + h.reshape(x.shape)
-
-
 class UNet(nn.Module):
-    """The U-Net of DDPM and its heirs, for images ``[batch, height, width, channels]``.
+    """A U-Net for ``[batch, ..., channels]`` with one, two or three axes between.
+
+    :mod:`jaxdiff.nets.architectures` has the published ones by name.
 
     Args:
         channels: at the first level; a multiple of 4 serves the norms best.
@@ -66,45 +32,97 @@ class UNet(nn.Module):
         blocks_per_level: residual blocks of a level on the way down; one more on the way up.
         attention_levels: levels, counted from 0, whose blocks are followed by attention; with any,
             the middle of the network attends too.
-        dropout: share of activations dropped in each residual block.
-        num_classes: number of classes, or None.
-        head_dim: channels of one attention head.
+        attention_up: on the way up, attention follows "each" block of such a level, or its "last".
+        head_dim: channels of one attention head; None for one head.
+        modulation: how the noise level enters a block: "shift" or "scale_shift".
+        resampling: an image is halved and doubled by a "conv", or inside a residual "block".
+        filter: weights for resampling in blocks, and of the progressive input and output.
+        project: whether a block that resamples projects its skip.
+        skip_scale: of every sum of a block and its skip.
+        progressive_input: whether a pyramid of the input is added, level by level.
+        progressive_output: whether the output is a sum of one image from each level.
+        embedding: of the noise level, "sinusoidal" or "fourier".
         level_scale: what the embedding multiplies the noise level by.
+        num_classes: number of classes, or None.
         predictions: per channel of the image; 2 where the reverse variance is learned too.
+        recenter: whether data in [0, 1] are mapped to [−1, 1] first.
+        dropout: share of activations dropped in each residual block.
+        groups: of the norms; None for as many as have 4 channels, 32 at most.
+        epsilon: of the norms.
+        dtype: that it computes in, "float32" or "bfloat16"; parameters, statistics of the norms,
+            softmax and output are float32 all the same.
+        remat: whether backpropagation computes each block again instead of keeping what is in it.
 
     Raises:
         InputError: if an option is out of range; at call, if the image does not halve at every
             level.
 
     Example:
+        >>> import jax
         >>> net = UNet(channels=8)
         >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
         >>> params = net.init(jax.random.key(0), x, level)
         >>> net.apply(params, x, level).shape
         (2, 8, 8, 1)
 
-    Reference: Ho et al. 2020, appendix B; Dhariwal & Nichol 2021, section 3.
+    Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021,
+    section 3.
     """
 
     channels: int = 64
     multipliers: Sequence[int] = (1, 2)
     blocks_per_level: int = 2
     attention_levels: Sequence[int] = (1,)
-    dropout: float = 0.0
-    num_classes: int | None = None
-    head_dim: int = 64
+    attention_up: str = "each"
+    head_dim: int | None = 64
+    modulation: str = "scale_shift"
+    resampling: str = "conv"
+    filter: Sequence[int] = BOX
+    project: bool = False
+    skip_scale: float = 1.0
+    progressive_input: bool = False
+    progressive_output: bool = False
+    embedding: str = "sinusoidal"
     level_scale: float = TIME_SCALE
+    num_classes: int | None = None
     predictions: int = 1
+    recenter: bool = False
+    dropout: float = 0.0
+    groups: int | None = None
+    epsilon: float = 1e-6
+    dtype: str = "float32"
+    remat: bool = False
 
     def __post_init__(self) -> None:
+        check_count_list(multipliers=self.multipliers)
         levels = range(len(self.multipliers))
         check_counts(
             channels=self.channels,
-            multipliers=tuple(self.multipliers),
             blocks_per_level=self.blocks_per_level,
-            head_dim=self.head_dim,
             predictions=self.predictions,
         )
+        check_optional_counts(
+            head_dim=self.head_dim, groups=self.groups, num_classes=self.num_classes
+        )
+        check_one_of(
+            attention_up=(self.attention_up, ("each", "last")),
+            modulation=(self.modulation, MODULATIONS),
+            resampling=(self.resampling, ("conv", "block")),
+            embedding=(self.embedding, EMBEDDINGS),
+            dtype=(self.dtype, ("float32", "bfloat16")),
+        )
+        check_weights(self.filter)
+        pyramids = self.progressive_input or self.progressive_output
+        unused = tuple(self.filter) != BOX and not pyramids
+        if self.resampling == "conv" and (unused or self.project):
+            raise InputError(
+                'resampling by "conv" takes no projection, and a filter for pyramids alone, got '
+                f"filter={tuple(self.filter)}, project={self.project}"
+            )
+        if self.groups is not None and self.channels % self.groups:
+            raise InputError(
+                f"groups takes a divisor of channels, got {self.groups} for {self.channels}"
+            )
         if not all(depth in levels for depth in self.attention_levels):
             raise InputError(
                 f"attention_levels takes levels from 0 to {len(levels) - 1}, got "
@@ -118,58 +136,110 @@ class UNet(nn.Module):
     def __call__(
         self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Predict from ``x [batch, h, w, c]``, the noise ``level [batch]`` and ``label [batch]``.
+        """Predict from ``x [batch, ..., c]``, the noise ``level [batch]`` and ``label [batch]``.
 
-        Returns ``[batch, h, w, predictions · c]``.
+        Returns ``[batch, ..., predictions · c]``, float32.
         """
-        check_divides(x.shape[1:3], len(self.multipliers))
-        embedding = Conditioning(4 * self.channels, self.level_scale, self.num_classes)(
-            level, label
+        check_image(x, len(self.multipliers))
+        embedding = Conditioning(
+            4 * self.channels, self.level_scale, self.num_classes, self.embedding, name="embedding"
+        )(level, label)
+        block, attention, down, up, conv, norm = self._parts(x.ndim - 2, embedding, train)
+        colours, last = self.predictions * x.shape[-1], len(self.multipliers) - 1
+        widths = [self.channels * multiplier for multiplier in self.multipliers]
+        x = (2 * x - 1 if self.recenter else x).astype(self.dtype)
+
+        h = conv(self.channels, name="conv_in")(x)
+        skips, pyramid = [h], x
+        for depth, width in enumerate(widths):
+            for i in range(self.blocks_per_level):
+                h = block(width, f"down_{depth}_block_{i}")(h)
+                if depth in self.attention_levels:
+                    h = attention(name=f"down_{depth}_attention_{i}")(h)
+                skips.append(h)
+            if depth < last:
+                h = down(width, f"down_{depth}_resample")(h)
+                if self.progressive_input:
+                    small = Halve(width, self.filter, self.dtype, name=f"down_{depth}_pyramid")
+                    h = pyramid = (small(pyramid) + h) * self.skip_scale
+                skips.append(h)
+
+        h = block(widths[-1], "middle_block_0")(h)
+        if self.attention_levels:
+            h = attention(name="middle_attention")(h)
+        h = block(widths[-1], "middle_block_1")(h)
+
+        image: Any = None
+        for depth, width in reversed(list(enumerate(widths))):
+            for i in range(self.blocks_per_level + 1):
+                h = block(width, f"up_{depth}_block_{i}")(
+                    jnp.concatenate([h, skips.pop()], axis=-1)
+                )
+                ends = i == self.blocks_per_level
+                if depth in self.attention_levels and (ends or self.attention_up == "each"):
+                    h = attention(name=f"up_{depth}_attention_{i}")(h)
+            if self.progressive_output or depth == 0:
+                own = norm(name=f"out_{depth}_norm")(h)
+                own = conv(colours, zero=True, name=f"out_{depth}_conv")(own).astype(jnp.float32)
+                if image is not None:
+                    own += double(image, self.filter)
+                image = own
+            if depth > 0:
+                h = up(width, f"up_{depth}_resample")(h)
+        return image
+
+    def _parts(self, ndim: int, embedding: Array, train: bool) -> tuple[Callable[..., Any], ...]:
+        """Constructors of the parts, of which ``block`` and the resamplers know the embedding."""
+        common: dict[str, Any] = {"groups": self.groups, "epsilon": self.epsilon}
+        wrap = nn.remat if self.remat else lambda module, **_: module
+        make_block: Any = functools.partial(
+            wrap(ResBlock, static_argnums=(3,)),
+            modulation=self.modulation,
+            weights=self.filter,
+            skip_scale=self.skip_scale,
+            dropout=self.dropout,
+            dtype=self.dtype,
+            **common,
         )
 
-        def block(h: Array, depth: int) -> Array:
-            width = self.channels * self.multipliers[depth]
-            h = ResBlock(width, self.dropout)(h, embedding, train=train)
-            return SelfAttention(self.head_dim)(h) if depth in self.attention_levels else h
+        def block(width: int, name: str, **options: Any) -> Callable[[Array], Array]:
+            module = make_block(width, name=name, **options)
+            return lambda h: module(h, embedding, train)
 
-        deepest = len(self.multipliers) - 1
-        h = nn.Conv(self.channels, (3, 3))(x)
-        skips = [h]
-        for depth in range(deepest + 1):
-            for _ in range(self.blocks_per_level):
-                h = block(h, depth)
-                skips.append(h)
-            if depth < deepest:
-                h = nn.Conv(h.shape[-1], (3, 3), strides=2)(h)
-                skips.append(h)
+        def resample(kind: str, module: type[nn.Module], width: int, name: str) -> Any:
+            if self.resampling == "block":
+                return block(width, name, resample=kind, project=self.project)
+            return module(width, dtype=self.dtype, name=name)
 
-        width = h.shape[-1]
-        h = ResBlock(width, self.dropout)(h, embedding, train=train)
-        if self.attention_levels:
-            h = SelfAttention(self.head_dim)(h)
-        h = ResBlock(width, self.dropout)(h, embedding, train=train)
-
-        for depth in reversed(range(deepest + 1)):
-            for _ in range(self.blocks_per_level + 1):
-                h = block(jnp.concatenate([h, skips.pop()], axis=-1), depth)
-            if depth > 0:
-                h = nn.Conv(h.shape[-1], (3, 3))(_double(h))
-
-        width = self.predictions * x.shape[-1]
-        out = nn.Conv(width, (3, 3), kernel_init=nn.initializers.zeros)(GroupNorm()(h))
-        return out.astype(jnp.float32)
+        attention = functools.partial(
+            wrap(SelfAttention),
+            head_dim=self.head_dim,
+            skip_scale=self.skip_scale,
+            dtype=self.dtype,
+            **common,
+        )
+        return (
+            block,
+            attention,
+            functools.partial(resample, "halve", Halve),
+            functools.partial(resample, "double", Double),
+            functools.partial(convolution, ndim=ndim, dtype=self.dtype),
+            functools.partial(GroupNorm, **common),
+        )
 
 
-def check_counts(**counts: int | tuple[int, ...]) -> None:
-    """Refuse sizes of a network that are not whole numbers above 0, or lists of none.
+def check_image(x: Array, num_levels: int) -> None:
+    """Refuse what has no axes to convolve over, or too many, or does not halve at every level.
 
     Raises:
-        InputError: naming the size and what it got.
+        InputError: naming the shape and what would do.
     """
-    for name, count in counts.items():
-        numbers = count if isinstance(count, tuple) else (count,)
-        if not numbers or not all(isinstance(n, int) and n > 0 for n in numbers):
-            raise InputError(f"{name} takes whole numbers above 0, got {count!r}")
+    if not 3 <= x.ndim <= 5:
+        raise InputError(
+            "a U-Net takes [batch, ..., channels] with one, two or three axes between, got shape "
+            f"{x.shape}"
+        )
+    check_divides(x.shape[1:-1], num_levels)
 
 
 def check_divides(size: tuple[int, ...], num_levels: int) -> None:
@@ -184,8 +254,3 @@ def check_divides(size: tuple[int, ...], num_levels: int) -> None:
             f"a U-Net of {num_levels} levels takes images whose sides divide by {factor}, "
             f"got {' x '.join(map(str, size))}"
         )
-
-
-def _double(x: Array) -> Array:
-    """Double height and width by nearest neighbour."""
-    return jnp.repeat(jnp.repeat(x, 2, axis=1), 2, axis=2)

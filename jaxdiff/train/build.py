@@ -15,7 +15,6 @@ import jax.numpy as jnp
 import optax
 
 from jaxdiff import denoisers, losses
-from jaxdiff.nets.unet import check_divides
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.sampling import check_times
@@ -41,19 +40,32 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     """Build the network for examples of one shape, labelled where the configuration says so."""
     if config.model.class_conditional and num_classes is None:
         raise InputError("config.model.class_conditional takes data with labels, got data without")
+    if config.model.label_dropout and not config.model.class_conditional:
+        raise InputError(
+            "config.model.label_dropout takes 0 without config.model.class_conditional, got "
+            f"{config.model.label_dropout}"
+        )
     make = names.resolve(names.NETWORKS, config.network, "config.network", reserved=_SET_ELSEWHERE)
+    level = names.LEVELS[config.model.level]
     built = make(
-        level_scale=names.LEVELS[config.model.level].scale,
-        num_classes=num_classes if config.model.class_conditional else None,
+        level_scale=level.scale,
+        embedding=level.embedding,
+        num_classes=_num_labels(config, num_classes),
         predictions=2 if config.model.learned_variance else 1,
     )
-    if config.network.name == "unet":
-        if len(shape) != 3:
-            raise InputError(
-                f"config.network.name unet takes images, got examples of shape {shape}; take mlp"
-            )
-        check_divides(shape[:2], len(built.multipliers))
+    label = None if built.num_classes is None else jnp.zeros(1, int)
+    try:
+        jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.ones(1), label)
+    except InputError as error:
+        raise InputError(f"config.network {config.network.name}: {error}") from error
     return built
+
+
+def _num_labels(config: Config, num_classes: int | None) -> int | None:
+    """Classes, and one more where labels are withheld: that of an example without a label."""
+    if not config.model.class_conditional or num_classes is None:
+        return None
+    return num_classes + (config.model.label_dropout > 0)
 
 
 def denoise_fn(
@@ -65,15 +77,22 @@ def denoise_fn(
     label: Array | None = None,
     dropout_key: Key | None = None,
 ) -> DenoiseFn:
-    """Bind a network to parameters and labels; with a ``dropout_key`` it runs as in training."""
+    """Bind a network to parameters and labels; with a ``dropout_key`` it runs as in training.
+
+    Without labels, a network that was trained with ``label_dropout`` is the unconditional model.
+    """
     training = dropout_key is not None
     rngs = None if dropout_key is None else {"dropout": dropout_key}
 
+    model = config.model
+
     def apply(x: Array, level: Array) -> Array:
-        output: Any = net.apply(params, x, level, label, train=training, rngs=rngs)
+        own = label
+        if own is None and model.label_dropout:
+            own = jnp.full(x.shape[0], net.num_classes - 1)
+        output: Any = net.apply(params, x, level, own, train=training, rngs=rngs)
         return output
 
-    model = config.model
     return denoisers.denoiser(
         apply,
         forward,
@@ -95,7 +114,7 @@ def loss_fn(
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
         x0 = batch["x"]
         t, importance = draw_times(time_key, x0.shape[0])
-        label = batch["label"] if config.model.class_conditional else None
+        label = _labels(config, net, key, batch) if config.model.class_conditional else None
         model = denoise_fn(config, net, forward, params, label=label, dropout_key=dropout_key)
         if settings.vlb_weight:
             error = losses.hybrid(
@@ -113,9 +132,19 @@ def loss_fn(
             )
         if settings.importance_weights:
             error *= importance
-        return error / (x0.size // x0.shape[0])
+        scale = 0.5 if settings.reduction == "half_sum" else x0.shape[0] / x0.size
+        return error * scale
 
     return loss
+
+
+def _labels(config: Config, net: nn.Module, key: Key, batch: Mapping[str, Array]) -> Array:
+    """Labels as the network is to have them in training, a share of them withheld."""
+    label, share = batch["label"], config.model.label_dropout
+    if not share:
+        return label
+    dropped = jax.random.bernoulli(jax.random.fold_in(key, 1), share, label.shape)
+    return jnp.where(dropped, net.num_classes - 1, label)
 
 
 def time_sampler(config: Config, forward: Process) -> Callable[[Key, int], losses.times.TimeSample]:
@@ -169,12 +198,17 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         rate = optax.warmup_cosine_decay_schedule(start, peak, warmup, num_steps)
     else:
         rate = optax.warmup_constant_schedule(start, peak, warmup)
-    adamw = functools.partial(optax.adamw, weight_decay=settings.weight_decay)
+    adamw = functools.partial(optax.adamw, weight_decay=settings.weight_decay, mask=_trainable)
     make = adamw if settings.name == "adamw" else optax.adam
     return optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),
         make(rate, b1=settings.b1, b2=settings.b2, eps=settings.epsilon),
     )
+
+
+def _trainable(variables: Params) -> dict[str, bool]:
+    """Which collections may decay: not the constants, to which no gradient flows."""
+    return {name: name != "constants" for name in variables}
 
 
 def solver(chosen: Choice, model: DenoiseFn, forward: Process) -> Solver:
@@ -213,5 +247,5 @@ def _check_hybrid(config: Config, forward: Process) -> None:
         )
 
 
-_SET_ELSEWHERE = ("level_scale", "num_classes", "predictions", "parent", "name")
+_SET_ELSEWHERE = ("level_scale", "embedding", "num_classes", "predictions", "parent", "name")
 """Options of a network that the data and ``config.model`` decide."""

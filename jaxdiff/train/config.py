@@ -74,14 +74,19 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """How the network is used: what it predicts, and what it is told."""
+    """How the network is used: what it predicts, and what it is told.
+
+    With ``label_dropout`` that share of the labels is withheld in training, so that one network
+    learns both the conditional and the unconditional model, for classifier-free guidance.
+    """
 
     kind: str = _one_of("edm", *KINDS)
-    level: str = _one_of("time", "time", "log_sigma", "log_snr")
+    level: str = _one_of("time", "time", "log_sigma", "log_snr", "index", "fourier", "edm")
     data_std: float = _positive(0.5)
     scale_input: bool = True
     learned_variance: bool = False
     class_conditional: bool = False
+    label_dropout: float = _share(0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +94,8 @@ class LossConfig:
     """What is minimised: ``vlb_weight`` adds that much of the bound, for a learned variance.
 
     Without ``importance_weights`` the loss is the average over the law that times are drawn from,
-    instead of that over uniform times.
+    instead of that over uniform times. ``reduction`` is the mean over the numbers of an example, or
+    half their sum, as NCSN and its heirs have it; under Adam it matters to the clipping alone.
     """
 
     target: str = _one_of("eps", *TARGETS)
@@ -97,6 +103,7 @@ class LossConfig:
     times: Choice = Choice("stratified")
     importance_weights: bool = True
     vlb_weight: float = _non_negative(0.0)
+    reduction: str = _one_of("mean", "mean", "half_sum")
     t_min: float = _share(1e-3)
 
 

@@ -14,10 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import data
+from jaxdiff.compiling import compiler_options
+from jaxdiff.files import read_lines_json
 from jaxdiff.train import build, pictures
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.config import Config
-from jaxdiff.train.files import read_lines_json
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run, assemble, fresh_state
 from jaxdiff.train.state import TrainState, train_step
@@ -114,7 +115,7 @@ def compile_step(
         ema_decay=run.config.training.ema_decay,
     )
     began = time.perf_counter()
-    compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch).compile()
+    compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch).compile(compiler_options())
     size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
     say(f"{size:,} parameters; compiled in {time.perf_counter() - began:.1f} s")
     return compiled

@@ -64,20 +64,32 @@ PROCESSES: Mapping[str, Callable[..., Process]] = {
     "ddpm_cosine": _ddpm_cosine,
     "ncsn": _ncsn,
 }
-NETWORKS: Mapping[str, Callable[..., nn.Module]] = {"unet": nets.UNet, "mlp": nets.MLP}
+NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
+    "unet": nets.UNet,
+    "ddpm": nets.DDPM,
+    "ddpmpp": nets.DDPMPP,
+    "ncsnpp": nets.NCSNPP,
+    "adm": nets.ADM,
+    "dit": nets.DiT,
+    "mlp": nets.MLP,
+}
 
 
 class Level(NamedTuple):
-    """How a network is told the noise level, and what its embedding multiplies that by."""
+    """How a network is told the noise level, what that is multiplied by, and how it is embedded."""
 
     fn: denoisers.NoiseLevelFn
     scale: float
+    embedding: str = "sinusoidal"
 
 
 LEVELS: Mapping[str, Level] = {
     "time": Level(denoisers.time, embeddings.TIME_SCALE),
     "log_sigma": Level(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
     "log_snr": Level(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
+    "index": Level(denoisers.chain_index, 1.0),  # DDPM
+    "fourier": Level(denoisers.log_sigma, 16.0, "fourier"),  # NCSN++
+    "edm": Level(denoisers.log_sigma, 0.25),
 }
 WEIGHTS: Mapping[str, Callable[..., Array]] = {
     "eps": losses.weights.eps,
@@ -191,7 +203,7 @@ def resolve(
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
     signature = {
-        p.name: type(p.default)
+        p.name: p.annotation if p.annotation == int | None else type(p.default)
         for p in parameters
         if p.default is not inspect.Parameter.empty and p.name not in reserved
     }

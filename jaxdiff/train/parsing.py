@@ -98,7 +98,13 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 
 def _name_of(hint: Any) -> str:
-    names = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+    names = {
+        int | None: "a whole number or None",
+        int: "a whole number",
+        float: "a number",
+        str: "a word",
+        bool: "true or false",
+    }
     return names.get(hint, "a list")
 
 

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxdiff.files import atomic_write
 from jaxdiff.metrics.features import finite_array
-from jaxdiff.train.files import atomic_write
 from jaxdiff.typing import ArrayLike, InputError
 
 if TYPE_CHECKING:

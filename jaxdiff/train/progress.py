@@ -12,8 +12,8 @@ import jax
 import numpy as np
 from tqdm import tqdm
 
+from jaxdiff.files import append_line, atomic_write, read_lines_json
 from jaxdiff.train.config import TrainingConfig
-from jaxdiff.train.files import append_line, atomic_write, read_lines_json
 from jaxdiff.typing import Array, InputError
 
 

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import sampling
+from jaxdiff.compiling import compiler_options
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.train import build
@@ -55,13 +56,15 @@ class Run:
         return self.conditioned(None)
 
     def conditioned(self, label: Array | None) -> DenoiseFn:
-        """The model given one label per example, ``[batch]``.
+        """The model given one label per example, ``[batch]``; None for the unconditional model.
 
         Raises:
-            InputError: if labels are given to a run without classes, or withheld from one with.
+            InputError: if labels are given to a run without classes, or withheld from one with that
+                was not trained with ``label_dropout``.
         """
         conditional = self.config.model.class_conditional
-        if conditional != (label is not None):
+        both = label is None and self.config.model.label_dropout > 0
+        if conditional != (label is not None) and not both:
             raise InputError(
                 f"this run takes {'labels: run.conditioned(label)' if conditional else 'no label'}"
             )
@@ -141,7 +144,7 @@ class Run:
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
         self._check_label(label, n)
-        return _sample(
+        walk: tuple[Array, PyTree] = _compiled_walk()(
             sample_key,
             self.params,
             self.process,
@@ -153,6 +156,7 @@ class Run:
             shape=(n, *self.shape),
             save_fn=save_fn,
         )
+        return walk
 
     def _check_label(self, label: ArrayLike | None, n: int) -> None:
         if label is None:
@@ -175,8 +179,14 @@ def _nothing(state: Any) -> None:
     """Keep no trajectory."""
 
 
-@functools.partial(jax.jit, static_argnames=("config", "network", "solver", "shape", "save_fn"))
-def _sample(
+@functools.cache
+def _compiled_walk() -> Any:
+    """The walk, jitted when it is first needed, since options of the compiler start a backend."""
+    static = ("config", "network", "solver", "shape", "save_fn")
+    return jax.jit(_walk, static_argnames=static, compiler_options=compiler_options())
+
+
+def _walk(
     key: Key,
     params: Params,
     process: Process,

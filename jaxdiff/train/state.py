@@ -104,4 +104,5 @@ def ema_update(average: Params, params: Params, step: Array, *, decay: float) ->
     Reference: the warm-up of TensorFlow's ExponentialMovingAverage.
     """
     d = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
-    return jax.tree.map(lambda a, p: d * a + (1 - d) * p, average, params)
+    # so written, what never changes is averaged to itself, to the bit
+    return jax.tree.map(lambda a, p: a + (1 - d) * (p - a), average, params)

@@ -3,8 +3,8 @@
 import json
 from pathlib import Path
 
+from jaxdiff.files import atomic_write
 from jaxdiff.train.config import Config
-from jaxdiff.train.files import atomic_write
 from jaxdiff.train.parsing import differences, from_dict
 from jaxdiff.typing import InputError
 

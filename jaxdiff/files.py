@@ -1,4 +1,4 @@
-"""L7: files that are there whole or not at all, and logs that outlive a killed run.
+"""L0: files that are there whole or not at all, and logs that outlive a killed run.
 
 A file is written beside its target and renamed onto it, which POSIX makes atomic: a reader sees the
 old bytes or the new ones. A log grows by whole lines; what a kill leaves is one line cut short,

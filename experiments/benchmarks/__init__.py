@@ -1,0 +1,1 @@
+"""Timings of what jaxdiff runs, beside the systems that it is measured against."""

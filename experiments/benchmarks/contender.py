@@ -1,0 +1,106 @@
+"""What is timed: the same three jobs, of whichever system."""
+
+import functools
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import jaxdiff
+from experiments.timing import best_times
+from jaxdiff import schedules, solvers
+from jaxdiff.compiling import compiler_options
+from jaxdiff.train import Run, build
+from jaxdiff.train.state import init_state, train_step
+from jaxdiff.typing import Array, Key
+
+SAMPLING_STEPS = 50
+
+
+class Contender(NamedTuple):
+    """A system at work on one batch; each job takes the number of the round.
+
+    Args:
+        name: of the system.
+        forward: one evaluation of the network.
+        step: one training step: loss, gradient, clipping, Adam, moving average.
+        sample: 50 steps of DDIM.
+        gflop: of forward, step and sample, as the compiler counts them; empty where it does not.
+        compile_seconds: of forward, step and sample; empty where nothing is compiled ahead.
+    """
+
+    name: str
+    forward: Callable[[int], Any]
+    step: Callable[[int], Any]
+    sample: Callable[[int], Any]
+    gflop: tuple[float, ...] = ()
+    compile_seconds: tuple[float, ...] = ()
+
+
+def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
+    """Jaxdiff itself: each job one compiled call, of a run with parameters.
+
+    Args:
+        run: the network with its parameters, process and configuration.
+        x: the batch, ``[batch, ...]``.
+    """
+    batch = {"x": jnp.asarray(x), "label": jnp.zeros(len(x), int)}
+    label = batch["label"] if run.config.model.class_conditional else None
+    level, times = jnp.full(len(x), 0.5), schedules.uniform_times(SAMPLING_STEPS, t_min=1e-3)
+    optimizer = build.optimizer(run.config)
+    loss_fn = build.loss_fn(run.config, run.network, run.process)
+
+    def sample(key: Key, params: Any, x: Array) -> Array:
+        model = build.denoise_fn(run.config, run.network, run.process, params, label=label)
+        return jaxdiff.sample(key, solvers.ddim(model, run.process), x, times)
+
+    update = functools.partial(
+        train_step, loss_fn=loss_fn, optimizer=optimizer, ema_decay=run.config.training.ema_decay
+    )
+    jit = functools.partial(jax.jit, compiler_options=compiler_options())
+    copied = jax.tree.map(jnp.copy, run.params)
+    states = [init_state(jax.random.key(0), copied, optimizer)]
+    compiled = [
+        timed(jit(run.network.apply).lower(run.params, batch["x"], level, label).compile),
+        timed(jit(update, donate_argnums=0).lower(states[0], batch).compile),
+        timed(jit(sample).lower(jax.random.key(0), run.params, batch["x"]).compile),
+    ]
+    forward, step, walk = (program for program, _ in compiled)
+
+    def one_step(index: int) -> Any:
+        state, metrics = step(states.pop(), batch)
+        states.append(state)
+        return metrics
+
+    evaluation = forward.cost_analysis()["flops"] / 1e9
+    return Contender(
+        "jaxdiff",
+        lambda index: forward(run.params, batch["x"], level, label),
+        one_step,
+        lambda index: walk(jax.random.key(index), run.params, batch["x"]),
+        gflop=(
+            evaluation,
+            step.cost_analysis()["flops"] / 1e9,
+            SAMPLING_STEPS * evaluation,  # XLA counts the body of a loop once
+        ),
+        compile_seconds=tuple(seconds for _, seconds in compiled),
+    )
+
+
+def timed(job: Callable[[], Any]) -> tuple[Any, float]:
+    """What a job returns, and its seconds."""
+    started = time.perf_counter()
+    return job(), time.perf_counter() - started
+
+
+def matmul_peak(dtype: str) -> float:
+    """GFLOP/s of the product of two square matrices, the best of several."""
+    n = 2048 if jax.default_backend() == "cpu" else 8192
+    matrix = jax.random.normal(jax.random.key(0), (n, n), jnp.dtype(dtype))
+    product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
+    product(matrix, matrix)
+    best = best_times({"peak": lambda index: product(matrix, matrix)}, rounds=10)
+    return 2 * n**3 / best["peak"] / 1e9

@@ -1,0 +1,150 @@
+"""The equal network in PyTorch: diffusers' UNet2DModel, trained and sampled in the usual way."""
+
+import functools
+import itertools
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.contender import SAMPLING_STEPS, Contender
+from jaxdiff.nets import UNet, convert
+from jaxdiff.nets.norm import num_groups
+from jaxdiff.typing import InputError, Params
+
+
+def torch_peer(net: Any, x: np.ndarray, *, compiled: bool) -> tuple[Contender, UNet, Params]:
+    """Build diffusers' network of the same shape, and ours with its parameters.
+
+    Args:
+        net: our network.
+        x: the batch, ``[batch, height, width, colours]``.
+        compiled: whether to run it under ``torch.compile`` and in the layout of channels last.
+
+    Returns:
+        ``(contender, network, variables)``: ours computes what theirs does.
+
+    Raises:
+        InputError: if torch or diffusers is missing, or diffusers has no such network.
+    """
+    try:
+        import torch
+        from diffusers import UNet2DModel
+    except ImportError as error:
+        raise InputError(
+            f"--peer=torch takes torch and diffusers, install jaxdiff[bench]: {error}"
+        ) from None
+    torch.manual_seed(0)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    model = UNet2DModel(**diffusers_config(net, x.shape[1:])).to(device)
+    weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
+    ours = convert.diffusers_network(dict(model.config))
+    layout = torch.channels_last if compiled else torch.contiguous_format
+    model = model.to(memory_format=layout)
+    images = torch.tensor(np.moveaxis(x, -1, 1)).to(device, memory_format=layout)
+    call = torch.compile(model) if compiled else model
+    jobs = _Jobs(torch, model, call, images, net.dtype)
+    name = f"torch {torch.__version__.split('+')[0]}, {'compiled' if compiled else 'eager'}"
+    return (
+        Contender(name, jobs.forward, jobs.step, jobs.sample),
+        ours,
+        convert.from_diffusers(weights, ours),
+    )
+
+
+class _Jobs:
+    """The three jobs on one model, which a training step changes."""
+
+    def __init__(self, torch: Any, model: Any, call: Any, images: Any, dtype: str) -> None:
+        self.torch, self.model, self.call, self.images = torch, model, call, images
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=2e-4)
+        self.average = [p.detach().clone() for p in model.parameters()]
+        self.half = images.shape[0] * [500]
+        self.precision = functools.partial(
+            torch.autocast, images.device.type, torch.bfloat16, enabled=dtype == "bfloat16"
+        )
+
+    def _call(self, x: Any, step: Any) -> Any:
+        with self.precision():
+            return self.call(x, step).sample.float()
+
+    def _wait(self) -> None:
+        if self.images.is_cuda:
+            self.torch.cuda.synchronize()
+
+    def forward(self, index: int) -> np.ndarray:
+        steps = self.torch.tensor(self.half, device=self.images.device)
+        with self.torch.no_grad():
+            return np.moveaxis(self._call(self.images, steps).cpu().numpy(), 1, -1)
+
+    def step(self, index: int) -> None:
+        torch, images = self.torch, self.images
+        noise = torch.randn_like(images)
+        steps = torch.randint(0, 1000, images.shape[:1], device=images.device)
+        alpha = _alphas(torch, images.device)[steps][:, None, None, None]
+        noisy = alpha * images + (1 - alpha**2).sqrt() * noise
+        self.optimizer.zero_grad(set_to_none=True)
+        loss = ((self._call(noisy, steps) - noise) ** 2).mean()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimizer.step()
+        torch._foreach_lerp_(self.average, list(self.model.parameters()), 1e-4)
+        self._wait()
+
+    def sample(self, index: int) -> None:
+        torch, x = self.torch, self.torch.randn_like(self.images)
+        alphas = _alphas(torch, x.device)
+        grid = torch.linspace(999, 0, SAMPLING_STEPS + 1, device=x.device).long()
+        with torch.no_grad():
+            for now, then in itertools.pairwise(grid):
+                eps = self._call(x, now.expand(len(x)))
+                x0 = (x - (1 - alphas[now] ** 2).sqrt() * eps) / alphas[now]
+                x = alphas[then] * x0 + (1 - alphas[then] ** 2).sqrt() * eps
+        self._wait()
+
+
+def _alphas(torch: Any, device: Any) -> Any:
+    betas = torch.linspace(1e-4, 0.02, 1000, device=device)
+    return torch.cumprod(1 - betas, 0).sqrt()
+
+
+def diffusers_config(net: Any, shape: tuple[int, ...]) -> Mapping[str, Any]:
+    """Settings of the UNet2DModel that computes what one of our networks does.
+
+    Raises:
+        InputError: if there is none.
+    """
+    widths = [net.channels * multiplier for multiplier in getattr(net, "multipliers", ())]
+    groups = {net.groups or num_groups(width) for width in widths}
+    same = isinstance(net, UNet) and (
+        net.modulation,
+        net.resampling,
+        net.attention_up,
+        net.embedding,
+        net.skip_scale,
+        net.predictions,
+        net.num_classes,
+        len(groups),
+    ) == ("shift", "conv", "each", "sinusoidal", 1.0, 1, None, 1)
+    if not same:
+        raise InputError(
+            "--peer=torch takes a network that diffusers has, of the kind of ddpm with one number "
+            f"of groups, got {net}"
+        )
+    attends = [depth in net.attention_levels for depth in range(len(widths))]
+    return {
+        "sample_size": shape[0],
+        "in_channels": shape[-1],
+        "out_channels": shape[-1],
+        "block_out_channels": tuple(widths),
+        "layers_per_block": net.blocks_per_level,
+        "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
+        "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
+        "attention_head_dim": net.head_dim,
+        "downsample_padding": 0,
+        "flip_sin_to_cos": False,
+        "freq_shift": 1,
+        "norm_num_groups": groups.pop(),
+        "norm_eps": net.epsilon,
+        "dropout": net.dropout,
+    }

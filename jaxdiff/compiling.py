@@ -1,0 +1,27 @@
+"""L0: what the compiler is told beyond its defaults."""
+
+import functools
+
+import jax
+
+YNN: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+"""Of the library that XLA's CPU backend calls, only the reductions: its convolutions take up to
+twice the time of XLA's own, and jaxlib 0.10 gets some sums of products wrong with it."""
+
+
+@functools.cache
+def compiler_options() -> dict[str, str | bool] | None:
+    """Options for ``jax.jit`` and ``compile`` on the backend at hand, None where there are none.
+
+    Example:
+        >>> double = jax.jit(lambda x: 2 * x, compiler_options=compiler_options())
+        >>> int(double(2))
+        4
+    """
+    if jax.default_backend() != "cpu":
+        return None
+    try:
+        jax.jit(lambda: 0, compiler_options=YNN).lower().compile()
+    except jax.errors.JaxRuntimeError:  # an XLA without this option
+        return None
+    return dict(YNN)

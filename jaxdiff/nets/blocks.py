@@ -1,0 +1,160 @@
+"""What a U-Net is made of: residual blocks, attention, and convolutions that halve and double."""
+
+import functools
+import math
+from collections.abc import Sequence
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from jaxdiff.nets import resampling
+from jaxdiff.nets.attention import attention
+from jaxdiff.nets.layers import Dense, convolution, zeros
+from jaxdiff.nets.norm import GroupNorm
+from jaxdiff.typing import Array
+
+MODULATIONS = ("shift", "scale_shift")
+
+
+class ResBlock(nn.Module):
+    """Two normalised convolutions beside the identity; the noise level modulates the second norm.
+
+    y = (skip(x) + conv(silu(norm(conv(silu(norm(x))); level)))) · skip_scale
+
+    Args:
+        channels: of the output.
+        modulation: "shift", the level is added before the second norm, as in DDPM; "scale_shift",
+            it scales and shifts behind it, as in ADM.
+        resample: "halve" or "double" the image between the first norm and its convolution, and
+            beside them, as in BigGAN; "" for neither.
+        weights: the filter for it.
+        skip_scale: of the sum.
+        dropout: share of activations dropped before the second convolution.
+        groups: of the norms; None for as many as :func:`jaxdiff.nets.norm.num_groups` says.
+        epsilon: of the norms.
+        project: whether the skip is projected although its channels stay as they are.
+        dtype: that it computes in.
+
+    Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021.
+    """
+
+    channels: int
+    modulation: str = "scale_shift"
+    resample: str = ""
+    weights: Sequence[int] = resampling.BOX
+    skip_scale: float = 1.0
+    dropout: float = 0.0
+    groups: int | None = None
+    epsilon: float = 1e-6
+    project: bool = False
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
+        """Map ``x [batch, ..., c]``, ``embedding [batch, e]`` to ``[batch, ..., channels]``."""
+        ndim = x.ndim - 2
+        norm = functools.partial(GroupNorm, groups=self.groups, epsilon=self.epsilon)
+        conv = functools.partial(convolution, self.channels, ndim, dtype=self.dtype)
+
+        h = norm(name="norm_0")(x)
+        if self.resample:
+            change = resampling.halve if self.resample == "halve" else resampling.double
+            h, x = change(h, self.weights), change(x, self.weights)
+        h = conv(name="conv_0")(h)
+        if self.modulation == "shift":
+            shift = Dense(self.channels, dtype=self.dtype, name="modulation")(embedding)
+            h = norm(name="norm_1")(h + _wide(shift, h))
+        else:
+            both = Dense(2 * self.channels, name="modulation")(embedding)
+            scale, shift = jnp.split(both, 2, axis=-1)
+            h = norm(name="norm_1")(h, (scale, shift))
+        h = nn.Dropout(self.dropout, deterministic=not train)(h)
+        h = conv(zero=True, name="conv_1")(h)
+        if x.shape[-1] != self.channels or self.project:
+            x = Dense(self.channels, dtype=self.dtype, name="skip")(x)
+        return _scaled(x + h, self.skip_scale)
+
+
+class SelfAttention(nn.Module):
+    """Attention of every pixel to every other, beside the identity; softmax in float32.
+
+    Args:
+        head_dim: least channels of one head, fewer than that in all make one; None for one head.
+        skip_scale: of the sum.
+        groups: of the norm.
+        epsilon: of the norm.
+        dtype: that it computes in.
+
+    Reference: Vaswani et al. 2017, eq. 1; Ho et al. 2020, appendix B.
+    """
+
+    head_dim: int | None = None
+    skip_scale: float = 1.0
+    groups: int | None = None
+    epsilon: float = 1e-6
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map ``x [batch, ..., c]`` to the same shape."""
+        batch, channels, pixels = x.shape[0], x.shape[-1], math.prod(x.shape[1:-1])
+        most = max(1, channels // (self.head_dim or channels))
+        heads = next(n for n in range(most, 0, -1) if channels % n == 0)
+        h = GroupNorm(silu=False, groups=self.groups, epsilon=self.epsilon, name="norm")(x)
+        qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(h.reshape(batch, pixels, channels))
+        qkv = qkv.reshape(batch, pixels, 3, heads, channels // heads)
+        h = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
+        out = nn.Dense(channels, kernel_init=zeros, dtype=self.dtype, name="out")
+        return _scaled(
+            x + out(h.reshape(batch, pixels, channels)).reshape(x.shape), self.skip_scale
+        )
+
+
+class Halve(nn.Module):
+    """A convolution of stride 2, behind a filter where its weights are more than two.
+
+    Args:
+        channels: of the output.
+        weights: of the filter.
+        dtype: that it computes in.
+    """
+
+    channels: int
+    weights: Sequence[int] = resampling.BOX
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map ``x [batch, ..., c]`` to ``[batch, .../2, channels]``."""
+        padding = "SAME"
+        if len(self.weights) > 2:
+            x, padding = resampling.smooth(x, self.weights), "VALID"
+        conv = functools.partial(convolution, self.channels, x.ndim - 2, strides=2)
+        return conv(padding=padding, dtype=self.dtype, name="conv")(x)
+
+
+class Double(nn.Module):
+    """Every pixel twice along every axis, then a convolution.
+
+    Args:
+        channels: of the output.
+        dtype: that it computes in.
+    """
+
+    channels: int
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map ``x [batch, ..., c]`` to ``[batch, 2 · ..., channels]``."""
+        conv = convolution(self.channels, x.ndim - 2, dtype=self.dtype, name="conv")
+        return conv(resampling.double(x))
+
+
+def _wide(vector: Array, image: Array) -> Array:
+    """``[batch, c]`` as it broadcasts against ``[batch, ..., c]``."""
+    return vector.reshape(vector.shape[0], *(1,) * (image.ndim - 2), vector.shape[-1])
+
+
+def _scaled(x: Array, scale: float) -> Array:
+    return x if scale == 1 else x * scale

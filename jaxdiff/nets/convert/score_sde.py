@@ -1,0 +1,204 @@
+"""Checkpoints of score_sde_pytorch: models ``ddpm`` and ``ncsnpp``, with the averages in them."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.nets.architectures import DDPMPP, NCSNPP
+from jaxdiff.nets.convert.gather import Layers, gather, parts, shapes_of
+from jaxdiff.nets.unet import UNet
+from jaxdiff.typing import InputError, Params
+
+LAYERS = {
+    "norm_0": ["GroupNorm_0"],
+    "norm_1": ["GroupNorm_1"],
+    "conv_0": ["Conv_0"],
+    "conv_1": ["Conv_1"],
+    "modulation": ["Dense_0"],
+    "skip": ["Conv_2", "NIN_0"],
+    "norm": ["GroupNorm_0"],
+    "out": ["NIN_3"],
+    "conv": ["Conv_0", "Conv2d_0"],
+}
+"""Our layers within a part, and what each may be called there."""
+
+
+NEEDED = ("name", "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout", "image_size",
+          "centered")  # fmt: skip
+"""Settings without which there is no network."""
+
+
+def score_sde_network(config: Mapping[str, Any]) -> UNet:
+    """The network that a score_sde configuration describes.
+
+    Args:
+        config: its ``model`` section as one flat dict, with ``image_size`` and ``centered`` of its
+            ``data`` section.
+
+    Returns:
+        The network; it returns what theirs does before a division by σ (``scale_by_sigma``).
+
+    Raises:
+        InputError: if it describes what we have not.
+    """
+    missing = [name for name in NEEDED if name not in config]
+    if missing:
+        raise InputError(f"a configuration of score_sde says {', '.join(missing)}, this one not")
+    _check(config, "name", "ddpm", "ncsnpp")
+    _check(config, "nonlinearity", "swish")
+    _check(config, "resamp_with_conv", True)
+    _check(config, "conditional", True)
+    multipliers, size = tuple(config["ch_mult"]), config["image_size"]
+    sizes = [size // 2**depth for depth in range(len(multipliers))]
+    options: dict[str, Any] = {
+        "channels": config["nf"],
+        "multipliers": multipliers,
+        "blocks_per_level": config["num_res_blocks"],
+        "attention_levels": tuple(
+            depth for depth, side in enumerate(sizes) if side in config["attn_resolutions"]
+        ),
+        "dropout": config["dropout"],
+        "recenter": not config["centered"],
+    }
+    if config["name"] == "ddpm":
+        return DDPMPP(
+            **options, resampling="conv", project=False, skip_scale=1.0, level_scale=1.0, groups=32
+        )
+    for name, *known in (
+        ("resblock_type", "biggan", "ddpm"),
+        ("progressive", "none", "output_skip"),
+        ("progressive_input", "none", "residual"),
+        ("progressive_combine", "sum"),
+        ("embedding_type", "fourier", "positional"),
+    ):
+        _check(config, name, *known)
+    fourier, blocks = config["embedding_type"] == "fourier", config["resblock_type"] == "biggan"
+    if config["fir"] and not blocks:
+        raise InputError("of score_sde's networks with fir ours are those of biggan blocks")
+    return NCSNPP(
+        **options,
+        resampling="block" if blocks else "conv",
+        project=blocks,
+        filter=tuple(config["fir_kernel"]) if config["fir"] else (1, 1),
+        skip_scale=NCSNPP.keywords["skip_scale"] if config["skip_rescale"] else 1.0,
+        progressive_input=config["progressive_input"] == "residual",
+        progressive_output=config["progressive"] == "output_skip",
+        embedding="fourier" if fourier else "sinusoidal",
+        level_scale=float(config["fourier_scale"]) if fourier else 1.0,
+    )
+
+
+def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
+    """Variables of a network from the tensors of a score_sde_pytorch model.
+
+    Args:
+        state: its state dict, as numpy arrays; a leading ``module.`` is dropped.
+        net: the network it belongs to, as :func:`score_sde_network` builds it.
+
+    Returns:
+        Variables for ``net.apply``. The level that they were trained with is the label over there,
+        times what the configuration of ``net`` multiplies it by: log σ under "fourier".
+
+    Raises:
+        InputError: if a tensor is missing, left over or of another shape.
+    """
+    state = {name.removeprefix("module."): np.asarray(value) for name, value in state.items()}
+    fourier = net.embedding == "fourier"
+    first = int(fourier)
+    numbers, number = {}, first + 1  # the embedding has two
+    for part in parts(net):
+        # what doubles the image of a progressive output is counted there, and holds nothing
+        number += part.startswith("out_") and part.endswith("_norm") and _doubles(net, part)
+        numbers[part] = number
+        number += 1
+
+    def layers_of(part: str, layer: str) -> Layers:
+        if part == "embedding":
+            return [[f"all_modules.{first + int(layer.removeprefix('dense_'))}"]]
+        module = f"all_modules.{numbers[part]}"
+        if not layer:
+            return [[module]]
+        if layer == "qkv":
+            return [[f"{module}.NIN_{i}" for i in range(3)]]
+        return [[f"{module}.{name}"] for name in LAYERS[layer]]
+
+    stem = f"all_modules.{numbers['conv_in']}.weight"
+    if stem not in state:
+        raise InputError(f"a state dict of score_sde_pytorch holds {stem}, got {sorted(state)[:5]}")
+    params = gather(
+        shapes_of(net, state[stem].shape[1]),
+        state,
+        layers_of,
+        ignored=lambda name: name == "sigmas" or (fourier and name == "all_modules.0.W"),
+    )
+    if not fourier:
+        return {"params": params}
+    frequencies = jnp.asarray(state["all_modules.0.W"])
+    return {"params": params, "constants": {"embedding": {"fourier": {"frequencies": frequencies}}}}
+
+
+def _doubles(net: UNet, part: str) -> bool:
+    return net.progressive_output and part != f"out_{len(net.multipliers) - 1}_norm"
+
+
+def load_score_sde(path: str | os.PathLike, net: UNet, *, average: bool = True) -> Params:
+    """Read a ``checkpoint_N.pth`` of score_sde_pytorch; this alone needs torch.
+
+    Args:
+        path: of the checkpoint.
+        net: the network it belongs to.
+        average: whether to take the exponential moving average that samples, or what was trained.
+
+    Returns:
+        Variables for ``net.apply``.
+
+    Raises:
+        InputError: if the file holds no such model, or torch is not there.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            f"{path} is a pickle of torch, which is not installed; install jaxdiff[torch]"
+        ) from None
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)
+        state = {name: tensor.numpy() for name, tensor in stored["model"].items()}
+        shadow = [tensor.numpy() for tensor in stored["ema"]["shadow_params"]] if average else []
+    except Exception as error:  # torch says in many ways that a file is not one of its own
+        raise InputError(f"{path} is not a checkpoint of score_sde_pytorch: {error}") from error
+    return from_score_sde(averaged(state, shadow) if average else state, net)
+
+
+def averaged(state: Mapping[str, np.ndarray], shadow: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Put a moving average, a list without names, in the place of what it averages.
+
+    Args:
+        state: the state dict: buffers, fixed frequencies and trained parameters, in their order.
+        shadow: averages of the trained ones, in the same order.
+
+    Raises:
+        InputError: if there are more or fewer of them, or one has another shape.
+    """
+
+    def fixed(name: str) -> bool:
+        return name.endswith(("sigmas", "all_modules.0.W"))
+
+    trained = [name for name in state if not fixed(name)]
+    shapes = [np.shape(state[name]) for name in trained]
+    if [np.shape(tensor) for tensor in shadow] != shapes:
+        raise InputError(
+            f"an average of {len(shadow)} tensors does not fit the {len(trained)} of its model"
+        )
+    return {**state, **dict(zip(trained, shadow, strict=True))}
+
+
+def _check(config: Mapping[str, Any], name: str, *known: Any) -> None:
+    if config.get(name, known[0]) not in known:
+        raise InputError(
+            f"of score_sde's networks ours are those whose {name} is "
+            f"{' or '.join(map(repr, known))}, got {config[name]!r}"
+        )

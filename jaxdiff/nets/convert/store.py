@@ -1,0 +1,98 @@
+"""Our networks in a folder: parameters as safetensors, and beside them what network it is."""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+from flax import traverse_util
+
+from jaxdiff.files import atomic_write
+from jaxdiff.nets.dit import DiT
+from jaxdiff.nets.mlp import MLP
+from jaxdiff.nets.unet import UNet
+from jaxdiff.typing import InputError, Params
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
+NETWORKS: Mapping[str, type[nn.Module]] = {"UNet": UNet, "DiT": DiT, "MLP": MLP}
+
+
+def save(folder: str | os.PathLike, net: nn.Module, variables: Params) -> None:
+    """Write a network: ``model.safetensors`` and ``config.json``, each whole or not at all.
+
+    A tensor is named by its path, such as ``params.conv_in.kernel``.
+
+    Args:
+        folder: where to; made if missing.
+        net: one of ours.
+        variables: as for ``net.apply``.
+
+    Raises:
+        InputError: if the network is none of ours.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    name = type(net).__name__
+    if name not in NETWORKS:
+        raise InputError(f"a network to save is one of {', '.join(NETWORKS)}, got {name}")
+    flat = traverse_util.flatten_dict(variables, sep=".")
+    fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.name not in LINEN}
+    try:
+        config = json.dumps({"network": name, **fields}, indent=2)
+    except TypeError as error:
+        raise InputError(f"a network to save has plain fields, got {net}: {error}") from error
+    # safetensors writes memory as it lies, whatever the strides
+    arrays = {path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}
+    atomic_write(Path(folder) / WEIGHTS_FILE, to_bytes(arrays))
+    atomic_write(Path(folder) / CONFIG_FILE, config + "\n")
+
+
+def load(folder: str | os.PathLike) -> tuple[nn.Module, Params]:
+    """Read what :func:`save` wrote.
+
+    Args:
+        folder: given to it.
+
+    Returns:
+        ``(network, variables)``.
+
+    Raises:
+        InputError: if a file is missing or is not what was written.
+    """
+    folder = Path(folder)
+    try:
+        fields = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
+        net = NETWORKS[fields.pop("network")](**{k: _frozen(v) for k, v in fields.items()})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} holds no network of ours: {error}") from error
+    tensors = read_tensors(folder / WEIGHTS_FILE)
+    return net, traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in tensors.items()}, ".")
+
+
+def read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: if it is missing, or not one.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors: dict[str, np.ndarray] = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path} must be a readable safetensors file: {error}") from error
+    return tensors
+
+
+LINEN = ("parent", "name")
+"""Fields that every Flax module has."""
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,99 @@
+"""Convolutions and dense layers as all networks here start them: Glorot's uniform law, or zero.
+
+Parameters are float32 whatever a layer computes in.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import flax.linen as nn
+
+from jaxdiff.typing import InputError
+
+glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
+"""U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as DDPM, score_sde and EDM have it."""
+zeros = nn.initializers.zeros
+"""Of the last layer of a block: beside the identity it is nothing to begin with."""
+
+Dense = functools.partial(nn.Dense, kernel_init=glorot)
+
+
+def convolution(
+    features: int,
+    ndim: int,
+    *,
+    strides: int = 1,
+    padding: str = "SAME",
+    zero: bool = False,
+    dtype: str,
+    name: str,
+) -> nn.Conv:
+    """A convolution three pixels wide, over one, two or three axes; half the size at stride 2.
+
+    Args:
+        features: channels of the output.
+        ndim: axes of the image, those of batch and channels left out.
+        strides: 1 or 2.
+        padding: "SAME", at stride 2 its one pixel at the end, as TensorFlow's, or "VALID".
+        zero: whether the kernel starts at zero.
+        dtype: that it computes in.
+        name: of its parameters.
+    """
+    return nn.Conv(
+        features,
+        (3,) * ndim,
+        strides=strides,
+        padding=padding,
+        kernel_init=zeros if zero else glorot,
+        dtype=dtype,
+        name=name,
+    )
+
+
+def check_counts(**counts: int) -> None:
+    """Refuse sizes of a network that are not whole numbers above 0.
+
+    Raises:
+        InputError: naming the size and what it got.
+    """
+    for name, count in counts.items():
+        if not _is_count(count):
+            raise InputError(f"{name} takes a whole number above 0, got {count!r}")
+
+
+def check_optional_counts(**counts: int | None) -> None:
+    """Refuse what is neither None nor a whole number above 0.
+
+    Raises:
+        InputError: naming the size and what it got.
+    """
+    for name, count in counts.items():
+        if count is not None and not _is_count(count):
+            raise InputError(f"{name} takes a whole number above 0, or None, got {count!r}")
+
+
+def check_count_list(**lists: Sequence[int]) -> None:
+    """Refuse what is no list of whole numbers above 0, or an empty one.
+
+    Raises:
+        InputError: naming the list and what it got.
+    """
+    for name, counts in lists.items():
+        if not isinstance(counts, Sequence) or not counts or not all(map(_is_count, counts)):
+            raise InputError(f"{name} takes a list of whole numbers above 0, got {counts!r}")
+
+
+def _is_count(count: Any) -> bool:
+    return isinstance(count, int) and not isinstance(count, bool) and count > 0
+
+
+def check_one_of(**names: tuple[str, Sequence[str]]) -> None:
+    """Refuse an option that is none of those there are: ``option=(got, those there are)``.
+
+    Raises:
+        InputError: naming them.
+    """
+    for option, (got, known) in names.items():
+        if got not in known:
+            raise InputError(f"{option} is one of {', '.join(known)}, got {got!r}")

@@ -1,0 +1,119 @@
+"""Averages in a checkpoint of score_sde_pytorch: a list without names, and the pickle of it."""
+
+import sys
+
+import numpy as np
+import pytest
+from convert_tools import DDPM, NCSNPP, assert_same, ddpm_state, ncsnpp_state, paths
+
+from jaxdiff.nets.convert import from_score_sde, load_score_sde, score_sde_network
+from jaxdiff.nets.convert.score_sde import averaged
+from jaxdiff.typing import InputError
+
+FIXED = ("sigmas", "all_modules.0.W")
+
+
+def shadow_of(state):
+    """What ExponentialMovingAverage keeps: of parameters that are trained, in their order."""
+    return [tensor + 1 for name, tensor in state.items() if name not in FIXED]
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("make", [ddpm_state, ncsnpp_state])
+def test_averages_take_the_place_of_what_is_trained_and_of_nothing_else(make, prefix):
+    state = make()
+    given = {prefix + name: tensor for name, tensor in state.items()}
+    got = averaged(given, shadow_of(state))
+    expected = {
+        prefix + name: tensor if name in FIXED else tensor + 1 for name, tensor in state.items()
+    }
+    assert list(got) == list(expected)
+    assert_same(got, expected)
+    assert_same(given, {prefix + name: tensor for name, tensor in make().items()})  # untouched
+
+
+def test_averages_too_few_too_many_or_of_other_shapes_are_refused():
+    state = ncsnpp_state()
+    shadow = shadow_of(state)
+    number = len(state) - 2
+    for wrong in (shadow[:-1], [*shadow, shadow[-1]], [state["all_modules.0.W"], *shadow], []):
+        with pytest.raises(InputError, match=f"of {len(wrong)} tensors .* fit the {number} of its"):
+            averaged(state, wrong)
+    with pytest.raises(InputError, match=f"of {number} tensors does not fit the {number} of its"):
+        averaged(state, [shadow[1], shadow[0], *shadow[2:]])
+
+
+# The pickle
+
+
+def saved(folder):
+    """A checkpoint as score_sde_pytorch writes it: DataParallel's names, optimiser and all."""
+    torch = pytest.importorskip("torch")
+    state = ncsnpp_state()
+    path = folder / "checkpoint_8.pth"
+    torch.save(
+        {
+            "optimizer": {"state": {}, "param_groups": [{"lr": 2e-4, "params": [0]}]},
+            "model": {f"module.{name}": torch.tensor(array) for name, array in state.items()},
+            "ema": {
+                "decay": 0.999,
+                "num_updates": 3,
+                "shadow_params": [torch.tensor(array) for array in shadow_of(state)],
+            },
+            "step": 3,
+        },
+        path,
+    )
+    return path, state
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_a_checkpoint_is_read_with_its_averages_or_as_it_was_trained(tmp_path, average):
+    path, state = saved(tmp_path)
+    net = score_sde_network(NCSNPP)
+    got = load_score_sde(path, net, average=average)
+    if average:
+        state = {name: t if name in FIXED else t + 1 for name, t in state.items()}
+    expected = from_score_sde(state, net)
+    assert_same(paths(got["params"]), paths(expected["params"]))
+    np.testing.assert_array_equal(
+        got["constants"]["embedding"]["fourier"]["frequencies"], state["all_modules.0.W"]
+    )
+    if average:  # the default
+        assert_same(paths(load_score_sde(path, net)["params"]), paths(got["params"]))
+
+
+class Touch:
+    """Its pickle, read carelessly, makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (open, (str(self.path), "w"))
+
+
+@pytest.mark.parametrize("content", ["nothing", "text", "other keys", "code"])
+def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, content):
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "checkpoint.pth"
+    if content == "text":
+        path.write_text("not a pickle")
+    elif content == "other keys":
+        torch.save({"weights": torch.ones(3)}, path)
+    elif content == "code":
+        torch.save({"model": Touch(tmp_path / "touched")}, path)
+    with pytest.raises(InputError, match=r"checkpoint\.pth is not a checkpoint of score_sde_pyt"):
+        load_score_sde(path, score_sde_network(DDPM))
+    assert not (tmp_path / "touched").exists()
+
+
+def test_without_torch_one_sentence_says_what_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it now fails
+    with pytest.raises(InputError) as caught:
+        load_score_sde(tmp_path / "checkpoint_8.pth", score_sde_network(DDPM))
+    assert str(caught.value) == (
+        f"{tmp_path}/checkpoint_8.pth is a pickle of torch, which is not installed; "
+        "install jaxdiff[torch]"
+    )
+    assert caught.value.__suppress_context__

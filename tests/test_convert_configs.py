@@ -1,0 +1,186 @@
+"""Configurations of other systems: which network each describes, and which have none here."""
+
+import math
+
+import pytest
+from convert_tools import DDPM, NCSNPP, UNET2D
+
+from jaxdiff.nets import UNet
+from jaxdiff.nets.convert import diffusers_network, score_sde_network
+from jaxdiff.nets.resampling import BINOMIAL, BOX
+from jaxdiff.typing import InputError
+
+# score_sde
+
+
+def test_a_ddpm_of_score_sde_attends_last_and_takes_the_label_as_it_is():
+    expected = UNet(
+        channels=32,
+        multipliers=(1,),
+        blocks_per_level=1,
+        attention_levels=(0,),
+        attention_up="last",
+        head_dim=None,
+        modulation="shift",
+        level_scale=1.0,
+        dropout=0.1,
+    )
+    assert score_sde_network(DDPM).clone(groups=None) == expected  # of the groups see below
+
+
+@pytest.mark.parametrize("channels", [32, 64])
+def test_a_ddpm_of_score_sde_has_32_groups_however_narrow_it_is(channels):
+    """models/layers.py: GroupNorm(num_groups=32), where NCSN++ has min(channels // 4, 32)."""
+    assert score_sde_network(DDPM | {"nf": channels}).groups == 32
+
+
+def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
+    expected = UNet(
+        channels=16,
+        multipliers=(1, 2),
+        blocks_per_level=1,
+        attention_levels=(1,),
+        attention_up="last",
+        head_dim=None,
+        modulation="shift",
+        resampling="block",
+        filter=BINOMIAL,
+        project=True,
+        skip_scale=math.sqrt(0.5),
+        progressive_input=True,
+        embedding="fourier",
+        level_scale=16.0,
+        recenter=True,
+        dropout=0.1,
+    )
+    assert score_sde_network(NCSNPP) == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"fir": False}, {"filter": BOX}),
+        ({"skip_rescale": False}, {"skip_scale": 1.0}),
+        ({"embedding_type": "positional"}, {"embedding": "sinusoidal", "level_scale": 1.0}),
+        ({"progressive": "output_skip"}, {"progressive_output": True}),
+        ({"progressive_input": "none"}, {"progressive_input": False}),
+        ({"centered": True}, {"recenter": False}),
+        (
+            {"resblock_type": "ddpm", "fir": False},
+            {"resampling": "conv", "filter": BOX, "project": False},
+        ),
+        ({"attn_resolutions": (16, 8)}, {"attention_levels": (0, 1)}),
+        ({"image_size": 8}, {"attention_levels": (0,)}),
+    ],
+)
+def test_one_setting_of_an_ncsnpp_changes_its_own_fields_alone(change, fields):
+    plain, changed = score_sde_network(NCSNPP), score_sde_network(NCSNPP | change)
+    assert changed == plain.clone(**fields)
+
+
+@pytest.mark.parametrize(
+    ("config", "setting", "value"),
+    [
+        (DDPM, "name", "ncsnv2_64"),
+        (DDPM, "nonlinearity", "elu"),
+        (DDPM, "resamp_with_conv", False),
+        (DDPM, "conditional", False),
+        (NCSNPP, "resblock_type", "other"),
+        (NCSNPP, "progressive", "residual"),
+        (NCSNPP, "progressive_input", "input_skip"),
+        (NCSNPP, "progressive_combine", "cat"),
+        (NCSNPP, "embedding_type", "learned"),
+    ],
+)
+def test_a_score_sde_network_that_ours_are_not_is_refused(config, setting, value):
+    with pytest.raises(InputError, match=f"score_sde's .* whose {setting} is .*{value!r}$"):
+        score_sde_network(config | {setting: value})
+
+
+def test_convolutions_that_resample_behind_a_filter_are_refused():
+    """layerspp.py, Upsample and Downsample with fir: ours between levels have no filter."""
+    with pytest.raises(InputError, match="fir"):
+        score_sde_network(NCSNPP | {"resblock_type": "ddpm", "fir": True})
+
+
+# diffusers
+
+
+def test_a_unet2d_is_all_that_its_configuration_says():
+    expected = UNet(
+        channels=8,
+        multipliers=(1, 2),
+        blocks_per_level=1,
+        attention_levels=(1,),
+        head_dim=4,
+        modulation="shift",
+        level_scale=1.0,
+        groups=4,
+        epsilon=1e-4,
+        dropout=0.25,
+        recenter=True,
+        predictions=2,
+    )
+    assert diffusers_network(UNET2D) == expected
+
+
+def test_what_a_unet2d_leaves_out_is_as_diffusers_has_it():
+    """unet_2d.py: heads of 8 channels, 32 groups, ε = 10⁻⁵, no dropout, data as they are."""
+    left_out = "attention_head_dim", "norm_num_groups", "norm_eps", "dropout", "center_input_sample"
+    wide = UNET2D | {"block_out_channels": [32, 64]}
+    net = diffusers_network({k: v for k, v in wide.items() if k not in left_out})
+    assert net.head_dim == 8
+    assert net.groups == 32
+    assert net.epsilon == 1e-5
+    assert net.dropout == 0.0
+    assert not net.recenter
+    assert diffusers_network(UNET2D | {"attention_head_dim": None}).head_dim is None
+
+
+@pytest.mark.parametrize("setting", ["downsample_padding", "flip_sin_to_cos", "freq_shift"])
+def test_a_unet2d_silent_about_what_diffusers_has_otherwise_is_refused(setting):
+    """unet_2d.py: padding of 1 pixel, cosines first and frequencies of K, where nothing is said."""
+    with pytest.raises(InputError, match=setting):
+        diffusers_network({k: v for k, v in UNET2D.items() if k != setting})
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("act_fn", "gelu"),
+        ("add_attention", False),
+        ("attn_norm_num_groups", 8),
+        ("class_embed_type", "timestep"),
+        ("downsample_padding", 1),
+        ("downsample_type", "resnet"),
+        ("flip_sin_to_cos", True),
+        ("freq_shift", 0),
+        ("mid_block_scale_factor", 2),
+        ("num_class_embeds", 10),
+        ("resnet_time_scale_shift", "scale_shift"),
+        ("time_embedding_type", "fourier"),
+        ("upsample_type", "resnet"),
+    ],
+)
+def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
+    with pytest.raises(InputError, match=f"ours are those whose {setting} is .*, got {value!r}$"):
+        diffusers_network(UNET2D | {setting: value})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"down_block_types": ["DownBlock2D", "SkipDownBlock2D"]},
+        {"down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"]},
+        {"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]},  # no mirror image
+        {"up_block_types": ["UpBlock2D", "UpBlock2D"]},
+    ],
+)
+def test_blocks_of_a_unet2d_that_ours_are_not_are_refused(change):
+    with pytest.raises(InputError, match=r"AttnDownBlock2D and their mirror images, got \["):
+        diffusers_network(UNET2D | change)
+
+
+def test_widths_that_are_no_multiples_of_the_first_are_refused():
+    with pytest.raises(InputError, match=r"multiples of the first, got \[8, 12\]"):
+        diffusers_network(UNET2D | {"block_out_channels": [8, 12]})

@@ -1,0 +1,187 @@
+"""diffusers' UNet2DModel: tensors by the names of its blocks, and the folder that holds them."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+from convert_tools import (
+    UNET2D,
+    assert_same,
+    conv,
+    linear,
+    norm,
+    of_conv,
+    paths,
+    random_state,
+    within,
+)
+from safetensors.numpy import save_file
+
+from jaxdiff.nets.convert import diffusers_network, from_diffusers, load_diffusers
+from jaxdiff.typing import InputError
+
+BLOCKS = {  # ours, theirs, channels in and out
+    "down_0_block_0": ("down_blocks.0.resnets.0", 8, 8),
+    "down_1_block_0": ("down_blocks.1.resnets.0", 8, 16),
+    "middle_block_0": ("mid_block.resnets.0", 16, 16),
+    "middle_block_1": ("mid_block.resnets.1", 16, 16),
+    "up_1_block_0": ("up_blocks.0.resnets.0", 32, 16),
+    "up_1_block_1": ("up_blocks.0.resnets.1", 24, 16),
+    "up_0_block_0": ("up_blocks.1.resnets.0", 24, 8),
+    "up_0_block_1": ("up_blocks.1.resnets.1", 16, 8),
+}
+ATTENTIONS = {
+    "down_1_attention_0": "down_blocks.1.attentions.0",
+    "middle_attention": "mid_block.attentions.0",
+    "up_1_attention_0": "up_blocks.0.attentions.0",
+    "up_1_attention_1": "up_blocks.0.attentions.1",
+}
+NEW, OLD = ("to_q", "to_k", "to_v", "to_out.0"), ("query", "key", "value", "proj_attn")
+
+
+def unet2d_state(names=NEW):
+    """Two levels of one block, attention at the second, six channels out of three."""
+    modules = {
+        "conv_in": conv(3, 8),
+        "time_embedding.linear_1": linear(8, 32),
+        "time_embedding.linear_2": linear(32, 32),
+        "down_blocks.0.downsamplers.0.conv": conv(8, 8),
+        "up_blocks.0.upsamplers.0.conv": conv(16, 16),
+        "conv_norm_out": norm(8),
+        "conv_out": conv(8, 6),
+    }
+    for theirs, inputs, outputs in BLOCKS.values():
+        modules[theirs] = within(
+            norm1=norm(inputs),
+            conv1=conv(inputs, outputs),
+            time_emb_proj=linear(32, outputs),
+            norm2=norm(outputs),
+            conv2=conv(outputs, outputs),
+            **({"conv_shortcut": conv(inputs, outputs, 1)} if inputs != outputs else {}),
+        )
+    for theirs in ATTENTIONS.values():
+        modules[theirs] = within(group_norm=norm(16), **{name: linear(16, 16) for name in names})
+    return random_state(modules)
+
+
+def expected_params(s, names=NEW):
+    """Every parameter of ours, each by the tensor that it is over there."""
+    wanted = {}
+
+    def put(ours, theirs, lies, leaf="kernel"):
+        wanted[f"{ours}/{leaf}"] = lies(s[f"{theirs}.weight"])
+        wanted[f"{ours}/bias"] = s[f"{theirs}.bias"]
+
+    put("conv_in", "conv_in", of_conv)
+    put("embedding/dense_0", "time_embedding.linear_1", np.transpose)
+    put("embedding/dense_1", "time_embedding.linear_2", np.transpose)
+    put("down_0_resample/conv", "down_blocks.0.downsamplers.0.conv", of_conv)
+    put("up_1_resample/conv", "up_blocks.0.upsamplers.0.conv", of_conv)
+    put("out_0_norm", "conv_norm_out", np.asarray, "scale")
+    put("out_0_conv", "conv_out", of_conv)
+    for ours, (theirs, inputs, outputs) in BLOCKS.items():
+        for i in range(2):
+            put(f"{ours}/norm_{i}", f"{theirs}.norm{i + 1}", np.asarray, "scale")
+            put(f"{ours}/conv_{i}", f"{theirs}.conv{i + 1}", of_conv)
+        put(f"{ours}/modulation", f"{theirs}.time_emb_proj", np.transpose)
+        if inputs != outputs:
+            put(f"{ours}/skip", f"{theirs}.conv_shortcut", lambda w: w[:, :, 0, 0].T)
+    for ours, theirs in ATTENTIONS.items():
+        put(f"{ours}/norm", f"{theirs}.group_norm", np.asarray, "scale")
+        put(f"{ours}/out", f"{theirs}.{names[3]}", np.transpose)
+        three = [s[f"{theirs}.{name}.weight"].T for name in names[:3]]
+        wanted[f"{ours}/qkv/kernel"] = np.concatenate(three, axis=1)
+        three = [s[f"{theirs}.{name}.bias"] for name in names[:3]]
+        wanted[f"{ours}/qkv/bias"] = np.concatenate(three)
+    return wanted
+
+
+@pytest.mark.parametrize("names", [NEW, OLD], ids=["new names", "names until 2022"])
+def test_every_tensor_of_a_unet2d_goes_where_it_belongs_and_lies_as_ours(names):
+    state = unet2d_state(names)
+    variables = from_diffusers(state, diffusers_network(UNET2D))
+    assert set(variables) == {"params"}
+    assert_same(paths(variables["params"]), expected_params(state, names))
+
+
+def without(state, name):
+    return {key: tensor for key, tensor in state.items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (
+            lambda s: without(s, "mid_block.resnets.1.norm2.bias"),
+            r"no bias of mid_block.resnets.1.norm2$",
+        ),
+        (
+            lambda s: without(s, "mid_block.attentions.0.to_k.weight"),
+            r"no kernel of mid_block\.attentions\.0\.to_q\+.*to_v or mid_block.*\.query\+",
+        ),
+        (lambda s: without(s, "conv_in.weight"), r"a UNet2DModel holds conv_in\.weight, got \["),
+        (
+            lambda s: s | {"class_embedding.weight": np.ones((10, 32))},
+            r"hold 1 tensors that the network has not, such as class_embedding\.weight",
+        ),
+        (
+            lambda s: s | {"conv_out.weight": s["conv_out.weight"][:3]},
+            r"out_0_conv/kernel has shape \(3, 3, 8, 6\), got \(3, 3, 8, 3\) of conv_out\.weight",
+        ),
+    ],
+    ids=["missing", "missing of three", "no stem", "left over", "shape"],
+)
+def test_a_tensor_missing_left_over_or_of_another_shape_is_refused(change, sentence):
+    with pytest.raises(InputError, match=sentence):
+        from_diffusers(change(unet2d_state()), diffusers_network(UNET2D))
+
+
+def test_a_network_that_no_unet2d_is_takes_no_tensors_of_one():
+    net = diffusers_network(UNET2D).clone(progressive_input=True)
+    with pytest.raises(InputError, match="a UNet2DModel has no down_0_pyramid"):
+        from_diffusers(unet2d_state(), net)
+
+
+# The folder
+
+
+def written(folder, config, state):
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    save_file(state, folder / "diffusion_pytorch_model.safetensors")
+
+
+def test_a_folder_is_read_as_its_network_and_its_tensors(tmp_path):
+    state = unet2d_state()
+    written(tmp_path, UNET2D, state)
+    for folder in (tmp_path, str(tmp_path)):
+        net, variables = load_diffusers(folder)
+        assert net == diffusers_network(UNET2D)
+        assert_same(paths(variables["params"]), expected_params(state))
+
+
+@pytest.mark.parametrize(
+    ("spoil", "sentence"),
+    [
+        (
+            lambda f: os.remove(f / "config.json"),
+            r"a config\.json of a UNet2DModel: .*No such",
+        ),
+        (lambda f: (f / "config.json").write_text("{"), r"takes a config\.json of a UNet2DModel"),
+        (
+            lambda f: os.remove(f / "diffusion_pytorch_model.safetensors"),
+            r"model\.safetensors must be a readable safetensors file",
+        ),
+        (
+            lambda f: (f / "diffusion_pytorch_model.safetensors").write_bytes(b"\0" * 100),
+            r"model\.safetensors must be a readable safetensors file",
+        ),
+    ],
+)
+def test_a_folder_without_either_file_or_with_another_in_its_place_is_refused(
+    tmp_path, spoil, sentence
+):
+    written(tmp_path, UNET2D, {"conv_in.weight": np.ones((8, 3, 3, 3), np.float32)})
+    spoil(tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        load_diffusers(tmp_path)

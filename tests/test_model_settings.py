@@ -1,0 +1,118 @@
+"""What a configuration says of the model: withheld labels, levels, reductions, constants."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from jaxdiff import denoisers, processes, train
+from jaxdiff.train import build, choice, ema_update
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.typing import InputError
+
+CLASSES = train.ModelConfig(data_std=1.0, class_conditional=True)
+
+
+def run_of(**model):
+    config = tiny_config(model=dataclasses.replace(CLASSES, **model))
+    run = assemble(config, (2,), 3)
+    params = fresh_state(run).params
+    keys = jax.random.key(3)
+    return dataclasses.replace(
+        run, params=jax.tree.map(lambda p: p + 0.3 * jax.random.normal(keys, p.shape), params)
+    )
+
+
+def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last_class():
+    run = run_of(label_dropout=0.25)
+    assert run.network.num_classes == 4
+    label = jnp.tile(jnp.arange(3), 20_000)
+    told = build._labels(run.config, run.network, jax.random.key(0), {"label": label})
+    dropped = np.asarray(told) == 3
+    np.testing.assert_array_equal(np.asarray(told)[~dropped], np.asarray(label)[~dropped])
+    # a share of n = 60,000 draws has the standard error √(¼·¾/n)
+    assert abs(dropped.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / len(label))
+
+
+def test_without_a_label_such_a_network_is_the_unconditional_model():
+    run = run_of(label_dropout=0.25)
+    x, t = jnp.ones((3, 2)), 0.4
+    without = run.denoise_fn(x, t).x0
+    last = run.conditioned(jnp.full(3, 3))(x, t).x0
+    np.testing.assert_array_equal(without, last)
+    assert np.max(np.abs(without - run.conditioned(jnp.zeros(3, int))(x, t).x0)) > 1e-3
+
+
+def test_without_label_dropout_a_label_is_needed():
+    run = run_of()
+    assert run.network.num_classes == 3
+    with pytest.raises(InputError, match="this run takes labels"):
+        _ = run.denoise_fn
+
+
+def test_label_dropout_without_classes_is_refused():
+    config = tiny_config(model=train.ModelConfig(label_dropout=0.1))
+    with pytest.raises(InputError, match=r"label_dropout takes 0 without .*class_conditional"):
+        assemble(config, (2,), 3)
+
+
+def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
+    chain = processes.DiscreteVP.from_betas(jnp.linspace(0.01, 0.2, 10))
+    t = jnp.arange(1, 11) / 10
+    np.testing.assert_allclose(denoisers.chain_index(chain, t), np.arange(10), atol=1e-5)
+    with pytest.raises(InputError, match="takes a chain"):
+        denoisers.chain_index(processes.VP(), t)
+
+
+def test_half_a_sum_is_half_the_mean_times_the_numbers():
+    losses = {}
+    for reduction in ("mean", "half_sum"):
+        run = assemble(tiny_config(loss=train.LossConfig(reduction=reduction)), (2,), None)
+        loss_fn = build.loss_fn(run.config, run.network, run.process)
+        batch = {"x": jnp.ones((4, 2))}
+        losses[reduction] = loss_fn(fresh_state(run).params, jax.random.key(0), batch)
+    np.testing.assert_allclose(losses["half_sum"], losses["mean"] * 2 / 2, rtol=1e-6)
+
+
+def test_constants_neither_move_nor_decay_nor_drift():
+    """Fourier frequencies under AdamW, whose decay would otherwise draw them to zero."""
+    config = tiny_config(model=train.ModelConfig(level="fourier"), loss=train.LossConfig())
+    run = assemble(config, (2,), None)
+    assert run.network.embedding == "fourier"
+    state = fresh_state(run)
+    before = jax.tree.map(np.asarray, state.params)
+    step = jax.jit(
+        lambda state, batch: train.train_step(
+            state,
+            batch,
+            loss_fn=build.loss_fn(config, run.network, run.process),
+            optimizer=build.optimizer(config),
+            ema_decay=0.9,
+        )
+    )
+    for _ in range(3):
+        state, _ = step(state, {"x": jnp.ones((8, 2))})
+    for params in (state.params, state.ema_params):
+        jax.tree.map(np.testing.assert_array_equal, params["constants"], before["constants"])
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, before)["params"]
+    assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) // 2
+
+
+def test_the_average_of_what_never_changes_is_itself_to_the_bit():
+    value = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
+    average = value
+    for step in range(20):
+        average = ema_update(average, value, jnp.int32(step), decay=0.9999)
+    np.testing.assert_array_equal(average, value)
+
+
+def test_an_optional_count_takes_a_number_or_none():
+    for groups in (None, 4):
+        config = tiny_config(network=choice("unet", channels=8, groups=groups))
+        assert assemble(config, (8, 8, 1), None).network.groups == groups
+    config = tiny_config(network=choice("unet", channels=8, groups="four"))
+    with pytest.raises(InputError, match="groups takes a whole number or None, got 'four'"):
+        assemble(config, (8, 8, 1), None)

@@ -1,0 +1,89 @@
+"""What saves memory changes nothing: remat to rounding, bfloat16 to its eight bits."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from net_tools import any_params, normal, shapes_of
+
+from jaxdiff.nets import DDPM, UNet
+
+LEVEL = jnp.array([0.2, 0.7])
+# One level of one dimension: five blocks and four attentions, whose gradient compiles in seconds.
+TINY = functools.partial(UNet, 8, (1,), 1, (0,), dropout=0.5)
+X = normal((2, 8, 2))
+DTYPES = ("float32", "bfloat16")
+
+
+@functools.cache
+def gradients(**options):
+    """Compiled gradients of mean output² in training, with the output."""
+    net = TINY(**options)
+    variables = any_params(shapes_of(net, X, LEVEL))
+
+    def loss(variables, key):
+        y = net.apply(variables, X, LEVEL, train=True, rngs={"dropout": key})
+        return jnp.mean(y**2), y
+
+    run = jax.jit(jax.grad(loss, has_aux=True))
+    return lambda seed: run(variables, jax.random.key(seed))
+
+
+def together(tree):
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
+
+
+def test_remat_gives_the_same_output_and_gradients_and_drops_the_same():
+    for got, expected in zip(gradients(remat=True)(0), gradients()(0), strict=True):
+        got, expected = together(got), together(expected)
+        # the same sums in another order, ten layers of ≤ 3·16 terms: 2⁻²⁴ for each
+        assert np.linalg.norm(got - expected) < 10 * 48 * 2**-24 * np.linalg.norm(expected)
+
+
+def test_dropout_under_remat_follows_its_key():
+    run = gradients(remat=True)
+    (_, one), (_, again), (_, other) = run(0), run(0), run(1)
+    np.testing.assert_array_equal(one, again)
+    assert np.max(np.abs(one - other)) > 1e-2
+
+
+def test_remat_computes_a_convolution_again_in_every_block():
+    """Seen in the program. The last one of a block is not, for no gradient needs its output."""
+    variables = shapes_of(TINY(), X, LEVEL)
+
+    def convolutions(remat):
+        net = TINY(remat=remat)
+        program = jax.make_jaxpr(jax.grad(lambda v: jnp.sum(net.apply(v, X, LEVEL) ** 2)))
+        return str(program(variables)).count("conv_general_dilated[")
+
+    assert convolutions(True) >= convolutions(False) + 5
+
+
+def test_bfloat16_is_near_float32_and_returns_it():
+    x = normal((2, 8, 8, 3))
+    nets = [DDPM(channels=16, multipliers=(1, 2), blocks_per_level=1, dtype=d) for d in DTYPES]
+    variables = any_params(shapes_of(nets[0], x, LEVEL))
+    expected, got = (jax.jit(net.apply)(variables, x, LEVEL) for net in nets)
+    assert got.dtype == jnp.float32
+    error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
+    assert 1e-4 < error < 0.02  # 2⁻⁹ a rounding, some twenty of them one after another; not none
+
+
+def test_gradients_in_bfloat16_are_finite_float32_and_near_those_of_float32():
+    (got, _), (expected, _) = gradients(dtype="bfloat16")(0), gradients()(0)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(got)} == {"float32"}
+    got, expected = together(got), together(expected)
+    assert np.all(np.isfinite(got))
+    # 2⁻⁹ a rounding, some ten of them one after another
+    assert np.linalg.norm(got - expected) < 0.02 * np.linalg.norm(expected)
+
+
+def test_in_bfloat16_parameters_are_float32_and_every_convolution_is_not():
+    net = TINY(dtype="bfloat16")
+    variables = shapes_of(net, X, LEVEL)
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
+    program = str(jax.make_jaxpr(net.apply)(variables, X, LEVEL)).splitlines()
+    convolved = [line for line in program if "= conv_general_dilated[" in line]
+    assert len(convolved) == 2 + 2 * 5
+    assert all(":bf16[" in line for line in convolved)

@@ -1,0 +1,113 @@
+"""Progressive input and output of NCSN++, level by level, from what each part gave."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from net_tools import (
+    any_params,
+    convolve,
+    doubled,
+    group_norm,
+    normal,
+    rounding,
+    shapes_of,
+    silu,
+    smoothed,
+)
+
+from jaxdiff.nets import UNet
+from jaxdiff.nets.norm import num_groups
+from jaxdiff.nets.resampling import BINOMIAL
+
+
+def normed(h, p):
+    return silu(group_norm(h, num_groups(h.shape[-1]), p["scale"], p["bias"]))
+
+
+@functools.cache
+def with_pyramids():
+    """A network of three levels with both pyramids: its parameters, output and all parts."""
+    net = UNet(
+        4,
+        (1, 2, 2),
+        1,
+        (),
+        modulation="shift",
+        filter=BINOMIAL,
+        skip_scale=0.5,
+        progressive_input=True,
+        progressive_output=True,
+        predictions=2,
+    )
+    x, level = normal((2, 8, 8, 3)), jnp.array([0.2, 0.7])
+    variables = any_params(shapes_of(net, x, level))
+    run = jax.jit(
+        lambda v: net.apply(v, x, level, capture_intermediates=True, mutable="intermediates")
+    )
+    return x, variables, run
+
+
+def parts_of(variables):
+    """Output, and that of each part by name; of a block's first norm as ``block/norm_0``."""
+    y, captured = with_pyramids()[2](variables)
+    found = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(captured["intermediates"]):
+        names = [key.key for key in path if hasattr(key, "key")]
+        found["/".join(names[:-1])] = np.asarray(leaf)  # the last one is __call__
+    return np.asarray(y), found
+
+
+def test_progressive_output_is_the_sum_of_an_image_from_every_level_doubled():
+    _, variables, _ = with_pyramids()
+    y, part = parts_of(variables)
+    assert y.shape == (2, 8, 8, 6)
+    image = np.zeros((2, 1, 1, 6))
+    for depth in (2, 1, 0):
+        own = part[f"out_{depth}_conv"]
+        assert own.shape == (2, 8 >> depth, 8 >> depth, 6)
+        assert own.std() > 0.1
+        np.testing.assert_allclose(
+            own,
+            convolve(part[f"out_{depth}_norm"], variables["params"][f"out_{depth}_conv"]),
+            atol=rounding(9 * 8, 4),
+        )
+        image = own + (doubled(image, BINOMIAL) if depth < 2 else 0)
+    np.testing.assert_allclose(y, image, atol=rounding(3 * 2 * 12, 8))
+
+
+@pytest.mark.parametrize("alone", [0, 1, 2])
+def test_one_level_alone_gives_its_image_doubled_as_often_as_it_is_deep(alone):
+    _, variables, _ = with_pyramids()
+    silent = {
+        f"out_{depth}_conv": jax.tree.map(np.zeros_like, variables["params"][f"out_{depth}_conv"])
+        for depth in {0, 1, 2} - {alone}
+    }
+    y, part = parts_of({"params": variables["params"] | silent})
+    image = part[f"out_{alone}_conv"]
+    for _ in range(alone):
+        image = doubled(image, BINOMIAL)
+    assert np.abs(y).max() > 0.1
+    np.testing.assert_allclose(y, image, atol=rounding(2 * 2 * 12, 4))
+
+
+def test_progressive_input_adds_the_halved_pyramid_and_goes_on_from_the_sum():
+    x, variables, _ = with_pyramids()
+    _, part = parts_of(variables)
+    p, pyramid = variables["params"], x
+    for depth in range(2):
+        small = convolve(
+            smoothed(pyramid, BINOMIAL), p[f"down_{depth}_pyramid"]["conv"], stride=2, pad=(0, 0)
+        )
+        np.testing.assert_allclose(
+            part[f"down_{depth}_pyramid"], small, atol=rounding(9 * 8 + 24, 4)
+        )
+        pyramid = 0.5 * (small + part[f"down_{depth}_resample"])
+        # what the next block normalises is the sum
+        np.testing.assert_allclose(
+            part[f"down_{depth + 1}_block_0/norm_0"],
+            normed(pyramid, p[f"down_{depth + 1}_block_0"]["norm_0"]),
+            atol=rounding(10 * (9 * 8 + 24), 8),
+        )

@@ -1,0 +1,98 @@
+"""Halving, doubling and smoothing against StyleGAN2's upfirdn, written out in loops."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from net_tools import doubled, halved, normal, rounding, smoothed
+
+from jaxdiff.nets.resampling import BINOMIAL, BOX, check_weights, double, halve, smooth
+from jaxdiff.typing import InputError
+
+WIDE = (1, 5, 10, 10, 5, 1)
+LOPSIDED = (1, 3, 2, 2)
+SIZES = {1: (6,), 2: (6, 4), 3: (2, 6, 4)}
+
+
+def rounding_of(weights, axes, x):
+    """A tap, a product, a sum per weight and axis; what they sum stays below 2^axes max |x|."""
+    return rounding(3 * axes * len(weights), 2**axes * np.abs(x).max())
+
+
+def in_one_program(x, weights):
+    run = jax.jit(lambda x: (halve(x, weights), double(x, weights), smooth(x, weights)))
+    return run(jnp.asarray(x))
+
+
+@pytest.mark.parametrize("axes", SIZES)
+@pytest.mark.parametrize("weights", [BOX, BINOMIAL, WIDE, LOPSIDED])
+def test_resampling_is_upfirdn_along_every_axis(weights, axes):
+    x = normal((2, *SIZES[axes], 3))
+    turned = weights[::-1]  # ours slides the weights as they are, a convolution turns them round
+    expected = halved(x, turned), doubled(x, turned), smoothed(x, turned)
+    atol = rounding_of(weights, axes, x)
+    for got, want in zip(in_one_program(x, weights), expected, strict=True):
+        assert got.shape == want.shape
+        np.testing.assert_allclose(got, want, rtol=0, atol=atol)
+
+
+def test_a_box_takes_means_of_pairs_and_repeats():
+    x = normal((1, 4, 6, 2))
+    small, large, _ = in_one_program(x, BOX)
+    means = x.reshape(1, 2, 2, 3, 2, 2).mean(axis=(2, 4))
+    np.testing.assert_allclose(small, means, atol=rounding(4, np.abs(x).max()))
+    np.testing.assert_array_equal(large, x.repeat(2, axis=1).repeat(2, axis=2))
+
+
+def test_one_bright_pixel_becomes_the_filter():
+    x = np.zeros((1, 9, 1), np.float32)
+    x[0, 4] = 1.0
+    _, large, _ = in_one_program(x, BINOMIAL)
+    np.testing.assert_array_equal(np.ravel(large)[7:11], np.array([1, 3, 3, 1]) / 4)
+    assert np.sum(np.asarray(large) != 0) == 4
+
+
+@pytest.mark.parametrize("weights", [BOX, BINOMIAL, WIDE])
+def test_a_constant_image_stays_constant_but_for_the_border_of_a_wide_filter(weights):
+    x, reach = np.ones((1, 12, 12, 1), np.float32), len(weights) // 2 - 1
+    small, large, smooth_ = map(np.asarray, in_one_program(x, weights))
+    # of a filter of 2m weights m − 1 lie beyond the edge at the first pixel; smooth has one more
+    for image, border in [(small, (reach + 1) // 2), (large, reach), (smooth_, reach + 1)]:
+        inner = image[:, border : image.shape[1] - border, border : image.shape[2] - border]
+        np.testing.assert_allclose(inner, 1.0, atol=rounding(4 * len(weights), 1))
+        if border:
+            assert np.all(image[:, 0] < 1 - 1e-3)
+            assert np.all(image[:, :, -1] < 1 - 1e-3)
+
+
+@pytest.mark.parametrize("weights", [BOX, BINOMIAL, WIDE])
+def test_the_mean_of_what_lies_away_from_the_border_is_kept(weights):
+    """Halving and doubling keep it; smoothing keeps the sum."""
+    x = np.zeros((1, 16, 16, 1), np.float32)
+    x[:, 4:-4, 4:-4] = normal((1, 8, 8, 1))
+    small, large, smooth_ = map(np.asarray, in_one_program(x, weights))
+    atol = rounding_of(weights, 2, x)  # of every pixel, so of their mean
+    for image in (small, large):
+        np.testing.assert_allclose(image.mean(dtype=float), x.mean(dtype=float), atol=atol)
+    np.testing.assert_allclose(
+        smooth_.sum(dtype=float) / x.size, x.mean(dtype=float), atol=2 * atol
+    )
+
+
+@pytest.mark.parametrize(("weights", "axes"), [(BOX, 2), (BINOMIAL, 1), (BINOMIAL, 3), (WIDE, 2)])
+def test_doubling_is_the_adjoint_of_halving_times_two_per_axis(weights, axes):
+    """⟨double(y), x⟩ = 2^axes ⟨y, halve(x)⟩ up to the very border, of weights that mirror."""
+    x = normal((1, *SIZES[axes], 2))
+    y = normal((1, *(side // 2 for side in SIZES[axes]), 2), seed=1)
+    run = jax.jit(lambda x, y: (halve(x, weights), double(y, weights)))
+    small, large = (np.asarray(image, np.float64) for image in run(x, y))
+    atol = rounding_of(weights, axes, y) * np.abs(x).sum()
+    atol += 2**axes * rounding_of(weights, axes, x) * np.abs(y).sum()
+    np.testing.assert_allclose(np.vdot(large, x), 2**axes * np.vdot(y, small), rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize("weights", [(), (1,), (1, 2, 1), (0, 0), (1, -1)])
+def test_a_filter_that_cannot_lie_over_pairs_or_has_no_sum_is_refused(weights):
+    for refuse in (check_weights, lambda w: halve(jnp.ones((1, 4, 1)), w)):
+        with pytest.raises(InputError, match=r"even number of weights of positive sum, got \("):
+            refuse(weights)

@@ -1,0 +1,158 @@
+"""A network saved to a folder is the network that is loaded from it, to the bit."""
+
+import json
+import os
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from net_tools import any_params, shapes_of
+from safetensors.numpy import load_file
+
+import jaxdiff.files
+from jaxdiff.nets import DDPM, MLP, NCSNPP, UNet
+from jaxdiff.nets.convert import load, save
+from jaxdiff.nets.embeddings import Conditioning
+from jaxdiff.typing import InputError
+
+X, LEVEL = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1)
+NETS = {
+    "unet": UNet(
+        4, (1, 2), 1, (1,), head_dim=4, num_classes=3, level_scale=1 / 3, dtype="bfloat16"
+    ),
+    "ncsnpp": NCSNPP(channels=8, multipliers=(1, 2), blocks_per_level=1, groups=4),
+    "ddpm": DDPM(channels=8, multipliers=(1,), attention_levels=(), dropout=1 / 7, recenter=True),
+    "mlp": MLP(16, 1, predictions=2),
+}
+
+
+def variables_of(net):
+    label = None if net.num_classes is None else jnp.zeros(1, int)
+    return any_params(shapes_of(net, X, LEVEL, label))
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_a_network_comes_back_equal_and_its_variables_to_the_bit(tmp_path, name):
+    net, variables = NETS[name], variables_of(NETS[name])
+    leaf = jax.tree.leaves(variables)[0]
+    leaf.ravel()[:4] = [np.nan, -0.0, np.inf, 1e-45]  # and what is easily lost
+    save(tmp_path / "a" / "folder", net, variables)
+    again, loaded = load(str(tmp_path / "a" / "folder"))
+    assert again == net
+    assert hash(again) == hash(net)  # so that jit knows it for the same
+    assert jax.tree.structure(loaded) == jax.tree.structure(variables)
+    for got, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(variables), strict=True):
+        assert got.dtype == expected.dtype
+        assert np.asarray(got).tobytes() == expected.tobytes()
+    assert sorted(os.listdir(tmp_path / "a" / "folder")) == ["config.json", "model.safetensors"]
+
+
+def test_any_program_can_read_the_files(tmp_path):
+    net, variables = NETS["ncsnpp"], variables_of(NETS["ncsnpp"])
+    save(tmp_path, net, variables)
+    tensors = load_file(tmp_path / "model.safetensors")
+    assert len(tensors) == len(jax.tree.leaves(variables))
+    np.testing.assert_array_equal(
+        tensors["params.down_0_block_0.conv_0.kernel"],
+        variables["params"]["down_0_block_0"]["conv_0"]["kernel"],
+    )
+    assert tensors["constants.embedding.fourier.frequencies"].shape == (8,)
+    config = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))
+    assert config["network"] == "UNet"
+    assert config["multipliers"] == [1, 2]
+    assert config["skip_scale"] == 0.5**0.5
+    assert not {"parent", "name"} & config.keys()
+
+
+@pytest.mark.parametrize(
+    "lie",
+    [np.asfortranarray, np.transpose, lambda a: np.repeat(a, 2, 0)[::2]],
+    ids=["Fortran", "transposed", "strided"],
+)
+def test_an_array_comes_back_however_it_lies_in_memory(tmp_path, lie):
+    array = lie(np.arange(6, dtype=np.float32).reshape(2, 3))
+    assert not array.flags.c_contiguous
+    save(tmp_path, UNet(4), {"params": {"kernel": array}})
+    np.testing.assert_array_equal(load(tmp_path)[1]["params"]["kernel"], array)
+
+
+def test_saving_again_replaces_both_files(tmp_path):
+    for name in ("unet", "mlp"):
+        save(tmp_path, NETS[name], variables_of(NETS[name]))
+    net, variables = load(tmp_path)
+    assert net == NETS["mlp"]
+    assert jax.tree.structure(variables) == jax.tree.structure(variables_of(net))
+
+
+@pytest.mark.parametrize("broken", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, broken):
+    net, variables = NETS["mlp"], variables_of(NETS["mlp"])
+
+    def fail(*_):
+        raise OSError("disk full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(jaxdiff.files.os, broken, fail)
+        with pytest.raises(OSError, match="disk full"):
+            save(tmp_path, net, variables)
+    assert os.listdir(tmp_path) == []
+
+    save(tmp_path, net, variables)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with monkeypatch.context() as patch:
+        patch.setattr(jaxdiff.files.os, broken, fail)
+        with pytest.raises(OSError, match="disk full"):
+            save(tmp_path, net, jax.tree.map(lambda a: a + 1, variables))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_network_that_is_none_of_ours_is_not_saved(tmp_path):
+    with pytest.raises(InputError, match=r"a network to save is one of .*UNet.*, got Conditioning"):
+        save(tmp_path / "folder", Conditioning(8), {"params": {}})
+    assert not (tmp_path / "folder").exists()
+
+
+def test_a_field_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
+    net = MLP(16, 1, level_scale=np.float32(2.0))
+    with pytest.raises(InputError):
+        save(tmp_path, net, variables_of(net))
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        None,
+        "",
+        "{",
+        "[1]",
+        "{}",
+        '{"network": "Transformer"}',
+        '{"network": "UNet", "widths": 3}',
+        '{"network": "UNet", "channels": 0}',
+    ],
+)
+def test_a_folder_without_a_network_is_refused(tmp_path, config):
+    save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
+    path = tmp_path / "config.json"
+    path.unlink() if config is None else path.write_text(config)
+    with pytest.raises(InputError, match="holds no network of ours: "):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x00" * 64])
+def test_a_folder_without_its_tensors_is_refused(tmp_path, content):
+    save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
+    path = tmp_path / "model.safetensors"
+    path.unlink() if content is None else path.write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.safetensors must be a readable safetensors"):
+        load(tmp_path)
+
+
+def test_half_a_file_of_tensors_is_refused(tmp_path):
+    save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(InputError, match=r"model\.safetensors must be a readable safetensors"):
+        load(tmp_path)

@@ -1,0 +1,118 @@
+"""What a U-Net cannot be is refused before anything is computed, in a sentence."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from net_tools import shapes_of
+
+from jaxdiff.nets import MLP, UNet
+from jaxdiff.nets.layers import check_counts
+from jaxdiff.typing import InputError
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"channels": 0}, r"channels takes a whole number above 0, got 0"),
+        ({"channels": -8}, r"channels takes a whole number above 0, got -8"),
+        ({"multipliers": ()}, r"multipliers takes a list of whole numbers above 0, got \(\)"),
+        (
+            {"multipliers": (1, 0)},
+            r"multipliers takes a list of whole numbers above 0, got \(1, 0\)",
+        ),
+        (
+            {"multipliers": (1, 1.5)},
+            r"multipliers takes a list of whole numbers above 0, got \(1, 1.5\)",
+        ),
+        ({"blocks_per_level": 0}, r"blocks_per_level takes a whole number above 0, got 0"),
+        ({"head_dim": -1}, r"head_dim takes a whole number above 0, or None, got -1"),
+        ({"groups": -4}, r"groups takes a whole number above 0, or None, got -4"),
+        ({"predictions": 0}, r"predictions takes a whole number above 0, got 0"),
+        ({"attention_up": "all"}, r"attention_up is one of each, last, got 'all'"),
+        ({"modulation": "scale"}, r"modulation is one of shift, scale_shift, got 'scale'"),
+        ({"resampling": "blocks"}, r"resampling is one of conv, block, got 'blocks'"),
+        ({"embedding": "learned"}, r"embedding is one of sinusoidal, fourier, got 'learned'"),
+        ({"dtype": "float16"}, r"dtype is one of float32, bfloat16, got 'float16'"),
+        ({"filter": (1, 2, 1)}, r"filter takes an even number of weights .* got \(1, 2, 1\)"),
+        ({"filter": (1, -1)}, r"even number of weights of positive sum, got \(1, -1\)"),
+        ({"attention_levels": (2,)}, r"attention_levels takes levels from 0 to 1, got \(2,\)"),
+        ({"attention_levels": (0, -1)}, r"attention_levels takes levels from 0 to 1, got \(0, -1"),
+        ({"dropout": 1.0}, r"dropout takes a number in \[0, 1\), got 1.0"),
+        ({"dropout": -0.1}, r"dropout takes a number in \[0, 1\), got -0.1"),
+    ],
+)
+def test_an_option_out_of_range_is_refused_by_name(options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        UNet(**options)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("channels", 8.0),
+        ("channels", (8,)),
+        ("blocks_per_level", (1,)),
+        ("multipliers", 2),
+        ("head_dim", 0),
+        ("groups", 0),
+        ("num_classes", 0),
+    ],
+)
+def test_a_number_that_is_no_count_is_refused_by_name(option, value):
+    with pytest.raises(InputError, match=f"{option} takes a (list of )?whole numbers? above 0"):
+        UNet(**{option: value})
+
+
+def test_groups_that_do_not_divide_the_channels_are_refused():
+    with pytest.raises(InputError, match="groups"):
+        shapes_of(UNet(8, groups=3), jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
+
+
+@pytest.mark.parametrize("net", [UNet(1), MLP(7)], ids=["UNet", "MLP"])
+def test_a_network_too_narrow_to_see_its_level_is_refused(net):
+    with pytest.raises(InputError):
+        shapes_of(net, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
+
+
+@pytest.mark.parametrize("option", ["width", "depth", "predictions"])
+def test_an_mlp_of_no_size_is_refused_by_name(option):
+    with pytest.raises(InputError, match=f"{option} takes a whole number above 0, got 0"):
+        MLP(**{option: 0})
+
+
+def test_counts_that_are_whole_and_above_0_pass_and_the_first_that_is_not_is_named():
+    check_counts(a=1, b=2)
+    with pytest.raises(InputError, match=r"^b takes a whole number above 0, got True$"):
+        check_counts(a=1, b=True, c=-1)
+
+
+@pytest.mark.parametrize("options", [{"filter": (1, 3, 3, 1)}, {"project": True}])
+def test_a_convolution_that_resamples_takes_neither_filter_nor_projection(options):
+    with pytest.raises(InputError, match='resampling by "conv" takes no projection'):
+        UNet(**options)
+    UNet(resampling="block", **options)
+
+
+@pytest.mark.parametrize("shape", [(2, 8), (2, 2, 2, 2, 2, 2), (8,)])
+def test_data_with_no_axis_to_convolve_over_or_too_many_is_refused(shape):
+    with pytest.raises(InputError, match=r"one, two or three axes between, got shape \("):
+        shapes_of(UNet(4), jnp.zeros(shape), jnp.zeros(1))
+
+
+@pytest.mark.parametrize(
+    ("size", "levels", "factor"),
+    [((7, 8), 2, 2), ((6, 8), 3, 4), ((28, 28), 4, 8), ((6,), 3, 4), ((4, 4, 2), 3, 4)],
+)
+def test_image_that_does_not_halve_at_every_level_is_refused(size, levels, factor):
+    got = " x ".join(map(str, size))
+    with pytest.raises(
+        InputError, match=rf"U-Net of {levels} levels takes .* divide by {factor}, got {got}"
+    ):
+        shapes_of(UNet(4, (1,) * levels), jnp.zeros((1, *size, 1)), jnp.zeros(1))
+
+
+@pytest.mark.parametrize(("kind", "number"), [("sinusoidal", 0), ("fourier", 4)])
+def test_constants_are_there_for_fourier_features_alone(kind, number):
+    shapes = shapes_of(UNet(4, embedding=kind), jnp.zeros((1, 8, 1)), jnp.zeros(1))
+    constants = shapes.get("constants", {})
+    assert [leaf.shape for leaf in jax.tree.leaves(constants)] == ([(number,)] if number else [])
