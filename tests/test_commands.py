@@ -166,9 +166,12 @@ MISTAKES = {
     ),
     "no channels": (
         [*TRAIN, "--config.network.channels=0"],
-        "channels takes whole numbers",
+        "channels takes a whole number",
     ),
-    "letters for numbers": ([*TRAIN, "--config.network.multipliers=ab"], "multipliers takes whole"),
+    "letters for numbers": (
+        [*TRAIN, "--config.network.multipliers=ab"],
+        "multipliers takes a list",
+    ),
     "no such level": (
         [*TRAIN, "--config.network.attention_levels=(9,)"],
         "attention_levels takes levels from 0 to 1, got (9,)",

@@ -35,12 +35,12 @@ def test_mlp_has_as_many_parameters_as_its_diagram(width, depth, dim, classes, e
     net = MLP(width, depth, classes or None, embedding=embedding)
     label = jnp.zeros(1, int) if classes else None
     shapes = shapes_of(net, jnp.zeros((1, dim)), jnp.zeros(1), label)
-    w, waves = width, width // 2 if embedding == "fourier" else width // 4
+    w, waves = width, width if embedding == "fourier" else width // 2
     conditioning = (waves * w + w) + (w * w + w) + classes * w
     block = (2 * w * w + 2 * w) + 2 * w + 2 * (w * w + w)  # modulation, LayerNorm, two layers
     expected = conditioning + (dim * w + w) + depth * block + (w * dim + dim)
     assert count(shapes["params"]) == expected
-    assert count(shapes) - expected == (width // 4 if embedding == "fourier" else 0)
+    assert count(shapes) - expected == (width // 2 if embedding == "fourier" else 0)
 
 
 def test_mlp_is_the_published_residual_network():
@@ -48,7 +48,7 @@ def test_mlp_is_the_published_residual_network():
     net, x = MLP(width=8, depth=1), normal((3, 2))
     params = any_params(shapes_of(net, x, LEVEL))
     p = params["params"]
-    conditioning = Conditioning(8)
+    conditioning = Conditioning(8, waves=4)
     embedding = np.asarray(conditioning.apply({"params": p["embedding"]}, LEVEL))
 
     def dense(h, name):

@@ -105,8 +105,8 @@ class Conditioning(nn.Module):
         level, count = level.astype(jnp.float32), self.waves or self.features // 4
         if count < 2:
             raise InputError(
-                f"a network takes a width that tells it the noise level by a sine and a cosine at "
-                f"least, got {self.features} features for its embedding, a quarter of them waves"
+                "a network takes a width that leaves its noise level a sine and a cosine, got "
+                f"{self.features} features of its embedding, and {count} of waves"
             )
         if self.embedding == "fourier":
             waves = GaussianFourier(count, self.level_scale, name="fourier")(level)

@@ -48,7 +48,12 @@ class MLP(nn.Module):
     ) -> Array:
         """Map ``x [batch, ..., c]``, ``level [batch]`` to ``[batch, ..., predictions · c]``."""
         embedding = Conditioning(
-            self.width, self.level_scale, self.num_classes, self.embedding, name="embedding"
+            self.width,
+            self.level_scale,
+            self.num_classes,
+            self.embedding,
+            waves=self.width // 2,
+            name="embedding",
         )(level, label)
         flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         h = nn.Dense(self.width)(flat)

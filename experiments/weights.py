@@ -1,0 +1,81 @@
+"""Weights from outside as a run, and a run's as a file: ``python -m experiments.weights``.
+
+--workdir=DIR --config=FILE --read=PATH    makes a run of published weights, which
+    ``experiments.sample`` and ``experiments.evaluate`` then take like any other. PATH is a
+    checkpoint_N.pth of score_sde_pytorch, a folder of diffusers' UNet2DModel, or one of ours.
+--workdir=DIR --write=DIR                  writes the averaged weights of a run as safetensors.
+"""
+
+from pathlib import Path
+
+import jax
+from absl import flags
+from ml_collections import config_flags
+
+from experiments import cli
+from jaxdiff import data, train
+from jaxdiff.nets import UNet, convert
+from jaxdiff.train import Run
+from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train.workdir import claim
+from jaxdiff.typing import InputError, Params
+
+CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
+WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
+READ = flags.DEFINE_string("read", None, "Weights to make a run of.")
+WRITE = flags.DEFINE_string("write", None, "Folder to write a run's weights to.")
+
+
+def main() -> None:
+    """Read the flags, and convert one way or the other."""
+    if not WORKDIR.value or bool(READ.value) == bool(WRITE.value):
+        raise InputError("weights take --workdir=DIR, and --read=PATH or --write=DIR")
+    if WRITE.value:
+        run = train.load(WORKDIR.value)
+        convert.save(WRITE.value, run.network, run.params)
+        print(f"wrote {Path(WRITE.value) / 'model.safetensors'}")
+        print(f"wrote {Path(WRITE.value) / 'config.json'}")
+        return
+    if CONFIG.value is None:
+        raise InputError("--read takes --config=FILE of what the weights belong to, got none")
+    config = train.from_dict(CONFIG.value.to_dict())
+    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    run = assemble(config, dataset.shape, dataset.num_classes)
+    params = read(Path(str(READ.value)), run)
+    state = fresh_state(run)
+    state = state.replace(
+        step=state.step + config.training.num_steps, params=params, ema_params=params
+    )
+    workdir = Path(str(WORKDIR.value))
+    claim(workdir, config, run.shape, run.num_classes)
+    with Checkpoints(workdir, keep=config.training.keep_checkpoints) as checkpoints:
+        if checkpoints.latest_step is not None:
+            raise InputError(f"{workdir} holds a run already; give another workdir")
+        checkpoints.save(state)
+    print(f"wrote {workdir}")
+
+
+def read(path: Path, run: Run) -> Params:
+    """Variables for the network of a run, of whichever format lies there.
+
+    Raises:
+        InputError: if they are those of another network.
+    """
+    if path.suffix in (".pth", ".pt"):
+        if not isinstance(run.network, UNet):
+            raise InputError(f"{path} holds a U-Net, the config names {run.config.network.name}")
+        params = convert.load_score_sde(path, run.network)
+    elif (path / convert.diffusers.WEIGHTS_FILE).exists():
+        _, params = convert.load_diffusers(path)
+    else:
+        _, params = convert.load(path)
+    expected = jax.eval_shape(lambda: fresh_state(run).params)
+    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (expected, params)]
+    if shapes[0] != shapes[1]:
+        raise InputError(f"{path} holds the weights of another network than the config names")
+    return params
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,81 @@
+"""The commands about networks: weights out of a run and into another, and the benchmark."""
+
+import re
+
+import numpy as np
+import pytest
+from running import command
+
+DIGITS = "--config=experiments/configs/digits_vp.py"
+TINY = ["--config.network.channels=4", "--config.training.num_steps=1",
+        "--config.training.batch_size=4", "--config.optimizer.warmup_steps=0",
+        "--config.sampling.num_steps=2", "--config.sampling.num_images=4"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory):
+    """A run, its weights as files, and a run made of these."""
+    root = tmp_path_factory.mktemp("weights")
+    run, files, copy = root / "run", root / "files", root / "copy"
+    for arguments in (
+        ["experiments.train", DIGITS, f"--workdir={run}", *TINY],
+        ["experiments.weights", f"--workdir={run}", f"--write={files}"],
+        ["experiments.weights", DIGITS, f"--workdir={copy}", f"--read={files}", *TINY],
+    ):
+        done = command(*arguments)
+        assert done.returncode == 0, done.stderr
+        assert "wrote" in done.stdout
+    return run, files, copy
+
+
+def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(folders, tmp_path):
+    run, _, copy = folders
+    samples = []
+    for workdir in (run, copy):
+        out = tmp_path / workdir.name
+        done = command("experiments.sample", f"--workdir={workdir}", f"--out={out}", "--n=3")
+        assert done.returncode == 0, done.stderr
+        samples.append(np.load(out / "samples.npz")["x"])
+    np.testing.assert_array_equal(*samples)
+    assert samples[0].std() > 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--read={files}", "--write={files}"], "--read=PATH or --write=DIR"),
+        (["--read={files}"], "--read takes --config=FILE"),
+        (["--read={files}", DIGITS], "weights of another network"),
+        (["--read={files}", DIGITS, *TINY, "--workdir={run}"], "holds a run already"),
+        (["--read={run}", DIGITS, *TINY], "holds no network of ours"),
+    ],
+    ids=["both", "no config", "another network", "not over a run", "no weights"],
+)
+def test_a_mistake_is_one_sentence(folders, tmp_path, flags, sentence):
+    run, files, _ = folders
+    filled = [flag.format(run=run, files=files) for flag in flags]
+    done = command("experiments.weights", f"--workdir={tmp_path / 'new'}", *filled)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_benchmark_prints_a_line_for_each_job_and_contender():
+    done = command(
+        "experiments.benchmarks.network",
+        "--config=experiments/configs/cifar10_small.py",
+        "--config.network.channels=8",
+        "--config.network.groups=2",
+        "--size=8",
+        "--batch=2",
+        "--rounds=1",
+        "--peer=flax",
+    )
+    assert done.returncode == 0, done.stderr
+    for job in ("forward", "step", "sample"):
+        own = re.search(rf"^{job}, jaxdiff +([\d.]+) +([\d.]+)", done.stdout, re.MULTILINE)
+        peer = re.search(rf"^{job}, usual flax .* ([\d.]+)$", done.stdout, re.MULTILINE)
+        assert float(own[1]) > 0
+        assert float(own[2]) > 0
+        assert float(peer[1]) > 0

@@ -1,0 +1,33 @@
+"""What the benchmark sets beside ours computes the same."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from net_tools import any_params, normal, shapes_of
+
+from experiments.benchmarks.flax_peer import PlainUNet, flattened
+from experiments.benchmarks.torch_peer import diffusers_config
+from jaxdiff.nets import DDPM, DDPMPP, UNet, convert
+from jaxdiff.typing import InputError
+
+NET = DDPM(channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, groups=2, dropout=0.0)
+
+
+def test_the_usual_flax_network_is_ours():
+    x, level = jnp.asarray(normal((2, 8, 8, 3))), jnp.array([0.1, 0.9])
+    params = any_params(shapes_of(NET, x, level))
+    fields = {name: getattr(NET, name) for name in UNet.__dataclass_fields__}
+    plain = jax.jit(PlainUNet(fields).apply)({"params": flattened(params["params"])}, x, level)
+    np.testing.assert_allclose(plain, jax.jit(NET.apply)(params, x, level), rtol=1e-3, atol=1e-4)
+
+
+def test_the_settings_for_diffusers_describe_the_same_network():
+    config = dict(diffusers_config(NET, (8, 8, 3)))
+    assert convert.diffusers_network(config) == NET.clone(level_scale=1.0)
+
+
+@pytest.mark.parametrize("net", [DDPMPP(), UNet(), NET.clone(groups=None, channels=64)])
+def test_a_network_that_diffusers_has_not_is_refused(net):
+    with pytest.raises(InputError, match="takes a network that diffusers has"):
+        diffusers_config(net, (8, 8, 3))
