@@ -71,6 +71,7 @@ def test_the_benchmark_prints_a_line_for_each_job_and_contender():
         "--batch=2",
         "--rounds=1",
         "--peer=flax",
+        "--profile",
     )
     assert done.returncode == 0, done.stderr
     for job in ("forward", "step", "sample"):
@@ -79,3 +80,5 @@ def test_the_benchmark_prints_a_line_for_each_job_and_contender():
         assert float(own[1]) > 0
         assert float(own[2]) > 0
         assert float(peer[1]) > 0
+    share = re.search(r"^a step: (\d+)% of the time", done.stdout, re.MULTILINE)
+    assert 0 < int(share[1]) < 100

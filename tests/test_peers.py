@@ -7,6 +7,7 @@ import pytest
 from net_tools import any_params, normal, shapes_of
 
 from experiments.benchmarks.flax_peer import PlainUNet, flattened
+from experiments.benchmarks.profile import summary
 from experiments.benchmarks.torch_peer import diffusers_config
 from jaxdiff.nets import DDPM, DDPMPP, UNet, convert
 from jaxdiff.typing import InputError
@@ -31,3 +32,10 @@ def test_the_settings_for_diffusers_describe_the_same_network():
 def test_a_network_that_diffusers_has_not_is_refused(net):
     with pytest.raises(InputError, match="takes a network that diffusers has"):
         diffusers_config(net, (8, 8, 3))
+
+
+def test_the_summary_of_a_profile_counts_products_and_names_the_largest():
+    text = summary({"convolution.1": 2.0, "dot_general.7": 1.0, "add_fusion": 1.0}, largest=1)
+    assert text.startswith("75% of the time")
+    assert text.splitlines()[1].split() == ["convolution.1", "2000.0", "ms", "50%"]
+    assert len(text.splitlines()) == 2

@@ -19,6 +19,7 @@ from ml_collections import config_flags
 from experiments import cli
 from experiments.benchmarks.contender import Contender, jaxdiff_contender, matmul_peak
 from experiments.benchmarks.flax_peer import flax_peer
+from experiments.benchmarks.profile import seconds_by_operation, summary
 from experiments.benchmarks.torch_peer import torch_peer
 from experiments.timing import best_times
 from jaxdiff import train
@@ -34,6 +35,7 @@ COLOURS = flags.DEFINE_integer("colours", 3, "Of the images.", lower_bound=1)
 PEERS = flags.DEFINE_multi_enum("peer", [], ["torch", "flax"], "What to set beside it.")
 TORCH_COMPILE = flags.DEFINE_bool("torch_compile", False, "Compile the PyTorch network.")
 JOBS = flags.DEFINE_list("jobs", ["forward", "step", "sample"], "Which of them to time.")
+PROFILE = flags.DEFINE_bool("profile", False, "Also say where the time of a step goes.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timings of each, the best of which counts.", 1)
 
 
@@ -73,6 +75,9 @@ def main() -> None:
         f"multiply at {peak:,.0f} GFLOP/s"
     )
     report(contenders, JOBS.value, batch=BATCH.value, peak=peak, rounds=ROUNDS.value)
+    if PROFILE.value:
+        contenders[0].step(0)
+        print(f"a step: {summary(seconds_by_operation(lambda: contenders[0].step(0)))}")
 
 
 def check_equal(run: Run, peer: Contender, x: np.ndarray) -> None:

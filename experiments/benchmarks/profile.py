@@ -1,0 +1,59 @@
+"""Where the time of a compiled call goes, operation by operation."""
+
+import collections
+import re
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+
+PRODUCTS = re.compile(r"conv|dot|gemm|matmul", re.IGNORECASE)
+"""Names of convolutions and matrix products; a fusion around one carries its name on a GPU."""
+CONTAINERS = re.compile(r"ThunkExecutor|^while|^call|^conditional|Pjit|^\$|wait", re.IGNORECASE)
+"""Events that only last as long as those within them."""
+
+
+def seconds_by_operation(job: Callable[[], Any]) -> dict[str, float]:
+    """Run once under the profiler, and add up what each operation took.
+
+    Args:
+        job: a compiled call, run before.
+
+    Returns:
+        Seconds by the name of the operation in the compiled program, over all cores.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        with jax.profiler.trace(folder):
+            jax.block_until_ready(job())
+        (trace,) = Path(folder).rglob("*.xplane.pb")
+        profile = jax.profiler.ProfileData.from_file(str(trace))
+    seconds: collections.Counter[str] = collections.Counter()
+    for plane in profile.planes:
+        for line in plane.lines:
+            ours = "XLA" in line.name or plane.name.startswith("/device")
+            for event in line.events if ours else ():
+                if not CONTAINERS.search(event.name):
+                    seconds[event.name] += event.duration_ns / 1e9
+    return dict(seconds)
+
+
+def summary(seconds: Mapping[str, float], *, largest: int = 5) -> str:
+    """Say which share is in convolutions and matrix products, and name the largest operations.
+
+    Example:
+        >>> print(summary({"convolution.1": 3.0, "fusion.2": 1.0}, largest=1))
+        75% of the time of all operations is in convolutions and matrix products; the largest:
+          convolution.1                               3000.0 ms   75%
+    """
+    total = sum(seconds.values())
+    products = sum(t for name, t in seconds.items() if PRODUCTS.search(name))
+    lines = [
+        f"{products / total:.0%} of the time of all operations is in convolutions and matrix "
+        "products; the largest:"
+    ]
+    ordered = sorted(seconds.items(), key=lambda item: -item[1])
+    for name, t in ordered[:largest]:
+        lines.append(f"  {name[:40]:<40}{1e3 * t:>10.1f} ms{t / total:>6.0%}")
+    return "\n".join(lines)
