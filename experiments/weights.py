@@ -6,8 +6,11 @@
 --workdir=DIR --write=DIR                  writes the averaged weights of a run as safetensors.
 """
 
+import dataclasses
 from pathlib import Path
+from typing import Any
 
+import flax.linen as nn
 import jax
 from absl import flags
 from ml_collections import config_flags
@@ -25,6 +28,10 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see exper
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 READ = flags.DEFINE_string("read", None, "Weights to make a run of.")
 WRITE = flags.DEFINE_string("write", None, "Folder to write a run's weights to.")
+
+
+FREE = ("dtype", "remat", "dropout", "parent", "name")
+"""Fields that change nothing of what trained weights compute."""
 
 
 def main() -> None:
@@ -67,14 +74,44 @@ def read(path: Path, run: Run) -> Params:
             raise InputError(f"{path} holds a U-Net, the config names {run.config.network.name}")
         params = convert.load_score_sde(path, run.network)
     elif (path / convert.diffusers.WEIGHTS_FILE).exists():
-        _, params = convert.load_diffusers(path)
+        unet, params = convert.load_diffusers(path)
+        level_scale = getattr(
+            run.network, "level_scale", None
+        )  # theirs is told the index of a step
+        check_same(path, unet.clone(level_scale=level_scale), run.network)
     else:
-        _, params = convert.load(path)
+        found, params = convert.load(path)
+        check_same(path, found, run.network)
     expected = jax.eval_shape(lambda: fresh_state(run).params)
     shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (expected, params)]
     if shapes[0] != shapes[1]:
         raise InputError(f"{path} holds the weights of another network than the config names")
     return params
+
+
+def check_same(path: Path, found: nn.Module, wanted: nn.Module) -> None:
+    """Refuse weights whose network computes something else, though their shapes may fit.
+
+    Raises:
+        InputError: naming the fields in which the two differ.
+    """
+    if type(found) is not type(wanted):
+        raise InputError(f"{path} holds a {type(found).__name__}, the config names another network")
+    ours = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
+    differing = [
+        f"{name} {getattr(found, name)!r}, not {value!r}"
+        for name, value in ours.items()
+        if name not in FREE and _plain(getattr(found, name)) != _plain(value)
+    ]
+    if differing:
+        raise InputError(
+            f"{path} holds the weights of another network than the config names: its "
+            f"{'; '.join(differing)}"
+        )
+
+
+def _plain(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 if __name__ == "__main__":

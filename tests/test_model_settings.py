@@ -30,7 +30,7 @@ def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last
     run = run_of(label_dropout=0.25)
     assert run.network.num_classes == 4
     label = jnp.tile(jnp.arange(3), 20_000)
-    told = build._labels(run.config, run.network, jax.random.key(0), {"label": label})
+    told = build.withheld(jax.random.key(0), label, 0.25, run.network.num_classes)
     dropped = np.asarray(told) == 3
     np.testing.assert_array_equal(np.asarray(told)[~dropped], np.asarray(label)[~dropped])
     # a share of n = 60,000 draws has the standard error √(¼·¾/n)

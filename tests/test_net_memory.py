@@ -79,11 +79,12 @@ def test_gradients_in_bfloat16_are_finite_float32_and_near_those_of_float32():
     assert np.linalg.norm(got - expected) < 0.02 * np.linalg.norm(expected)
 
 
-def test_in_bfloat16_parameters_are_float32_and_every_convolution_is_not():
+def test_in_bfloat16_parameters_are_float32_and_so_are_the_two_ends_alone():
     net = TINY(dtype="bfloat16")
     variables = shapes_of(net, X, LEVEL)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}
     program = str(jax.make_jaxpr(net.apply)(variables, X, LEVEL)).splitlines()
     convolved = [line for line in program if "= conv_general_dilated[" in line]
     assert len(convolved) == 2 + 2 * 5
-    assert all(":bf16[" in line for line in convolved)
+    inner = [":bf16[" in line for line in convolved]
+    assert inner == [False] + [True] * 10 + [False]

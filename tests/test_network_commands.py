@@ -45,7 +45,7 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(folders, 
     [
         (["--read={files}", "--write={files}"], "--read=PATH or --write=DIR"),
         (["--read={files}"], "--read takes --config=FILE"),
-        (["--read={files}", DIGITS], "weights of another network"),
+        (["--read={files}", DIGITS], "its channels 4, not 32"),
         (["--read={files}", DIGITS, *TINY, "--workdir={run}"], "holds a run already"),
         (["--read={run}", DIGITS, *TINY], "holds no network of ours"),
     ],

@@ -141,6 +141,12 @@ def test_samples_are_a_function_of_the_key_and_compile_once(trained):
     assert not np.allclose(first, other)
 
 
+def test_sampling_goes_inside_other_compiled_functions(trained):
+    run, _, _ = trained
+    inside = jax.jit(lambda key: run.sample(key, 4))(jax.random.key(0))
+    np.testing.assert_allclose(inside, run.sample(jax.random.key(0), 4), rtol=1e-4, atol=1e-5)
+
+
 def test_samples_are_the_walk_of_the_named_solver(trained):
     """What ``sample`` compiles equals the library's own parts put together by hand."""
     import jaxdiff

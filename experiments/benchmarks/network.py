@@ -20,7 +20,7 @@ from experiments import cli
 from experiments.benchmarks.contender import Contender, jaxdiff_contender, matmul_peak
 from experiments.benchmarks.flax_peer import flax_peer
 from experiments.benchmarks.profile import seconds_by_operation, summary
-from experiments.benchmarks.torch_peer import torch_peer
+from experiments.benchmarks.torch_peer import diffusers_config, torch_peer
 from experiments.timing import best_times
 from jaxdiff import train
 from jaxdiff.nets import UNet
@@ -61,8 +61,11 @@ def main() -> None:
         check_equal(run, peer, x)
         contenders.append(peer)
     if "flax" in PEERS.value:
-        if not isinstance(run.network, UNet) or run.network.resampling != "conv":
+        if not isinstance(run.network, UNet):
             raise InputError("--peer=flax takes a network of the kind of ddpm")
+        diffusers_config(run.network, run.shape)  # refuses what neither peer has
+        if run.network.dtype != "float32" or run.network.dropout:
+            raise InputError("--peer=flax takes float32 and no dropout")
         contenders.append(flax_peer(run.network, run.params, x))
     contenders.insert(0, jaxdiff_contender(run, x))
 
@@ -82,7 +85,7 @@ def main() -> None:
 
 def check_equal(run: Run, peer: Contender, x: np.ndarray) -> None:
     """Print how far the two networks' outputs are apart, so that nobody compares unlike things."""
-    theirs = peer.forward(0)
+    theirs = np.moveaxis(peer.forward(0).cpu().numpy(), 1, -1)
     level = jnp.full(len(x), 500.0)
     ours = jax.jit(run.network.apply)(run.params, jnp.asarray(x), level)
     apart = np.linalg.norm(ours - theirs) / np.linalg.norm(theirs)

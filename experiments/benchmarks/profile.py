@@ -9,7 +9,7 @@ from typing import Any
 
 import jax
 
-PRODUCTS = re.compile(r"conv|dot|gemm|matmul", re.IGNORECASE)
+PRODUCTS = re.compile(r"conv(?!ert)|dot|gemm|matmul|nvjet|xmma|cutlass|cudnn", re.IGNORECASE)
 """Names of convolutions and matrix products; a fusion around one carries its name on a GPU."""
 CONTAINERS = re.compile(r"ThunkExecutor|^while|^call|^conditional|Pjit|^\$|wait", re.IGNORECASE)
 """Events that only last as long as those within them."""

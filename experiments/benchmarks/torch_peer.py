@@ -72,13 +72,17 @@ class _Jobs:
         if self.images.is_cuda:
             self.torch.cuda.synchronize()
 
-    def forward(self, index: int) -> np.ndarray:
+    def forward(self, index: int) -> Any:
         steps = self.torch.tensor(self.half, device=self.images.device)
+        self.model.eval()
         with self.torch.no_grad():
-            return np.moveaxis(self._call(self.images, steps).cpu().numpy(), 1, -1)
+            output = self._call(self.images, steps)
+        self._wait()
+        return output
 
     def step(self, index: int) -> None:
         torch, images = self.torch, self.images
+        self.model.train()
         noise = torch.randn_like(images)
         steps = torch.randint(0, 1000, images.shape[:1], device=images.device)
         alpha = _alphas(torch, images.device)[steps][:, None, None, None]
@@ -94,6 +98,7 @@ class _Jobs:
     def sample(self, index: int) -> None:
         torch, x = self.torch, self.torch.randn_like(self.images)
         alphas = _alphas(torch, x.device)
+        self.model.eval()
         grid = torch.linspace(999, 0, SAMPLING_STEPS + 1, device=x.device).long()
         with torch.no_grad():
             for now, then in itertools.pairwise(grid):
@@ -124,8 +129,9 @@ def diffusers_config(net: Any, shape: tuple[int, ...]) -> Mapping[str, Any]:
         net.skip_scale,
         net.predictions,
         net.num_classes,
+        net.progressive_input or net.progressive_output or net.recenter,
         len(groups),
-    ) == ("shift", "conv", "each", "sinusoidal", 1.0, 1, None, 1)
+    ) == ("shift", "conv", "each", "sinusoidal", 1.0, 1, None, False, 1)
     if not same:
         raise InputError(
             "--peer=torch takes a network that diffusers has, of the kind of ddpm with one number "

@@ -38,7 +38,7 @@ def get_config() -> ConfigDict:
             ),
             sampling=SamplingConfig(
                 solver=choice("euler_maruyama", eta=1.0), times=choice("uniform"),
-                num_steps=1000, t_min=1e-3,
+                num_steps=999, t_min=1e-3,  # and the final denoising: 1000 evaluations
             ),
         )
     )  # fmt: skip

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxdiff.nets import resampling
 from jaxdiff.nets.attention import attention
-from jaxdiff.nets.layers import Dense, convolution, zeros
+from jaxdiff.nets.layers import Dense, convolution, projections, zeros
 from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.typing import Array
 
@@ -62,8 +62,8 @@ class ResBlock(nn.Module):
             h, x = change(h, self.weights), change(x, self.weights)
         h = conv(name="conv_0")(h)
         if self.modulation == "shift":
-            shift = Dense(self.channels, dtype=self.dtype, name="modulation")(embedding)
-            h = norm(name="norm_1")(h + _wide(shift, h))
+            shift = Dense(self.channels, name="modulation")(embedding)
+            h = norm(name="norm_1")(h + _wide(shift, h).astype(h.dtype))
         else:
             both = Dense(2 * self.channels, name="modulation")(embedding)
             scale, shift = jnp.split(both, 2, axis=-1)
@@ -101,7 +101,9 @@ class SelfAttention(nn.Module):
         most = max(1, channels // (self.head_dim or channels))
         heads = next(n for n in range(most, 0, -1) if channels % n == 0)
         h = GroupNorm(silu=False, groups=self.groups, epsilon=self.epsilon, name="norm")(x)
-        qkv = Dense(3 * channels, dtype=self.dtype, name="qkv")(h.reshape(batch, pixels, channels))
+        qkv = projections(channels, dtype=self.dtype, name="qkv")(
+            h.reshape(batch, pixels, channels)
+        )
         qkv = qkv.reshape(batch, pixels, 3, heads, channels // heads)
         h = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
         out = nn.Dense(channels, kernel_init=zeros, dtype=self.dtype, name="out")

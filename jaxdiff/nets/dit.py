@@ -16,6 +16,7 @@ from jaxdiff.nets.layers import (
     check_counts,
     check_one_of,
     check_optional_counts,
+    projections,
     zeros,
 )
 from jaxdiff.typing import Array, InputError
@@ -43,17 +44,23 @@ class DiTBlock(nn.Module):
         """Map ``x [batch, tokens, features]``, ``embedding [batch, e]`` to the shape of ``x``."""
         batch, tokens, features = x.shape
         dense = functools.partial(Dense, dtype=self.dtype)
+
+        def modulated(x: Array, scale: Array, shift: Array) -> Array:
+            return (layer_norm(x) * (1 + scale) + shift).astype(x.dtype)
+
         modulation = nn.Dense(6 * features, kernel_init=zeros, name="modulation")(embedding)
         shift_a, scale_a, gate_a, shift_b, scale_b, gate_b = jnp.split(
-            modulation[:, None].astype(x.dtype), 6, axis=-1
+            modulation[:, None], 6, axis=-1
         )
-        h = _layer_norm(x) * (1 + scale_a) + shift_a
-        qkv = dense(3 * features, name="qkv")(h).reshape(batch, tokens, 3, self.heads, -1)
+        h = modulated(x, scale_a, shift_a)
+        qkv = projections(features, dtype=self.dtype, name="qkv")(h).reshape(
+            batch, tokens, 3, self.heads, -1
+        )
         h = attention(qkv[:, :, 0], qkv[:, :, 1], qkv[:, :, 2])
-        x += gate_a * dense(features, name="out")(h.reshape(x.shape))
-        h = _layer_norm(x) * (1 + scale_b) + shift_b
+        x += (gate_a * dense(features, name="out")(h.reshape(x.shape))).astype(x.dtype)
+        h = modulated(x, scale_b, shift_b)
         h = nn.gelu(dense(self.expansion * features, name="mlp_0")(h), approximate=True)
-        return x + gate_b * dense(features, name="mlp_1")(h)
+        return x + (gate_b * dense(features, name="mlp_1")(h)).astype(x.dtype)
 
 
 class DiT(nn.Module):
@@ -153,7 +160,7 @@ class DiT(nn.Module):
             2,
             axis=-1,
         )
-        h = _layer_norm(h.astype(jnp.float32)) * (1 + scale) + shift
+        h = layer_norm(h) * (1 + scale) + shift
         out = nn.Dense(colours * self.patch ** len(sides), kernel_init=zeros, name="patches_out")(h)
         return from_tokens(out, self.patch, sides)
 
@@ -218,9 +225,9 @@ def check_patches(sides: tuple[int, ...], patch: int) -> None:
         )
 
 
-def _layer_norm(x: Array) -> Array:
-    """To mean 0 and variance 1 over the features, in float32."""
+def layer_norm(x: Array) -> Array:
+    """To mean 0 and variance 1 over the features, in float32 and returned so."""
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean((wide - mean) ** 2, axis=-1, keepdims=True)
-    return ((wide - mean) * jax.lax.rsqrt(variance + 1e-6)).astype(x.dtype)
+    return (wide - mean) * jax.lax.rsqrt(variance + 1e-6)

@@ -12,11 +12,18 @@ import flax.linen as nn
 from jaxdiff.typing import InputError
 
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-"""U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as DDPM, score_sde and EDM have it."""
+"""U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as Ho et al. 2020 have it; score_sde and EDM have
+it, too, but for the projections of attention, which they start a few times smaller."""
 zeros = nn.initializers.zeros
 """Of the last layer of a block: beside the identity it is nothing to begin with."""
 
 Dense = functools.partial(nn.Dense, kernel_init=glorot)
+
+
+def projections(features: int, *, dtype: str, name: str) -> nn.Dense:
+    """Queries, keys and values by one dense layer, each of which starts as a layer of its own."""
+    init = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")  # outputs are 3, not 1
+    return nn.Dense(3 * features, kernel_init=init, dtype=dtype, name=name)
 
 
 def convolution(

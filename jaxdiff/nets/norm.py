@@ -26,7 +26,8 @@ class GroupNorm(nn.Module):
 
     y = silu(a x + b),  a = γ(1 + scale)/std,  b = β(1 + scale) + shift − mean·a
 
-    Statistics are taken in float32. The variance is E[x²] − E[x]², clipped at zero.
+    All is computed in float32, and rounded once to the dtype of x. The variance is E[x²] − E[x]²,
+    clipped at zero.
 
     Args:
         silu: whether SiLU follows.
@@ -62,5 +63,5 @@ class GroupNorm(nn.Module):
         a = gamma * inverse_std
         b = beta - mean * a
         wide = (batch,) + (1,) * (x.ndim - 2) + (channels,)
-        y = x * a.reshape(wide).astype(x.dtype) + b.reshape(wide).astype(x.dtype)
-        return nn.silu(y) if self.silu else y
+        y = x.astype(jnp.float32) * a.reshape(wide) + b.reshape(wide)
+        return (nn.silu(y) if self.silu else y).astype(x.dtype)

@@ -123,6 +123,9 @@ class UNet(nn.Module):
             raise InputError(
                 f"groups takes a divisor of channels, got {self.groups} for {self.channels}"
             )
+        for name, number in (("epsilon", self.epsilon), ("skip_scale", self.skip_scale)):
+            if not number > 0:
+                raise InputError(f"{name} takes a number above 0, got {number}")
         if not all(depth in levels for depth in self.attention_levels):
             raise InputError(
                 f"attention_levels takes levels from 0 to {len(levels) - 1}, got "
@@ -147,9 +150,10 @@ class UNet(nn.Module):
         block, attention, down, up, conv, norm = self._parts(x.ndim - 2, embedding, train)
         colours, last = self.predictions * x.shape[-1], len(self.multipliers) - 1
         widths = [self.channels * multiplier for multiplier in self.multipliers]
-        x = (2 * x - 1 if self.recenter else x).astype(self.dtype)
+        x = (2 * x - 1 if self.recenter else x).astype(jnp.float32)
 
-        h = conv(self.channels, name="conv_in")(x)
+        # What comes in and what goes out is not rounded: the least noise is finer than a bfloat16.
+        h = conv(self.channels, name="conv_in", dtype="float32")(x).astype(self.dtype)
         skips, pyramid = [h], x
         for depth, width in enumerate(widths):
             for i in range(self.blocks_per_level):
@@ -160,8 +164,9 @@ class UNet(nn.Module):
             if depth < last:
                 h = down(width, f"down_{depth}_resample")(h)
                 if self.progressive_input:
-                    small = Halve(width, self.filter, self.dtype, name=f"down_{depth}_pyramid")
-                    h = pyramid = (small(pyramid) + h) * self.skip_scale
+                    own = "float32" if depth == 0 else self.dtype
+                    small = Halve(width, self.filter, own, name=f"down_{depth}_pyramid")
+                    h = pyramid = ((small(pyramid) + h) * self.skip_scale).astype(self.dtype)
                 skips.append(h)
 
         h = block(widths[-1], "middle_block_0")(h)
@@ -179,8 +184,8 @@ class UNet(nn.Module):
                 if depth in self.attention_levels and (ends or self.attention_up == "each"):
                     h = attention(name=f"up_{depth}_attention_{i}")(h)
             if self.progressive_output or depth == 0:
-                own = norm(name=f"out_{depth}_norm")(h)
-                own = conv(colours, zero=True, name=f"out_{depth}_conv")(own).astype(jnp.float32)
+                own = norm(name=f"out_{depth}_norm")(h.astype(jnp.float32))
+                own = conv(colours, zero=True, name=f"out_{depth}_conv", dtype="float32")(own)
                 if image is not None:
                     own += double(image, self.filter)
                 image = own

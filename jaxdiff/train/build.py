@@ -53,6 +53,11 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
         num_classes=_num_labels(config, num_classes),
         predictions=2 if config.model.learned_variance else 1,
     )
+    if getattr(built, "recenter", False) and (config.data.low, config.data.high) != (0, 1):
+        raise InputError(
+            "config.network.recenter takes data in [0, 1], got config.data.low and high of "
+            f"{config.data.low} and {config.data.high}"
+        )
     label = None if built.num_classes is None else jnp.zeros(1, int)
     try:
         jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.ones(1), label)
@@ -114,7 +119,10 @@ def loss_fn(
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
         x0 = batch["x"]
         t, importance = draw_times(time_key, x0.shape[0])
-        label = _labels(config, net, key, batch) if config.model.class_conditional else None
+        label = batch["label"] if config.model.class_conditional else None
+        if config.model.label_dropout:
+            dropout_key, label_key = jax.random.split(dropout_key)
+            label = withheld(label_key, batch["label"], config.model.label_dropout, net.num_classes)
         model = denoise_fn(config, net, forward, params, label=label, dropout_key=dropout_key)
         if settings.vlb_weight:
             error = losses.hybrid(
@@ -138,13 +146,9 @@ def loss_fn(
     return loss
 
 
-def _labels(config: Config, net: nn.Module, key: Key, batch: Mapping[str, Array]) -> Array:
-    """Labels as the network is to have them in training, a share of them withheld."""
-    label, share = batch["label"], config.model.label_dropout
-    if not share:
-        return label
-    dropped = jax.random.bernoulli(jax.random.fold_in(key, 1), share, label.shape)
-    return jnp.where(dropped, net.num_classes - 1, label)
+def withheld(key: Key, label: Array, share: float, num_classes: int) -> Array:
+    """Withhold a share of the labels: the last class is that of an example without one."""
+    return jnp.where(jax.random.bernoulli(key, share, label.shape), num_classes - 1, label)
 
 
 def time_sampler(config: Config, forward: Process) -> Callable[[Key, int], losses.times.TimeSample]:
@@ -227,6 +231,10 @@ def check(config: Config, forward: Process) -> None:
     """Build what training needs late, so that it is refused before anything is written."""
     weight(config)
     optimizer(config)
+    try:
+        names.LEVELS[config.model.level].fn(forward, jnp.ones(1))
+    except InputError as error:
+        raise InputError(f"config.model.level: {error}") from error
     jax.eval_shape(lambda key: time_sampler(config, forward)(key, 1), jax.random.key(0))
     if config.loss.vlb_weight:
         _check_hybrid(config, forward)

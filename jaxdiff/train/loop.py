@@ -116,7 +116,7 @@ def compile_step(
     )
     began = time.perf_counter()
     compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch).compile(compiler_options())
-    size = sum(leaf.size for leaf in jax.tree.leaves(state.params))
+    size = sum(leaf.size for leaf in jax.tree.leaves(state.params["params"]))
     say(f"{size:,} parameters; compiled in {time.perf_counter() - began:.1f} s")
     return compiled
 

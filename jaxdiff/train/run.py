@@ -144,7 +144,11 @@ class Run:
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
         self._check_label(label, n)
-        walk: tuple[Array, PyTree] = _compiled_walk()(
+        # options of the compiler are for outermost calls alone
+        traced = any(
+            isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, self.params, label))
+        )
+        walk: tuple[Array, PyTree] = (_walk if traced else _compiled_walk())(
             sample_key,
             self.params,
             self.process,

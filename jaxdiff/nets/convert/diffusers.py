@@ -27,6 +27,7 @@ FIXED = {
     "flip_sin_to_cos": False,
     "freq_shift": 1,
     "mid_block_scale_factor": 1,
+    "mid_block_type": "UNetMidBlock2D",
     "num_class_embeds": None,
     "resnet_time_scale_shift": "default",
     "time_embedding_type": "positional",
@@ -87,6 +88,13 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
         raise InputError(
             "of diffusers' UNet2DModels ours are those of DownBlock2D, AttnDownBlock2D and their "
             f"mirror images, got {kinds} and {list(config['up_block_types'])}"
+        )
+    if not any(attends):
+        raise InputError(f"of diffusers' UNet2DModels ours are those with attention, got {kinds}")
+    if config["out_channels"] not in (config["in_channels"], 2 * config["in_channels"]):
+        raise InputError(
+            f"out_channels are once or twice the in_channels, got {config['out_channels']} and "
+            f"{config['in_channels']}"
         )
     if any(width % widths[0] for width in widths):
         raise InputError(f"block_out_channels are multiples of the first, got {widths}")

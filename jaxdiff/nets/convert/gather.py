@@ -124,6 +124,6 @@ def _as_ours(tensor: np.ndarray, name: str, kind: str, ndim: int) -> np.ndarray:
     tensor = np.asarray(tensor)
     if kind != "kernel" or name.endswith(".W"):
         return tensor
-    if tensor.ndim > 2 and ndim == 2:  # a convolution of one pixel
+    if ndim == 2 and tensor.ndim > 2 and set(tensor.shape[2:]) == {1}:  # convolves one pixel
         tensor = tensor.reshape(tensor.shape[:2])
     return np.moveaxis(tensor, (0, 1), (-1, -2))
