@@ -69,12 +69,13 @@ def ddim(model, scales, p, q, x, z, eta=0.0):
 
 
 @stepwise
-def ancestral(model, scales, p, q, x, z):
-    """Kingma et al. 2021, eq. 25, with x̂_0 for x_0."""
+def ancestral(model, scales, p, q, x, z, variance="posterior"):
+    """Kingma et al. 2021, eq. 25, with x̂_0 for x_0; Ho et al. 2020's other choice is σ² = β."""
     ratio = p.alpha / q.alpha
-    variance = p.sigma**2 - ratio**2 * q.sigma**2
-    mean = (ratio * q.sigma**2 * x + q.alpha * variance * model(x, p.t)) / p.sigma**2
-    return mean + math.sqrt(max(variance, 0.0)) * q.sigma / p.sigma * z
+    lost = p.sigma**2 - ratio**2 * q.sigma**2
+    mean = (ratio * q.sigma**2 * x + q.alpha * lost * model(x, p.t)) / p.sigma**2
+    small = q.sigma / p.sigma if variance == "posterior" or q.sigma < 1e-9 else 1.0
+    return mean + math.sqrt(max(lost, 0.0)) * small * z
 
 
 @stepwise

@@ -44,7 +44,8 @@ def dpmpp(name, order, eta=0.0):
 
 
 SOLVERS = {
-    "ancestral": SolverRow(*both("ancestral"), order=1, churn=1.0),
+    "ancestral": SolverRow(*both("ancestral", variance="posterior"), order=1, churn=1.0),
+    "ancestral_large": SolverRow(*both("ancestral", variance="transition"), order=1, churn=1.0),
     "reverse_diffusion": SolverRow(*both("reverse_diffusion"), order=1, churn=1.0),
     "euler_maruyama": SolverRow(*both("euler_maruyama"), order=1, churn=1.0),
     "euler_maruyama_half": SolverRow(*both("euler_maruyama", eta=0.5), order=1, churn=0.5),

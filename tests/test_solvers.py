@@ -38,7 +38,9 @@ from jaxdiff.typing import Array
 # Every solver on every process
 
 
-STEPS_OF_X = ["euler_maruyama", "euler_maruyama_half", "reverse_diffusion"]  # not of x/α
+STEPS_OF_X = [  # not of x/α: their noise is in units of x_t
+    "euler_maruyama", "euler_maruyama_half", "reverse_diffusion", "ancestral_large"
+]  # fmt: skip
 TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3, 10)}
 UNEVEN = np.array([0.93, 0.8, 0.72, 0.3, 0.29, 0.12])
 

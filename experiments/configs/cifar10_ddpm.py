@@ -1,8 +1,4 @@
-"""DDPM on CIFAR-10, with the network of Ho et al. 2020.
-
-Their FID of 3.17 is with the variance of the transition in each reverse step; ``ancestral`` has
-that of the posterior, with which DDIM's authors measured 4.73 at 1000 steps.
-"""
+"""DDPM on CIFAR-10, as Ho et al. 2020 have it: FID 3.17 there."""
 
 from ml_collections import ConfigDict
 
@@ -26,7 +22,7 @@ def get_config() -> ConfigDict:
     config.network.groups = 32
     config.model.level = "index"
     config.loss.t_min = 0.0
-    config.sampling.solver = ConfigDict({"name": "ancestral"})
+    config.sampling.solver = ConfigDict({"name": "ancestral", "variance": "transition"})
     config.sampling.num_steps = 1000
     config.sampling.t_min = 0.0
     config.sampling.denoise = False  # the chain's last step already ends at the estimate of x_0

@@ -1,8 +1,7 @@
 """A class-conditional diffusion transformer on CIFAR-10: DiT-S with patches of 2 × 2 pixels.
 
 Chain, loss and optimiser are those of Peebles & Xie 2023, who train on latents of ImageNet; a tenth
-of the labels is withheld, for classifier-free guidance. The learned variance is trained, as there,
-and not used by ``ancestral``.
+of the labels is withheld, for classifier-free guidance.
 """
 
 from ml_collections import ConfigDict
@@ -34,5 +33,6 @@ def get_config() -> ConfigDict:
     config.optimizer.clip_norm = 1e6  # DiT does not clip
     config.training.num_steps = 400_000
     config.training.batch_size = 256
+    config.sampling.solver = ConfigDict({"name": "ancestral", "variance": "own"})
     config.sampling.num_steps = 250
     return config

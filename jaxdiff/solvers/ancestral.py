@@ -1,24 +1,36 @@
 """Ancestral sampling: draw from the chain's own posterior, with x̂_0 in the place of x_0."""
 
 import jax
+import jax.numpy as jnp
 
+from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, posterior
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, InputError, Key
+
+VARIANCES = ("own", "posterior", "transition")
 
 
-def ancestral(denoise_fn: DenoiseFn, process: Process) -> Solver:
+def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own") -> Solver:
     """DDPM's sampler, for every process and every pair of times.
 
-    x_s ~ q(x_s | x_t, x̂_0(x_t)); one evaluation a step, and no noise where σ(s) = 0
+    x_s = E[x_s | x_t, x̂_0(x_t)] + σ_p z,    σ_p = σ_s √(1 − SNR_t/SNR_s) (σ_t/σ_s)^v
+
+    One evaluation a step, and no noise where σ(s) = 0.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
+        variance: "posterior", v = 0, right for data of one point; "transition", v = 1, right for
+            data N(0, I), with which Ho et al. measured their FID; "own", what the model has learned
+            of v where it has, else the posterior's.
 
     Returns:
         A stochastic solver of weak order 1, for steps towards the data.
+
+    Raises:
+        InputError: if ``variance`` is none of these.
 
     Example:
         >>> import jax.numpy as jnp
@@ -32,11 +44,18 @@ def ancestral(denoise_fn: DenoiseFn, process: Process) -> Solver:
         >>> bool(jnp.allclose(x, 3.0))
         True
 
-    Reference: Ho et al. 2020, algorithm 2.
+    Reference: Ho et al. 2020, algorithm 2 and section 3.2; Nichol & Dhariwal 2021, eq. 15.
     """
+    if variance not in VARIANCES:
+        raise InputError(f"variance is one of {', '.join(VARIANCES)}, got {variance!r}")
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
-        mean, std = posterior(process, x, denoise_fn(x, t).x0, s=s, t=t)
-        return mean + std * jax.random.normal(key, x.shape, x.dtype)
+        estimate = denoise_fn(x, t)
+        mean, std = posterior(process, x, estimate.x0, s=s, t=t)
+        fraction = {"own": getattr(estimate, "variance_fraction", 0.0), "posterior": 0.0}
+        noisy = process.sigma(s) > NOISELESS
+        ratio = jnp.where(noisy, process.sigma(t) / jnp.where(noisy, process.sigma(s), 1.0), 1.0)
+        std *= ratio ** fraction.get(variance, 1.0)
+        return (mean + std * jax.random.normal(key, x.shape, x.dtype)).astype(x.dtype)
 
     return one_step(step)
