@@ -80,7 +80,8 @@ def main() -> None:
     report(contenders, JOBS.value, batch=BATCH.value, peak=peak, rounds=ROUNDS.value)
     if PROFILE.value:
         contenders[0].step(0)
-        print(f"a step: {summary(seconds_by_operation(lambda: contenders[0].step(0)))}")
+        seconds = seconds_by_operation(lambda: contenders[0].step(0))
+        print(f"a step: {summary(seconds, complete=jax.default_backend() != 'cpu')}")
 
 
 def check_equal(run: Run, peer: Contender, x: np.ndarray) -> None:

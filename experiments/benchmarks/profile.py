@@ -39,8 +39,14 @@ def seconds_by_operation(job: Callable[[], Any]) -> dict[str, float]:
     return dict(seconds)
 
 
-def summary(seconds: Mapping[str, float], *, largest: int = 5) -> str:
+def summary(seconds: Mapping[str, float], *, largest: int = 5, complete: bool = True) -> str:
     """Say which share is in convolutions and matrix products, and name the largest operations.
+
+    Args:
+        seconds: of each operation.
+        largest: how many to name.
+        complete: whether the trace holds all of their time; XLA's on a CPU leaves out what
+            convolutions do on other threads, so that no share can be told.
 
     Example:
         >>> print(summary({"convolution.1": 3.0, "fusion.2": 1.0}, largest=1))
@@ -49,10 +55,9 @@ def summary(seconds: Mapping[str, float], *, largest: int = 5) -> str:
     """
     total = sum(seconds.values())
     products = sum(t for name, t in seconds.items() if PRODUCTS.search(name))
-    lines = [
-        f"{products / total:.0%} of the time of all operations is in convolutions and matrix "
-        "products; the largest:"
-    ]
+    share = f"{products / total:.0%} of the time of all operations is in convolutions and matrix "
+    partly = "operations but for what convolutions do on other threads, which XLA does not trace; "
+    lines = [f"{share}products; the largest:" if complete else f"{partly}the largest:"]
     ordered = sorted(seconds.items(), key=lambda item: -item[1])
     for name, t in ordered[:largest]:
         lines.append(f"  {name[:40]:<40}{1e3 * t:>10.1f} ms{t / total:>6.0%}")
