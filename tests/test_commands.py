@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import ROOT, command
+from running import ROOT, command, forked
 
 DIGITS = "experiments/configs/digits_vp.py"
 TINY = [
@@ -29,7 +29,8 @@ SMALL = {
         "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,DDIM", "--workdir={tmp_path}"
     ],
     "experiments.objective_costs": [
-        "--channels=4", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0"
+        "--channels=4", "--blocks=1", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0",
+        "--only=SSM",
     ],
 }  # fmt: skip
 
@@ -61,7 +62,7 @@ def test_training_says_what_it_wrote_and_where(digits_run):
 def test_training_again_goes_on_and_changes_nothing(digits_run):
     workdir, _ = digits_run
     before = (workdir / "metrics.jsonl").read_bytes()
-    done = command("experiments.train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY)
+    done = forked("experiments.train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY)
     assert done.returncode == 0
     assert "going on from step 3 of 3" in done.stdout
     assert (workdir / "metrics.jsonl").read_bytes() == before
@@ -87,7 +88,7 @@ def test_every_command_of_the_readme_runs(digits_run, tmp_path):
             flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
             flags += [f"--workdir={workdir}", "--n=8"]
             flags += ["--draws=2", "--ode_draws=0"] if module == "experiments.evaluate" else []
-        done = command(module, *flags)
+        done = forked(module, *flags)
         assert done.returncode == 0, done.stderr
         for line in done.stdout.splitlines():
             if line.startswith("wrote "):
@@ -110,7 +111,7 @@ def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
     files = []
     for index, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(index)
-        done = command(
+        done = forked(
             "experiments.sample", f"--workdir={workdir}", "--n=3", f"--seed={seed}",
             f"--out={out}", "--solver=heun", "--times=karras", "--steps=2",
         )  # fmt: skip
@@ -124,9 +125,7 @@ def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
 
 def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
     workdir, _ = digits_run
-    done = command(
-        "experiments.evaluate", f"--workdir={workdir}", "--n=16", "--seed=4", "--draws=3"
-    )
+    done = forked("experiments.evaluate", f"--workdir={workdir}", "--n=16", "--seed=4", "--draws=3")
     assert done.returncode == 0, done.stderr
     record = json.loads((workdir / "evaluation.json").read_text())
     bound, figures = record["bits_per_dim"], record["figures"]
@@ -263,7 +262,7 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(digits_run, tmp_path, name):
     places |= {"untrained": untrained, "orphaned": orphaned}
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     arguments, sentence = MISTAKES[name]
-    done = command(*(a.format(**places) for a in arguments))
+    done = forked(*(a.format(**places) for a in arguments))
     assert done.returncode == 2, done.stderr
     said = done.stderr.strip().splitlines()
     assert len([line for line in said if line.startswith("error: ")]) == 1

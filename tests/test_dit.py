@@ -98,7 +98,7 @@ def small(**options):
 def test_a_new_network_returns_zero_and_a_trained_one_uses_all_that_it_is_told():
     net, params, x, label = small()
     apply = jax.jit(net.apply)
-    initial = net.init(jax.random.key(0), x, LEVEL, label)
+    initial = jax.jit(net.init)(jax.random.key(0), x, LEVEL, label)
     np.testing.assert_array_equal(apply(initial, x, LEVEL, label), np.zeros(x.shape))
     out = apply(params, x, LEVEL, label)
     assert out.shape == x.shape
@@ -113,7 +113,8 @@ def test_a_new_network_returns_zero_and_a_trained_one_uses_all_that_it_is_told()
 
 def test_each_of_the_scanned_blocks_has_parameters_of_its_own():
     net, params, x, label = small()
-    initial = net.init(jax.random.key(0), x, LEVEL, label)["params"]["blocks"]["qkv"]["kernel"]
+    initial = jax.jit(net.init)(jax.random.key(0), x, LEVEL, label)["params"]["blocks"]
+    initial = initial["qkv"]["kernel"]
     assert initial.shape == (2, 12, 36)
     assert np.all(initial[0] != initial[1])
     swapped = dict(params["params"])

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from running import command
+from running import forked
 
 DIGITS = "--config=experiments/configs/digits_vp.py"
 TINY = ["--config.network.channels=4", "--config.training.num_steps=1",
@@ -22,7 +22,7 @@ def folders(tmp_path_factory):
         ["experiments.weights", f"--workdir={run}", f"--write={files}"],
         ["experiments.weights", DIGITS, f"--workdir={copy}", f"--read={files}", *TINY],
     ):
-        done = command(*arguments)
+        done = forked(*arguments)
         assert done.returncode == 0, done.stderr
         assert "wrote" in done.stdout
     return run, files, copy
@@ -33,7 +33,7 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(folders, 
     samples = []
     for workdir in (run, copy):
         out = tmp_path / workdir.name
-        done = command("experiments.sample", f"--workdir={workdir}", f"--out={out}", "--n=3")
+        done = forked("experiments.sample", f"--workdir={workdir}", f"--out={out}", "--n=3")
         assert done.returncode == 0, done.stderr
         samples.append(np.load(out / "samples.npz")["x"])
     np.testing.assert_array_equal(*samples)
@@ -54,7 +54,7 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(folders, 
 def test_a_mistake_is_one_sentence(folders, tmp_path, flags, sentence):
     run, files, _ = folders
     filled = [flag.format(run=run, files=files) for flag in flags]
-    done = command("experiments.weights", f"--workdir={tmp_path / 'new'}", *filled)
+    done = forked("experiments.weights", f"--workdir={tmp_path / 'new'}", *filled)
     assert done.returncode == 2
     assert sentence in done.stderr
     assert done.stderr.count("\n") == 1
@@ -62,10 +62,12 @@ def test_a_mistake_is_one_sentence(folders, tmp_path, flags, sentence):
 
 
 def test_the_benchmark_prints_a_line_for_each_job_and_contender():
-    done = command(
+    done = forked(
         "experiments.benchmarks.network",
         "--config=experiments/configs/cifar10_small.py",
         "--config.network.channels=8",
+        "--config.network.multipliers=(1,2)",
+        "--config.network.blocks_per_level=1",
         "--config.network.groups=2",
         "--size=8",
         "--batch=2",

@@ -85,7 +85,7 @@ class DiT(nn.Module):
     Example:
         >>> net = DiT(features=16, depth=2, heads=2)
         >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
-        >>> params = net.init(jax.random.key(0), x, level)
+        >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
         >>> net.apply(params, x, level).shape
         (2, 8, 8, 1)
 

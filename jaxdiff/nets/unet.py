@@ -61,7 +61,7 @@ class UNet(nn.Module):
         >>> import jax
         >>> net = UNet(channels=8)
         >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
-        >>> params = net.init(jax.random.key(0), x, level)
+        >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
         >>> net.apply(params, x, level).shape
         (2, 8, 8, 1)
 
