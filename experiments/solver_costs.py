@@ -91,7 +91,7 @@ def memory(run: Run, batch: int, num_steps: int, walk: Callable[..., Any]) -> fl
 
 def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
     run = assemble(train.from_dict(config), shape, None)
-    params = fresh_state(run).ema_params
+    params = fresh_state(run).params
     # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
     return dataclasses.replace(run, params=jax.tree.map(lambda leaf: leaf + 0.01, params))
 

@@ -1,25 +1,60 @@
 """Train a model: ``python -m experiments.train --config=FILE --workdir=DIR``.
 
-Run again, the same command goes on from the last checkpoint. Any field of the configuration is
-overridden as ``--config.optimizer.learning_rate=1e-4``.
+Run again, the same command goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse.
+Any field of the configuration is overridden as ``--config.optimizer.learning_rate=1e-4``. All
+devices at hand are used; started once on each of several hosts, see --coordinator, they train
+together.
 """
+
+import re
+import shlex
+import sys
 
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli
+from experiments import cli, hosts
 from jaxdiff import train
 from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made if missing.")
+FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which parameters are divided.", lower_bound=1)
+MICROBATCHES = flags.DEFINE_integer(
+    "microbatches", 1, "Turns in which a device goes through its share of a batch.", lower_bound=1
+)
+PROFILE_STEPS = flags.DEFINE_string(
+    "profile_steps", None, "FIRST:LAST, the steps whose trace goes to <workdir>/profile."
+)
 
 
 def main() -> None:
     """Read the flags, and train."""
     if CONFIG.value is None or not WORKDIR.value:
         raise InputError("training takes --config=FILE and --workdir=DIR, got neither or one")
-    train.train(train.from_dict(CONFIG.value.to_dict()), WORKDIR.value)
+    config = train.from_dict(CONFIG.value.to_dict())
+    profile_steps = _steps(PROFILE_STEPS.value)
+    first = hosts.join()
+    run = train.train(
+        config,
+        WORKDIR.value,
+        fsdp=FSDP.value,
+        microbatches=MICROBATCHES.value,
+        profile_steps=profile_steps,
+        say=print if first else lambda line: None,
+    )
+    if first and run.step < config.training.num_steps:
+        command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
+        print(f"to go on: {command}")
+
+
+def _steps(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    numbers = re.fullmatch(r"(\d+):(\d+)", text)
+    if numbers is None:
+        raise InputError(f"--profile_steps takes FIRST:LAST, got {text!r}")
+    return int(numbers[1]), int(numbers[2])
 
 
 if __name__ == "__main__":

@@ -51,15 +51,16 @@ def main() -> None:
     run = assemble(config, dataset.shape, dataset.num_classes)
     params = read(Path(str(READ.value)), run)
     state = fresh_state(run)
+    num_steps = config.training.num_steps
     state = state.replace(
-        step=state.step + config.training.num_steps, params=params, ema_params=params
+        step=state.step + num_steps, params=params, averages=(params,) * len(state.averages)
     )
     workdir = Path(str(WORKDIR.value))
     claim(workdir, config, run.shape, run.num_classes)
-    with Checkpoints(workdir, keep=config.training.keep_checkpoints) as checkpoints:
+    with Checkpoints(workdir, keep=config.training) as checkpoints:
         if checkpoints.latest_step is not None:
             raise InputError(f"{workdir} holds a run already; give another workdir")
-        checkpoints.save(state)
+        checkpoints.save(num_steps, state)
     print(f"wrote {workdir}")
 
 

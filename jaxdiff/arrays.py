@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError, Key
 
 VARIANCE_FLOOR = 1e-30
 """Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite."""
@@ -46,6 +46,28 @@ def sum_events(x: Array) -> Array:
         Array([64., 64., 64., 64.], dtype=float32)
     """
     return jnp.sum(x.reshape(x.shape[0], math.prod(x.shape[1:])), axis=1)
+
+
+def normal(key: Key, x: Array) -> Array:
+    """Standard normal numbers in the shape and dtype of ``x``.
+
+    Args:
+        key: randomness; or one key per example ``[batch]``, so that the numbers of an example do
+            not depend on how many others there are, nor on which device they are.
+        x: ``[batch, ...]``.
+
+    Returns:
+        ``[batch, ...]``.
+
+    Example:
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> whole, half = normal(keys, jnp.ones((4, 3))), normal(keys[2:], jnp.ones((2, 3)))
+        >>> bool((whole[2:] == half).all())
+        True
+    """
+    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+        return jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(key)
+    return jax.random.normal(key, x.shape, x.dtype)
 
 
 def std_of(variance: ArrayLike) -> Array:

@@ -12,7 +12,10 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 FORKS = multiprocessing.get_context("forkserver")
-FORKS.set_forkserver_preload(["jaxdiff.train", "experiments.cli"])
+FORKS.set_forkserver_preload(
+    ["jaxdiff.train", "experiments.cli", "orbax.checkpoint", "grain", "tensorboardX",
+     "matplotlib.figure", "sklearn.datasets"]
+)  # fmt: skip
 
 
 class Forked(NamedTuple):
@@ -34,23 +37,41 @@ def command(*arguments):
 def forked(*arguments):
     """Run a module to its end in a process that has imported the libraries already."""
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder, name) for name in ("stdout", "stderr")]
-        process = FORKS.Process(target=_as_main, args=(arguments, *said))
-        process.start()
-        process.join()
-        return Forked(process.exitcode, *(path.read_text() for path in said))
+        return start(*arguments, folder=folder).end()
+
+
+class Started:
+    """A command at work, in a process that had imported the libraries already."""
+
+    def __init__(self, process, said):
+        self.process, self.said = process, said
+
+    @property
+    def alive(self):
+        return self.process.is_alive()
+
+    def signal(self, number):
+        os.kill(self.process.pid, number)
+
+    def end(self):
+        self.process.join()
+        return Forked(self.process.exitcode, *(path.read_text() for path in self.said))
 
 
 def _as_main(arguments, stdout, stderr):
     for path, number in ((stdout, 1), (stderr, 2)):
-        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = list(arguments)
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
 
-def start(*arguments):
-    """Start a module, and leave it running."""
-    line, nowhere = [sys.executable, "-m", *arguments], subprocess.DEVNULL
-    return subprocess.Popen(line, cwd=ROOT, env=ENVIRONMENT, stdout=nowhere, stderr=nowhere)
+def start(*arguments, folder):
+    """Start a module, and leave it running; what it says goes to files in ``folder``."""
+    said = [Path(folder, name) for name in ("stdout", "stderr")]
+    for path in said:
+        path.touch()
+    process = FORKS.Process(target=_as_main, args=(arguments, *said))
+    process.start()
+    return Started(process, said)

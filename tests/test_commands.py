@@ -51,8 +51,9 @@ def digits_run(tmp_path_factory):
 
 def test_training_says_what_it_wrote_and_where(digits_run):
     workdir, done = digits_run
-    last = done.stdout.strip().splitlines()[-5:]
-    names = ["config.json", "metrics.jsonl", "loss.png", "checkpoints", "samples.png"]
+    last = done.stdout.strip().splitlines()[-6:]
+    names = ["config.json", "metrics.jsonl", "loss.png", "tensorboard", "checkpoints"]
+    names += ["samples.png"]
     assert last == [f"wrote {workdir / name}" for name in names]
     assert all((workdir / name).exists() for name in names)
     assert "3/3" in done.stderr  # the bar reached its end

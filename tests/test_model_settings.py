@@ -9,7 +9,8 @@ import pytest
 from tiny import tiny_config
 
 from jaxdiff import denoisers, processes, train
-from jaxdiff.train import build, choice, ema_update
+from jaxdiff.train import build, choice
+from jaxdiff.train.averages import exponential, update
 from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.typing import InputError
 
@@ -30,7 +31,8 @@ def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last
     run = run_of(label_dropout=0.25)
     assert run.network.num_classes == 4
     label = jnp.tile(jnp.arange(3), 20_000)
-    told = build.withheld(jax.random.key(0), label, 0.25, run.network.num_classes)
+    keys = build.each(jax.random.key(0), jnp.arange(60_000))
+    told = build.withheld(keys, label, 0.25, run.network.num_classes)
     dropped = np.asarray(told) == 3
     np.testing.assert_array_equal(np.asarray(told)[~dropped], np.asarray(label)[~dropped])
     # a share of n = 60,000 draws has the standard error √(¼·¾/n)
@@ -90,12 +92,12 @@ def test_constants_neither_move_nor_decay_nor_drift():
             batch,
             loss_fn=build.loss_fn(config, run.network, run.process),
             optimizer=build.optimizer(config),
-            ema_decay=0.9,
+            rules=build.averaging(config),
         )
     )
     for _ in range(3):
         state, _ = step(state, {"x": jnp.ones((8, 2))})
-    for params in (state.params, state.ema_params):
+    for params in (state.params, *state.averages):
         jax.tree.map(np.testing.assert_array_equal, params["constants"], before["constants"])
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, before)["params"]
     assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) // 2
@@ -105,7 +107,7 @@ def test_the_average_of_what_never_changes_is_itself_to_the_bit():
     value = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
     average = value
     for step in range(20):
-        average = ema_update(average, value, jnp.int32(step), decay=0.9999)
+        average = update(average, value, exponential(0.9999)(jnp.int32(step)))
     np.testing.assert_array_equal(average, value)
 
 

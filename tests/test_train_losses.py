@@ -92,6 +92,7 @@ def test_hybrid_loss_is_that_of_the_library_per_dimension():
     t, _ = losses.times.stratified(time_key, 8, num_steps=20)
     model = build.denoise_fn(run.config, run.network, run.process, params)
     assert model(x, t).variance_fraction.shape == x.shape
+    noise_key = build.each(noise_key, jnp.arange(8))
     expected = losses.hybrid(noise_key, model, run.process, x, t, num_steps=20, vlb_weight=0.5)
     np.testing.assert_allclose(found, expected / 2, rtol=1e-5)
 

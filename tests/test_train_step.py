@@ -7,11 +7,11 @@ import optax
 from tiny import tiny_config
 
 from jaxdiff import train
-from jaxdiff.train import build
+from jaxdiff.train import averages, build
 from jaxdiff.train.run import assemble, fresh_state
 
 
-def quadratic(params, key, batch):
+def quadratic(params, key, batch, part):
     """Loss with the gradient params − mean(x), and no randomness."""
     return 0.5 * jnp.sum((params["w"][None] - batch["x"]) ** 2, axis=1)
 
@@ -21,7 +21,7 @@ def test_a_step_of_plain_descent_is_that_of_the_formula():
     optimizer = optax.sgd(0.1)
     state = train.init_state(jax.random.key(0), {"w": jnp.array([0.0, 1.0])}, optimizer)
     after, metrics = train.train_step(
-        state, batch, loss_fn=quadratic, optimizer=optimizer, ema_decay=0.9
+        state, batch, loss_fn=quadratic, optimizer=optimizer, rules=[averages.exponential(0.9)]
     )
     gradient = np.array([0.0, 1.0]) - np.array([2.0, 3.0])
     np.testing.assert_allclose(after.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
@@ -34,7 +34,8 @@ def test_ema_is_the_recursion_of_the_formula_with_its_warm_up():
     params = np.sin(np.arange(40.0))
     average, expected = {"w": jnp.asarray(0.0)}, 0.0
     for k, value in enumerate(params):
-        average = train.ema_update(average, {"w": jnp.asarray(value)}, jnp.asarray(k), decay=0.7)
+        rule = averages.exponential(0.7)
+        average = averages.update(average, {"w": jnp.asarray(value)}, rule(jnp.asarray(k)))
         d = min(0.7, (1 + k) / (10 + k))
         expected = d * expected + (1 - d) * value
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
@@ -43,7 +44,8 @@ def test_ema_is_the_recursion_of_the_formula_with_its_warm_up():
 def test_ema_of_a_constant_forgets_where_it_began():
     average = {"w": jnp.asarray(1.0)}
     for k in range(60):
-        average = train.ema_update(average, {"w": jnp.asarray(0.0)}, jnp.asarray(k), decay=0.9999)
+        rule = averages.exponential(0.9999)
+        average = averages.update(average, {"w": jnp.asarray(0.0)}, rule(jnp.asarray(k)))
     # With no warm-up 0.9999^60 = 0.994 of the start would be left; ∏(1+k)/(10+k) leaves 10⁻¹⁰.
     assert float(average["w"]) < 1e-6
 

@@ -58,11 +58,12 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
         return jaxdiff.sample(key, solvers.ddim(model, run.process), x, times)
 
     update = functools.partial(
-        train_step, loss_fn=loss_fn, optimizer=optimizer, ema_decay=run.config.training.ema_decay
+        train_step, loss_fn=loss_fn, optimizer=optimizer, rules=build.averaging(run.config)
     )
     jit = functools.partial(jax.jit, compiler_options=compiler_options())
     copied = jax.tree.map(jnp.copy, run.params)
-    states = [init_state(jax.random.key(0), copied, optimizer)]
+    num_averages = len(build.averaging(run.config))
+    states = [init_state(jax.random.key(0), copied, optimizer, num_averages=num_averages)]
     compiled = [
         timed(jit(run.network.apply).lower(run.params, batch["x"], level, label).compile),
         timed(jit(update, donate_argnums=0).lower(states[0], batch).compile),

@@ -72,6 +72,7 @@ def batches(
     value_range: pixels.Range = pixels.SYMMETRIC,
     flip: bool = False,
     dequantize: bool = False,
+    share: tuple[int, int] = (0, 1),
 ) -> Iterator[Example]:
     """Iterate over shuffled batches for ever, from ``start_step`` on.
 
@@ -85,6 +86,8 @@ def batches(
         value_range: ``(low, high)``, what the bytes 0 and 255 become.
         flip: mirror each image left to right with probability one half.
         dequantize: add uniform noise within each byte's level (see ``pixels``).
+        share: ``(index, count)`` reads part ``index`` of each batch, which is cut into ``count``
+            equal ones: what each of several processes is to do.
 
     Returns:
         An endless iterator of ``{"x": float32 [B, ...], "label": int32 [B]}``.
@@ -116,13 +119,23 @@ def batches(
     if (flip or dequantize) and not is_image:
         raise InputError("flip and dequantize are for images, this source holds vectors")
 
+    index, count = share
+    if not 0 <= index < count or batch_size % count:
+        raise InputError(
+            f"share is {share}, it takes (index, count) with index < count, a divisor of "
+            f"batch_size ({batch_size})"
+        )
+    mine = slice(index * batch_size // count, (index + 1) * batch_size // count)
+
     def read(indices: np.ndarray, rng: np.random.Generator) -> Example:
-        batch = take(source, indices)
+        batch = take(source, indices[mine])
         x = batch["x"]
+        # chance is drawn for the whole batch, so that its parts are those of the whole
         if flip:
-            x = pixels.flip_half(rng, x)
+            x = pixels.flip(x, pixels.coins(rng, batch_size)[mine])
         if dequantize:
-            x = pixels.dequantize(rng, x, value_range)
+            noise = pixels.noise(rng, (batch_size, *x.shape[1:]))[mine]
+            x = pixels.dequantize(noise, x, value_range)
         elif is_image:
             x = pixels.to_floats(x, value_range)
         return {"x": x.astype(np.float32, copy=False), "label": batch["label"]}

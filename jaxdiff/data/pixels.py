@@ -64,16 +64,19 @@ def to_uint8(
     return np.clip(levels, 0.0, 255.0).astype(np.uint8)
 
 
-def dequantize(
-    rng: np.random.Generator, images: np.ndarray, value_range: Range = SYMMETRIC
-) -> np.ndarray:
+def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Draw what :func:`dequantize` spreads bytes by: uint16, of a shape."""
+    return rng.integers(0, 2**16, shape, np.uint16)
+
+
+def dequantize(noise: np.ndarray, images: np.ndarray, value_range: Range = SYMMETRIC) -> np.ndarray:
     """Spread every byte uniformly over its own 256th of the range: low + (high − low)·(b + u)/256.
 
-    The noise is an odd multiple of 2⁻¹⁶, so that b + u fills the 24 bits of a float32 exactly: no
+    u is made an odd multiple of 2⁻¹⁶, so that b + u fills the 24 bits of a float32 exactly: no
     sum is rounded up to the next byte, and the mean of u is one half.
 
     Args:
-        rng: where the noise comes from.
+        noise: uint16, uniform, in the shape of the images.
         images: uint8, any shape.
         value_range: ``(low, high)``, the interval that the 256 levels share.
 
@@ -84,27 +87,31 @@ def dequantize(
         InputError: the range is not increasing.
 
     Example:
-        >>> x = dequantize(np.random.default_rng(0), np.array([0, 255], np.uint8), (0.0, 1.0))
+        >>> drawn = noise(np.random.default_rng(0), (2,))
+        >>> x = dequantize(drawn, np.array([0, 255], np.uint8), (0.0, 1.0))
         >>> np.floor(256 * x).tolist()
         [0.0, 255.0]
     """
     low, high = check_range(value_range)
-    noise = rng.integers(0, 2**16, images.shape, np.uint16) | 1
-    levels = images + noise * np.float32(2**-16)
+    levels = images + (noise | 1) * np.float32(2**-16)
     return levels * np.float32((high - low) / 256) + np.float32(low)
 
 
-def flip_half(rng: np.random.Generator, images: np.ndarray) -> np.ndarray:
-    """Mirror each image left to right with probability one half.
+def coins(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Draw which of n images are to be mirrored: each with probability one half."""
+    return rng.random(n) < 0.5
+
+
+def flip(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
+    """Mirror some images left to right.
 
     Args:
-        rng: where the coins come from.
         images: ``[B, H, W, C]``.
+        mirrored: which of them, bool ``[B]``.
 
     Returns:
         ``[B, H, W, C]``, a new array.
     """
-    mirrored = rng.random(len(images)) < 0.5
     flipped = images.copy()
     flipped[mirrored] = images[mirrored, :, ::-1]
     return flipped

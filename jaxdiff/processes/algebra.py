@@ -14,7 +14,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import expand_to, std_of, sum_events
+from jaxdiff.arrays import expand_to, normal, std_of, sum_events
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, Key
 
@@ -71,7 +71,7 @@ def perturb(key: Key, process: Process, x0: Array, t: ArrayLike) -> Noised:
     """Draw x_t = α(t) x_0 + σ(t) ε.
 
     Args:
-        key: randomness of ε.
+        key: randomness of ε; or one key per example ``[batch]``.
         process: the forward process.
         x0: data, ``[batch, ...]``.
         t: one time, or one per example ``[batch]``.
@@ -87,7 +87,7 @@ def perturb(key: Key, process: Process, x0: Array, t: ArrayLike) -> Noised:
 
     Reference: Song et al. 2021, eq. 29.
     """
-    eps = jax.random.normal(key, x0.shape, x0.dtype)
+    eps = normal(key, x0)
     alpha, sigma = expand_to(process.alpha(t), x0), expand_to(process.sigma(t), x0)
     return Noised(alpha * x0 + sigma * eps, eps)
 

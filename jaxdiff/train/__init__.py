@@ -17,22 +17,23 @@ from jaxdiff.train.config import (
 from jaxdiff.train.loop import draw, train
 from jaxdiff.train.parsing import from_dict
 from jaxdiff.train.run import Run, load
-from jaxdiff.train.state import TrainState, ema_update, init_state, train_step
+from jaxdiff.train.state import LossFn, Part, TrainState, init_state, train_step
 
 __all__ = [
     "Choice",
     "Config",
     "DataConfig",
     "LossConfig",
+    "LossFn",
     "ModelConfig",
     "OptimizerConfig",
+    "Part",
     "Run",
     "SamplingConfig",
     "TrainState",
     "TrainingConfig",
     "choice",
     "draw",
-    "ema_update",
     "from_dict",
     "init_state",
     "load",

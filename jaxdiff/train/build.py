@@ -19,8 +19,9 @@ from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.sampling import check_times
 from jaxdiff.solvers import Solver
-from jaxdiff.train import names
+from jaxdiff.train import averages, names
 from jaxdiff.train.config import Choice, Config
+from jaxdiff.train.state import LossFn, Part
 from jaxdiff.typing import Array, InputError, Key, Params, WeightFn
 
 
@@ -109,20 +110,25 @@ def denoise_fn(
     )
 
 
-def loss_fn(
-    config: Config, net: nn.Module, forward: Process
-) -> Callable[[Params, Key, Mapping[str, Array]], Array]:
-    """Build ``(params, key, batch) -> [batch]``, the loss per example and per dimension."""
+def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
+    """Build ``(params, key, batch, part) -> [batch]``, the loss per example and per dimension."""
     settings, weight_fn, draw_times = config.loss, weight(config), time_sampler(config, forward)
 
-    def loss(params: Params, key: Key, batch: Mapping[str, Array]) -> Array:
+    def loss(
+        params: Params, key: Key, batch: Mapping[str, Array], part: Part | None = None, /
+    ) -> Array:
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
         x0 = batch["x"]
-        t, importance = draw_times(time_key, x0.shape[0])
+        rows, total = part or Part(jnp.arange(x0.shape[0]), x0.shape[0])
+        t, importance = (drawn[rows] for drawn in draw_times(time_key, total))
+        noise_key = each(noise_key, rows)
+        dropout_key = jax.random.fold_in(dropout_key, rows[0])
         label = batch["label"] if config.model.class_conditional else None
         if config.model.label_dropout:
             dropout_key, label_key = jax.random.split(dropout_key)
-            label = withheld(label_key, batch["label"], config.model.label_dropout, net.num_classes)
+            label = withheld(
+                each(label_key, rows), batch["label"], config.model.label_dropout, net.num_classes
+            )
         model = denoise_fn(config, net, forward, params, label=label, dropout_key=dropout_key)
         if settings.vlb_weight:
             error = losses.hybrid(
@@ -146,9 +152,15 @@ def loss_fn(
     return loss
 
 
-def withheld(key: Key, label: Array, share: float, num_classes: int) -> Array:
+def each(key: Key, rows: Array) -> Key:
+    """A key for every row, ``[rows]``, whatever part of the batch it comes in."""
+    return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+
+
+def withheld(keys: Key, label: Array, share: float, num_classes: int) -> Array:
     """Withhold a share of the labels: the last class is that of an example without one."""
-    return jnp.where(jax.random.bernoulli(key, share, label.shape), num_classes - 1, label)
+    coins = jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
+    return jnp.where(coins, num_classes - 1, label)
 
 
 def time_sampler(config: Config, forward: Process) -> Callable[[Key, int], losses.times.TimeSample]:
@@ -210,6 +222,13 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
+def averaging(config: Config) -> tuple[averages.Rule, ...]:
+    """Build the rules of all averages that are kept, the one that samples first."""
+    settings = config.training
+    decays = (settings.ema_decay, *settings.other_ema_decays)
+    return (*map(averages.exponential, decays), *map(averages.power, settings.ema_stds))
+
+
 def _trainable(variables: Params) -> dict[str, bool]:
     """Which collections may decay: not the constants, to which no gradient flows."""
     return {name: name != "constants" for name in variables}
@@ -231,6 +250,11 @@ def check(config: Config, forward: Process) -> None:
     """Build what training needs late, so that it is refused before anything is written."""
     weight(config)
     optimizer(config)
+    if config.training.keep_best and not config.training.eval_every:
+        raise InputError(
+            "config.training.keep_best takes 0 unless config.training.eval_every says when the "
+            f"held-out loss is measured, got {config.training.keep_best}"
+        )
     try:
         names.LEVELS[config.model.level].fn(forward, jnp.ones(1))
     except InputError as error:

@@ -1,13 +1,23 @@
-"""L7: checkpoints of the training state, by orbax: whole or not at all, the last few kept."""
+"""L7: checkpoints of the training state, by orbax: whole or not at all, and known to be whole.
 
+Each is written in the background into a folder of another name, which is renamed when all is there.
+With the state goes its fingerprint: one that a disk has altered is never taken for what was saved.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
+from jaxdiff.train.config import TrainingConfig
+from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.train.state import TrainState
-from jaxdiff.train.workdir import CHECKPOINTS
+from jaxdiff.train.workdir import CHECKPOINTS, DAMAGED
 from jaxdiff.typing import InputError
+
+METRIC = "eval_loss"
 
 
 class Checkpoints:
@@ -15,49 +25,145 @@ class Checkpoints:
 
     Args:
         workdir: of the run.
-        keep: how many of the newest to keep; None opens them for reading alone.
+        keep: which to keep; None opens them for reading alone.
     """
 
-    def __init__(self, workdir: Path, *, keep: int | None = None) -> None:
+    def __init__(self, workdir: Path, *, keep: TrainingConfig | None = None) -> None:
         import orbax.checkpoint as ocp  # slow to import, and needed by nobody who only samples
 
-        self._ocp = ocp
+        self._ocp, self._workdir, self._writes = ocp, workdir, keep is not None
+        policies = ocp.checkpoint_managers
+        kept = []
+        if keep is not None:
+            kept = [policies.LatestN(keep.keep_checkpoints)]
+            if keep.keep_every:
+                kept.append(policies.EveryNSteps(keep.keep_every))
+            if keep.keep_best:
+                best = policies.BestN(
+                    get_metric_fn=lambda metrics: -metrics[METRIC],
+                    n=keep.keep_best,
+                    keep_checkpoints_without_metrics=False,
+                )
+                kept.append(best)
         self._manager = ocp.CheckpointManager(
             (workdir / CHECKPOINTS).absolute(),
             # not orbax's read_only, which warns of itself; to make and delete nothing is enough
-            options=ocp.CheckpointManagerOptions(max_to_keep=keep, create=keep is not None),
+            options=ocp.CheckpointManagerOptions(
+                preservation_policy=policies.AnyPreservationPolicy(kept) if kept else None,
+                create=self._writes,
+                cleanup_tmp_directories=self._writes,
+            ),
         )
+        self._fingerprint = jax.jit(fingerprint)
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._manager.close()
+        self._told(self._manager.close)
+
+    @property
+    def steps(self) -> list[int]:
+        """Steps of the checkpoints that are whole, in order."""
+        return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
         """Step of the newest checkpoint, None where there is none."""
         return self._manager.latest_step()
 
-    def save(self, state: TrainState) -> None:
-        """Write the state under its step, in the background; a step that is there is left alone."""
-        step = int(state.step)
-        if step != self.latest_step:
-            self._manager.save(step, args=self._ocp.args.StandardSave(state))
+    def path(self, step: int) -> Path:
+        """Folder of the checkpoint of a step."""
+        return self._workdir / CHECKPOINTS / str(step)
+
+    def save(
+        self, step: int, state: TrainState, *, metrics: Mapping[str, float] | None = None
+    ) -> None:
+        """Write the state under its step, in the background; a step that is there is left alone.
+
+        Raises:
+            InputError: if this or an earlier one could not be written; those before it stay.
+        """
+        if step == self.latest_step:
+            return
+        saved = {"state": state, "fingerprint": self._fingerprint(state)}
+        args = self._ocp.args.StandardSave(saved)
+        self._told(lambda: self._manager.save(step, args=args, metrics=metrics and dict(metrics)))
+
+    def wait(self) -> None:
+        """Wait until everything is written.
+
+        Raises:
+            InputError: if it could not be.
+        """
+        self._told(self._manager.wait_until_finished)
 
     def restore(self, like: TrainState) -> TrainState:
-        """Read the newest checkpoint into the structure, shapes and dtypes of ``like``.
+        """Read the newest checkpoint that is whole, into the structure and layout of ``like``.
+
+        What is newer and damaged is told by a warning, and moved aside by who writes here.
 
         Raises:
             InputError: if there is none.
         """
-        if self.latest_step is None:
-            raise InputError(f"{self._manager.directory} holds no checkpoint to load")
-        target = jax.tree.map(_describe, like)
-        return self._manager.restore(self.latest_step, args=self._ocp.args.StandardRestore(target))
+        reasons: dict[int, str] = {}
+        for step in reversed(self.steps):
+            try:
+                state = self._read(step, like)
+            except Exception as error:  # a damaged file may be anything to its reader
+                reasons[step] = str(error).strip().partition("\n")[0] or type(error).__name__
+                continue
+            for damaged, reason in reasons.items():
+                self._set_aside(damaged, reason, step)
+            return state
+        if reasons:
+            newest = max(reasons)
+            raise InputError(
+                f"no checkpoint in {self._workdir / CHECKPOINTS} can be read, and all are left as "
+                f"they are; that of step {newest}: {reasons[newest]}"
+            )
+        raise InputError(f"{self._workdir / CHECKPOINTS} holds no checkpoint to load")
+
+    def _read(self, step: int, like: TrainState) -> TrainState:
+        target = {"state": like, "fingerprint": jax.eval_shape(self._fingerprint, like)}
+        read = self._manager.restore(
+            step, args=self._ocp.args.StandardRestore(jax.tree.map(_describe, target))
+        )
+        state: TrainState = read["state"]
+        if int(self._fingerprint(state)) != int(read["fingerprint"]) or int(state.step) != step:
+            raise InputError("its numbers are not those that were saved")
+        return state
+
+    def _set_aside(self, step: int, reason: str, instead: int) -> None:
+        path, aside = self.path(step), self._workdir / DAMAGED / str(step)
+        if self._writes and jax.process_index() == 0:
+            aside.parent.mkdir(exist_ok=True)
+            path.rename(aside)
+        if self._writes:
+            self._manager.reload()
+        moved = f", now {aside}," if self._writes else ""
+        warnings.warn(
+            f"{path}{moved} is damaged ({reason[:200]}); going back to that of step {instead}",
+            stacklevel=3,
+        )
+
+    def _told(self, write: Callable[[], Any]) -> None:
+        try:
+            write()
+        except InputError:
+            raise
+        except Exception as error:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
+            newest = max((s for s in self.steps if (self.path(s)).is_dir()), default=None)
+            before = "none is there" if newest is None else f"that of step {newest} is whole"
+            raise InputError(
+                f"{self._workdir / CHECKPOINTS}: a checkpoint could not be written ({reason}); "
+                f"{before}"
+            ) from error
 
 
 def _describe(leaf: Any) -> Any:
-    """Shape, dtype and placement of a leaf: here, wherever it was when it was written."""
-    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    """Shape, dtype and layout of a leaf: here, wherever it was when it was written."""
+    here = getattr(leaf, "sharding", None)
+    here = here or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)

@@ -29,6 +29,14 @@ def _share(default: float) -> Any:
     return _field(default, "a number in [0, 1)", lambda v: 0 <= v < 1)
 
 
+def _numbers(low: float, high: float) -> Any:
+    return _field(
+        (),
+        f"a list of numbers in ({low}, {high})",
+        lambda v: all(isinstance(x, float) and low < x < high for x in v),
+    )
+
+
 def _one_of(default: str, *names: str) -> Any:
     return _field(default, "one of " + ", ".join(names), lambda v: v in names)
 
@@ -124,15 +132,27 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class TrainingConfig:
-    """How long, how often."""
+    """How long, how often, and which averages of the parameters.
+
+    The average at ``ema_decay`` samples. Beside it are kept those at ``other_ema_decays``, and
+    those of the power profiles ``ema_stds``, stored with every checkpoint, from which an average
+    of any length is put together after training. After ``max_skipped`` updates in a row that were
+    not finite, training ends.
+    """
 
     num_steps: int = _positive(10_000)
     batch_size: int = _positive(128)
     ema_decay: float = _share(0.9999)
+    other_ema_decays: tuple = _numbers(0.0, 1.0)
+    ema_stds: tuple = _numbers(0.0, 0.2886)
     log_every: int = _positive(50)
     sample_every: int = _positive(1000)
     checkpoint_every: int = _positive(1000)
     keep_checkpoints: int = _positive(2)
+    keep_every: int = _non_negative(0)
+    keep_best: int = _non_negative(0)
+    eval_every: int = _non_negative(0)
+    max_skipped: int = _positive(10)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,51 +4,78 @@ The batch of step k is a pure function of (seed, k), its noise of (key, k), and 
 the whole state: a run that was stopped and goes on ends bit for bit where it would have ended.
 """
 
+import contextlib
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdiff import data
-from jaxdiff.compiling import compiler_options
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import build, pictures
-from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train import devices, pictures
+from jaxdiff.train.checkpoints import METRIC, Checkpoints
+from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
+from jaxdiff.train.held_out import held_out_loss
+from jaxdiff.train.interrupts import listening
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run, assemble, fresh_state
-from jaxdiff.train.state import TrainState, train_step
+from jaxdiff.train.state import TrainState
 from jaxdiff.train.workdir import (
     CHECKPOINTS,
     CONFIG_FILE,
     LOSS_FILE,
     METRICS_FILE,
+    PROFILE,
     SAMPLES_FILE,
+    TENSORBOARD,
+    alone,
     claim,
 )
-from jaxdiff.typing import Array
+from jaxdiff.typing import InputError, PyTree
+
+SAMPLES = 2**31
+"""Of the keys folded into the seed's, the one of pictures: far from those that training uses."""
 
 
-def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = print) -> Run:
-    """Train, or go on training, and leave everything in ``workdir``.
+def train(
+    config: Config,
+    workdir: str | Path,
+    *,
+    fsdp: int = 1,
+    microbatches: int = 1,
+    profile_steps: tuple[int, int] | None = None,
+    say: Callable[[str], None] = print,
+) -> Run:
+    """Train, or go on training, on all devices there are, and leave everything in ``workdir``.
+
+    Neither devices nor microbatches change what is trained, but for the rounding of sums; a run may
+    go on under others than it began with. SIGTERM and SIGINT end it after the step at hand, saved.
 
     Args:
         config: of the run; on a resume it must equal the one in the workdir.
         workdir: gets ``config.json``, ``metrics.jsonl``, ``loss.png``, ``samples.png``,
-            ``samples/`` and ``checkpoints/``.
+            ``samples/``, ``tensorboard/`` and ``checkpoints/``.
+        fsdp: over how many devices parameters, averages and moments are divided.
+        microbatches: in how many turns a device goes through its share of a batch.
+        profile_steps: first and last of the steps whose trace goes to ``profile/``.
         say: called with each line of report.
 
     Returns:
-        The trained run.
+        The run, trained up to ``run.step``.
 
     Raises:
-        InputError: if the configuration cannot be built, or the workdir holds another run.
+        InputError: if the configuration cannot be built, the workdir holds another run or is being
+            trained in, a checkpoint cannot be written, or the loss is not finite for long.
     """
     workdir, settings = Path(workdir), config.training
+    writes = jax.process_index() == 0
+    mesh = devices.mesh(fsdp=fsdp)
+    devices.check_batch(settings.batch_size, microbatches, mesh)
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
     reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
@@ -60,72 +87,128 @@ def train(config: Config, workdir: str | Path, *, say: Callable[[str], None] = p
         value_range=run.value_range,
         flip=config.data.flip,
         dequantize=config.data.dequantize,
+        share=(jax.process_index(), jax.process_count()),
     )
     batches()  # refuses options that the data do not take
-    state = fresh_state(run)
-    claim(workdir, config, run.shape, run.num_classes)  # last: what was refused owns no folder
+    make = functools.partial(fresh_state, run)
+    shardings = devices.state_shardings(mesh, jax.eval_shape(make))
+    state = jax.device_put(make(), shardings)
+    if writes:
+        # last: what was refused owns no folder
+        claim(workdir, config, run.shape, run.num_classes)
 
-    with Checkpoints(workdir, keep=settings.keep_checkpoints) as checkpoints:
+    draw = functools.partial(draw_samples, run, mesh=mesh, reference=reference, writes=writes)
+    with (
+        alone(workdir) if writes else contextlib.nullcontext(),
+        listening() as asked,
+        Checkpoints(workdir, keep=settings) as checkpoints,
+    ):
         if checkpoints.latest_step is not None:
             state = checkpoints.restore(state)
             say(f"going on from step {int(state.step)} of {settings.num_steps}")
-        start = int(state.step)
-        steps = range(start + 1, settings.num_steps + 1)
-        if steps:
-            step_fn = compile_step(run, state, say)
-            with Progress(workdir / METRICS_FILE, settings, start) as progress:
-                for step, batch in zip(steps, batches(start_step=start), strict=False):
+        first = step = int(state.step)
+        if step < settings.num_steps:
+            step_fn = compile_step(run, state, mesh, microbatches=microbatches, say=say)
+            held_out = held_out_loss(run, dataset.test) if settings.eval_every else None
+            feed, metrics, stopped = batches(start_step=first), None, None
+            with (
+                Progress(workdir if writes else None, settings, first) as progress,
+                traced(workdir / PROFILE, profile_steps) as trace,
+            ):
+                while step < settings.num_steps and stopped is None:
+                    batch, waited = next_batch(feed, mesh, metrics)
+                    step += 1
+                    trace(step)
                     state, metrics = step_fn(state, batch)
-                    progress.update(step, metrics)
-                    if step % settings.checkpoint_every == 0 or step == settings.num_steps:
+                    progress.update(step, metrics, waited=waited)
+                    stopped = asked(step)
+                    last = step == settings.num_steps or stopped is not None
+                    figures = None
+                    if held_out and (last or step % settings.eval_every == 0):
+                        figures = {METRIC: held_out(state.averages[0])}
+                        progress.flush(figures)
+                    if last or step % settings.checkpoint_every == 0:
                         progress.flush()
-                        checkpoints.save(state)
-                    if step % settings.sample_every == 0:
-                        name = f"step_{step:07d}.png"
-                        draw_samples(run.at(state), workdir / "samples" / name, reference)
+                        if not progress.skipping:  # or what is sick would push out what was well
+                            checkpoints.save(step, state, metrics=figures)
+                    if step % settings.sample_every == 0 and not last:
+                        draw(state, workdir / "samples" / f"step_{step:07d}.png")
                 seconds = progress.seconds
             say(
-                f"{len(steps)} steps in {seconds:.1f} s, pictures and checkpoints included: "
-                f"{len(steps) / seconds:.2f} steps/s"
+                f"{step - first} steps in {seconds:.1f} s, pictures and checkpoints included: "
+                f"{(step - first) / seconds:.2f} steps/s"
             )
+            checkpoints.wait()
+            if stopped is not None:
+                say(f"stopped by {stopped} after step {step}; saved is {checkpoints.latest_step}")
 
-    run = run.at(state)
-    picture = draw_samples(run, workdir / SAMPLES_FILE, reference)
-    pictures.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
-    files = [workdir / name for name in (CONFIG_FILE, METRICS_FILE, LOSS_FILE, CHECKPOINTS)]
-    for path in (*files, picture):
-        if path is not None:
-            say(f"wrote {path}")
-    return run
+    picture = draw(state, workdir / SAMPLES_FILE)
+    if writes:
+        pictures.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
+        names = (CONFIG_FILE, METRICS_FILE, LOSS_FILE, TENSORBOARD, CHECKPOINTS)
+        for path in (*(workdir / name for name in names), picture):
+            if path is not None:
+                say(f"wrote {path}")
+    return run.at(state)
 
 
-def compile_step(
-    run: Run, state: TrainState, say: Callable[[str], None]
-) -> Callable[[TrainState, dict[str, np.ndarray]], tuple[TrainState, dict[str, Array]]]:
-    """Compile the donated step before the clock of training starts."""
-    batch_size = run.config.training.batch_size
-    batch = {
-        "x": jax.ShapeDtypeStruct((batch_size, *run.shape), jnp.float32),
-        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32),
-    }
-    step_fn = functools.partial(
-        train_step,
-        loss_fn=build.loss_fn(run.config, run.network, run.process),
-        optimizer=build.optimizer(run.config),
-        ema_decay=run.config.training.ema_decay,
-    )
+def next_batch(
+    batches: Iterator[PyTree], mesh: Mesh, previous: PyTree | None
+) -> tuple[PyTree, float]:
+    """Read a batch and lay it out, while the device is at work on the step before.
+
+    Args:
+        batches: of this process's rows.
+        mesh: the devices.
+        previous: what the step before returned, None before the first.
+
+    Returns:
+        The batch, and the seconds, at most, for which the device had nothing to do without it.
+    """
     began = time.perf_counter()
-    compiled = jax.jit(step_fn, donate_argnums=0).lower(state, batch).compile(compiler_options())
-    size = sum(leaf.size for leaf in jax.tree.leaves(state.params["params"]))
-    say(f"{size:,} parameters; compiled in {time.perf_counter() - began:.1f} s")
-    return compiled
+    batch = devices.put_batch(next(batches), mesh)
+    idle = previous is None or all(leaf.is_ready() for leaf in jax.tree.leaves(previous))
+    return batch, time.perf_counter() - began if idle else 0.0
 
 
-def draw_samples(run: Run, path: Path, reference: np.ndarray | None) -> Path | None:
-    """Picture samples of a run, always from the same noise."""
-    key = jax.random.fold_in(jax.random.key(run.config.seed), 1)
-    x = np.asarray(run.sample(key, run.config.sampling.num_images))
-    return draw(path, x, run, reference=reference)
+@contextlib.contextmanager
+def traced(folder: Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int], None]]:
+    """Write a ``jax.profiler`` trace of the steps from the first to the last of ``steps``."""
+    if steps is not None and not 0 < steps[0] <= steps[1]:
+        raise InputError(f"profile_steps takes FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
+    running: list[int] = []
+
+    def before_step(step: int) -> None:
+        if steps is None:
+            return
+        if step == steps[0]:
+            jax.profiler.start_trace(folder)
+            running.append(step)
+        elif step == steps[1] + 1 and running:
+            running.pop()
+            jax.profiler.stop_trace()
+
+    try:
+        yield before_step
+    finally:
+        if running:
+            jax.profiler.stop_trace()
+
+
+def draw_samples(
+    run: Run,
+    state: TrainState,
+    path: Path,
+    *,
+    mesh: Mesh,
+    reference: np.ndarray | None,
+    writes: bool,
+) -> Path | None:
+    """Picture samples of a state, always from the same noise; every process takes part."""
+    key = jax.random.fold_in(jax.random.key(run.config.seed), SAMPLES)
+    x = run.at(state).sample(key, run.config.sampling.num_images, mesh=mesh)
+    pixels = devices.fetch(x)
+    return draw(path, pixels, run, reference=reference) if writes else None
 
 
 def draw(

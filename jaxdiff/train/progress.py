@@ -1,10 +1,11 @@
-"""L7: what a person sees of training, and the rows of ``metrics.jsonl``.
+"""L7: what a person sees of training: the bar, ``metrics.jsonl`` and TensorBoard's event files.
 
 Metrics stay on the device and come to the host every ``log_every`` steps, so that no step waits.
 """
 
 import json
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,76 +15,130 @@ from tqdm import tqdm
 
 from jaxdiff.files import append_line, atomic_write, read_lines_json
 from jaxdiff.train.config import TrainingConfig
+from jaxdiff.train.workdir import METRICS_FILE, TENSORBOARD
 from jaxdiff.typing import Array, InputError
 
 
 class Progress:
-    """A progress bar with loss, rates and time left, which also writes the log.
+    """A progress bar with loss, rates and time left, which also writes the logs.
 
     Args:
-        path: of ``metrics.jsonl``; rows after ``start``, left by a killed run, are dropped.
+        workdir: gets ``metrics.jsonl``, without the rows after ``start`` that a killed run left,
+            and ``tensorboard/``; None where another process writes them.
         config: of the training.
         start: number of steps already made.
+
+    Attributes:
+        skipping: whether the last update that is known of was not made.
     """
 
-    def __init__(self, path: Path, config: TrainingConfig, start: int) -> None:
-        self._path, self._config = path, config
+    def __init__(self, workdir: Path | None, config: TrainingConfig, start: int) -> None:
+        self._path = workdir and workdir / METRICS_FILE
+        self._config, self._events = config, None
         self._pending: list[dict[str, Array]] = []
         self._step = self._first = start
-        self._before = 0.0
+        self._before = self._waited = 0.0
+        self.skipping = False
+        if workdir is not None:
+            self._open(workdir, start)
+        self._bar = tqdm(
+            total=config.num_steps,
+            initial=start,
+            unit="step",
+            smoothing=0.1,
+            dynamic_ncols=True,
+            disable=workdir is None,
+        )
+        self._began = time.perf_counter()
+
+    def _open(self, workdir: Path, start: int) -> None:
+        from tensorboardX import SummaryWriter
+
+        path = workdir / METRICS_FILE
         if path.exists():
             rows = [row for row in read_lines_json(path) if row["step"] <= start]
             atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
             self._before = rows[-1]["seconds"] if rows else 0.0
-        self._bar = tqdm(
-            total=config.num_steps, initial=start, unit="step", smoothing=0.1, dynamic_ncols=True
-        )
-        self._began = time.perf_counter()
+        self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=start + 1)
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
+        if self._events is not None:
+            self._events.close()
 
     @property
     def seconds(self) -> float:
         """Time since training began, compilation not counted."""
         return time.perf_counter() - self._began
 
-    def update(self, step: int, metrics: dict[str, Array]) -> None:
-        """Take in the metrics of one step, still on the device."""
+    def update(self, step: int, metrics: dict[str, Array], *, waited: float = 0.0) -> None:
+        """Take in the metrics of one step, still on the device, and how long it had no batch."""
         self._pending.append(metrics)
         self._step = step
+        self._waited += waited
         self._bar.update()
         if step % self._config.log_every == 0 or step == self._config.num_steps:
             self.flush()
 
-    def flush(self) -> None:
+    def flush(self, also: Mapping[str, float] | None = None) -> None:
         """Fetch what is pending, show it, and append one row.
 
+        Args:
+            also: further figures of this step.
+
         Raises:
-            InputError: if a loss is not finite; nothing is saved after that.
+            InputError: if ``max_skipped`` updates in a row were not finite.
         """
-        if not self._pending:
-            return
         values = jax.device_get(self._pending)
         self._pending = []
-        means = {name: float(np.mean([v[name] for v in values])) for name in values[0]}
+        if values:
+            self.skipping = bool(values[-1]["skipped"])
+        row: dict[str, Any] = {"step": self._step, **(self._means(values) if values else {})}
+        row |= also or {}
+        if len(row) > 1:
+            self._write(row)
+        for value in values:
+            if value["skipped"] >= self._config.max_skipped:
+                self._refuse(values)
+
+    def _means(self, values: list[dict[str, Any]]) -> dict[str, Any]:
+        """Of the steps that were made; None where there was none."""
+        made = [v for v in values if not v["skipped"]]
+        names = ("loss", "grad_norm")
+        means = {n: float(np.mean([v[n] for v in made])) if made else None for n in names}
         rate = (self._step - self._first) / self.seconds
-        row: dict[str, Any] = {
-            "step": self._step,
-            **means,
+        self._bar.set_postfix_str(
+            f"loss {means['loss'] or float('nan'):.4f}, |∇| {means['grad_norm'] or 0:.3g}, "
+            f"{rate * self._config.batch_size:.0f} examples/s"
+        )
+        return means | {
+            "skipped": len(values) - len(made),
             "steps_per_second": rate,
             "examples_per_second": rate * self._config.batch_size,
+            "waiting": self._waited / self.seconds,  # for batches, as a share of all time
             "seconds": self._before + self.seconds,  # of all the runs that led here
         }
-        if not all(np.isfinite(value) for value in means.values()):
-            raise InputError(
-                f"the loss stopped being finite by step {self._step}; take a lower "
-                "config.optimizer.learning_rate, in a new workdir"
-            )
+
+    def _write(self, row: dict[str, Any]) -> None:
+        if self._path is None or self._events is None:
+            return
         append_line(self._path, json.dumps(row))
-        self._bar.set_postfix_str(
-            f"loss {means['loss']:.4f}, {rate * self._config.batch_size:.0f} examples/s"
+        for name, value in row.items():
+            if name != "step" and value is not None:
+                self._events.add_scalar(name, value, row["step"])
+
+    def _refuse(self, values: list[dict[str, Any]]) -> None:
+        """Say where it began: the last step before the row of those that were not made."""
+        made = [i for i, value in enumerate(values) if not value["skipped"]]
+        limit = self._config.max_skipped
+        step = self._step - len(values) + 1 + (made[-1] + 1 if made else 0)
+        if not made:
+            step -= int(values[0]["skipped"]) - 1
+        raise InputError(
+            f"loss or gradient was not finite in {limit} steps in a row, from step {step} on, "
+            f"which reads batch {step - 1}; take a lower config.optimizer.learning_rate, in a new "
+            "workdir"
         )

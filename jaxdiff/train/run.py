@@ -10,12 +10,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import Mesh
 
 from jaxdiff import sampling
 from jaxdiff.compiling import compiler_options
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
-from jaxdiff.train import build
+from jaxdiff.train import build, devices
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.config import Choice, Config, choice
 from jaxdiff.train.state import TrainState, init_state
@@ -72,7 +73,7 @@ class Run:
 
     def at(self, state: TrainState) -> "Run":
         """This run with the averaged parameters of a training state."""
-        return dataclasses.replace(self, params=state.ema_params, step=int(state.step))
+        return dataclasses.replace(self, params=state.averages[0], step=int(state.step))
 
     def sample(self, key: Key, n: int, *, label: ArrayLike | None = None, **choices: Any) -> Array:
         """Draw samples; the walk is one compiled call, which the same choices compile only once.
@@ -82,8 +83,8 @@ class Run:
             n: how many.
             label: class, or one per sample ``[n]``, for a class-conditional model; drawn at random
                 if absent.
-            **choices: ``solver``, ``times``, ``num_steps`` and options of the solver, as in
-                :meth:`trajectory`.
+            **choices: ``solver``, ``times``, ``num_steps``, ``mesh`` and options of the solver, as
+                in :meth:`trajectory`.
 
         Returns:
             ``[n, *shape]``, in the range of the data.
@@ -104,6 +105,7 @@ class Run:
         num_steps: int | None = None,
         t_min: float | None = None,
         save_fn: Callable[[Any], PyTree] = sampling.keep_sample,
+        mesh: Mesh | None = None,
         **options: Any,
     ) -> tuple[Array, PyTree]:
         """Draw samples as :meth:`sample` does, and keep what ``save_fn`` picks at every time.
@@ -120,6 +122,8 @@ class Run:
             t_min: where sampling ends; the configuration's by default.
             save_fn: maps the solver's state to what is kept, the sample itself by default; one
                 function object is compiled once.
+            mesh: devices over which the samples are divided, where their number divides; the
+                samples are the same without.
             **options: of the solver, such as ``eta``.
 
         Returns:
@@ -159,6 +163,7 @@ class Run:
             solver=choice(name, **{**inherited, **options}),
             shape=(n, *self.shape),
             save_fn=save_fn,
+            mesh=mesh if mesh is not None and n % mesh.size == 0 else None,
         )
         return walk
 
@@ -186,7 +191,7 @@ def _nothing(state: Any) -> None:
 @functools.cache
 def _compiled_walk() -> Any:
     """The walk, jitted when it is first needed, since options of the compiler start a backend."""
-    static = ("config", "network", "solver", "shape", "save_fn")
+    static = ("config", "network", "solver", "shape", "save_fn", "mesh")
     return jax.jit(_walk, static_argnames=static, compiler_options=compiler_options())
 
 
@@ -202,13 +207,17 @@ def _walk(
     solver: Choice,
     shape: tuple[int, ...],
     save_fn: Callable[[Any], PyTree],
+    mesh: Mesh | None,
 ) -> tuple[Array, PyTree]:
     prior_key, solver_key = jax.random.split(key)
     model = build.denoise_fn(config, network, process, params, label=label)
+    noise = sample_prior(prior_key, process, shape)
+    if mesh is not None:
+        noise = jax.lax.with_sharding_constraint(noise, devices.batch_sharding(mesh))
     x, saved = sampling.trajectory(
         solver_key,
         build.solver(solver, model, process),
-        sample_prior(prior_key, process, shape),
+        noise,
         times,
         save_fn=save_fn,
     )
@@ -254,4 +263,9 @@ def fresh_state(run: Run) -> TrainState:
     init_key, train_key = jax.random.split(jax.random.key(run.config.seed))
     label = jnp.zeros(1, int) if run.config.model.class_conditional else None
     params = jax.jit(run.network.init)(init_key, jnp.zeros((1, *run.shape)), jnp.ones(1), label)
-    return init_state(train_key, params, build.optimizer(run.config))
+    return init_state(
+        train_key,
+        params,
+        build.optimizer(run.config),
+        num_averages=len(build.averaging(run.config)),
+    )

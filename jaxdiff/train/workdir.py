@@ -1,6 +1,9 @@
 """L7: the folder of a run: what lies where, and whose it is."""
 
+import contextlib
+import fcntl
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 from jaxdiff.files import atomic_write
@@ -10,7 +13,26 @@ from jaxdiff.typing import InputError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
 LOSS_FILE, SAMPLES_FILE = "loss.png", "samples.png"
-CHECKPOINTS = "checkpoints"
+CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
+LOCK_FILE, TENSORBOARD, PROFILE, AVERAGES = ".lock", "tensorboard", "profile", "averages"
+
+
+@contextlib.contextmanager
+def alone(workdir: Path) -> Iterator[None]:
+    """Keep other processes from training in a workdir, for as long as this one lives.
+
+    Raises:
+        InputError: if one does already.
+    """
+    with open(workdir / LOCK_FILE, "w") as file:  # the lock is the system's: it dies with us
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InputError(
+                f"{workdir} is being trained in by another process; let it end, or give another "
+                "workdir"
+            ) from None
+        yield
 
 
 def claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:

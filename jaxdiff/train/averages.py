@@ -1,0 +1,140 @@
+"""L7: moving averages of the parameters, and the one to choose after training.
+
+Each average is a rule ``step -> d``, the weight that the past keeps at update k = step:
+average ← d·average + (1 − d)·params.
+"""
+
+from collections.abc import Callable, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.typing import Array, InputError, Params
+
+Rule = Callable[[Array], Array]
+
+
+def exponential(decay: float) -> Rule:
+    """A memory that grows from a tenth of the run so far to its own length.
+
+    d = min(decay, (1 + k)/(10 + k))
+
+    Args:
+        decay: in [0, 1).
+
+    Example:
+        >>> rule = exponential(0.999)
+        >>> float(rule(jnp.asarray(0))), float(rule(jnp.asarray(10**6)))
+        (0.10000000149011612, 0.9990000128746033)
+
+    Reference: the warm-up of TensorFlow's ExponentialMovingAverage.
+    """
+    return lambda step: jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def power(std: float) -> Rule:
+    """A profile that keeps its shape as training grows: weights ∝ τ^γ at the share τ of the run.
+
+    d = (1 − 1/t)^(γ + 1),    t = k + 1
+
+    Args:
+        std: the profile's standard deviation, as a share of the run; 0.05 and 0.10 are usual.
+
+    Example:
+        >>> rule = power(0.1)
+        >>> float(rule(jnp.asarray(0)))  # it begins at the parameters after the first update
+        0.0
+
+    Reference: Karras et al. 2024, eq. 2 and algorithm 2.
+    """
+    gamma = exponent(std)
+    return lambda step: (step / (step + 1.0)) ** (gamma + 1)
+
+
+def exponent(std: float) -> float:
+    """γ of the profile with this standard deviation.
+
+    std² = (γ + 1)/((γ + 2)² (γ + 3)), whose largest root decreases in std
+
+    Args:
+        std: in (0, 0.2886), whose upper end, 1/√12, is that of γ = 0, the plain mean.
+
+    Returns:
+        γ > 0.
+
+    Raises:
+        InputError: if no profile has it.
+
+    Example:
+        >>> round(exponent(0.1), 2), round(exponent(0.05), 2)
+        (6.94, 16.97)
+
+    Reference: Karras et al. 2024, eq. 126.
+    """
+    if not 0 < std < 12**-0.5:
+        raise InputError(f"std of an average is a share of the run in (0, 0.2886), got {std}")
+    inverse = std**-2
+    roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
+    return float(np.max(roots.real))
+
+
+def update(average: Params, params: Params, d: Array) -> Params:
+    """Average parameters in: d·average + (1 − d)·params, leaf by leaf.
+
+    Args:
+        average: before.
+        params: to be averaged in.
+        d: what the past keeps, in [0, 1].
+
+    Returns:
+        The average after.
+    """
+    # so written, what never changes is averaged to itself, to the bit
+    return jax.tree.map(lambda a, p: a + (1 - d) * (p - a), average, params)
+
+
+def combination(
+    steps: Sequence[float], stds: Sequence[float], *, step: float, std: float
+) -> np.ndarray:
+    """Weights of stored averages whose sum comes nearest to one of another profile.
+
+    Minimises ‖Σ w_i p_i − p‖² over the run, for profiles p_i(τ) ∝ τ^γ_i up to step t_i, among
+    weights with the sum 1, so that a parameter that never moved is averaged to itself.
+
+    Args:
+        steps: at which each average was stored, ``[n]``.
+        stds: of the profile of each, ``[n]``.
+        step: at which the wanted average ends, at most the last of ``steps``.
+        std: of the wanted profile.
+
+    Returns:
+        ``[n]`` float64, with the sum 1.
+
+    Raises:
+        InputError: if nothing is stored, or a profile does not exist.
+
+    Example:
+        >>> abs(combination([10, 20], [0.1, 0.1], step=20, std=0.1)).round(6).tolist()
+        [0.0, 1.0]
+
+    Reference: Karras et al. 2024, appendix C.2 and algorithm 3, which leave the sum free.
+    """
+    if not len(steps):
+        raise InputError("an average is put together from stored ones, got none")
+    ends, gammas = np.asarray(steps, np.float64), np.array([exponent(s) for s in stds])
+    overlaps = _overlap(ends[:, None], gammas[:, None], ends[None], gammas[None])
+    wanted = _overlap(ends, gammas, np.array(step, float), np.array(exponent(std)))
+    bordered = np.pad(overlaps * ends[-1], (0, 1), constant_values=1.0)
+    bordered[-1, -1] = 0.0  # the multiplier of Σ w = 1
+    solution: np.ndarray = np.linalg.lstsq(
+        bordered, np.append(wanted * ends[-1], 1.0), rcond=1e-13
+    )[0]
+    return solution[:-1]
+
+
+def _overlap(t_a: np.ndarray, a: np.ndarray, t_b: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """∫ p_a p_b dτ of the profiles p(τ) = (γ + 1) τ^γ/t^(γ + 1) on [0, t]."""
+    ratio = t_a / t_b
+    power = np.where(t_a < t_b, b, -a)
+    return (a + 1) * (b + 1) * ratio**power / ((a + b + 1) * np.maximum(t_a, t_b))

@@ -1,0 +1,113 @@
+"""L7: where things live: a mesh of devices, and which part of the state and of a batch each holds.
+
+One compiled step serves every layout. ``data`` and ``fsdp`` both divide the batch; ``fsdp`` also
+divides the parameters, their averages and the optimizer's moments, each along its largest axis.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from jaxdiff.typing import InputError, PyTree
+
+AXES = ("data", "fsdp")
+WORTH_DIVIDING = 1024
+"""Smaller leaves are held whole everywhere: to gather them would cost more than it saves."""
+
+
+def mesh(*, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
+    """Arrange devices in a grid of ``data × fsdp``.
+
+    Args:
+        fsdp: over how many devices the parameters are divided.
+        devices: all there are, of every process, by default.
+
+    Returns:
+        The mesh, with the axes ``data`` and ``fsdp``.
+
+    Raises:
+        InputError: if the devices do not divide by ``fsdp``.
+
+    Example:
+        >>> dict(mesh(devices=jax.devices()[:1]).shape)
+        {'data': 1, 'fsdp': 1}
+    """
+    devices = jax.devices() if devices is None else devices
+    if fsdp < 1 or len(devices) % fsdp:
+        raise InputError(
+            f"fsdp takes a divisor of the number of devices, {len(devices)}, got {fsdp}"
+        )
+    return Mesh(np.asarray(devices).reshape(-1, fsdp), AXES)
+
+
+def batch_sharding(of: Mesh) -> NamedSharding:
+    """Rows of a batch, divided over all devices."""
+    return NamedSharding(of, PartitionSpec(AXES))
+
+
+def replicated(of: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(of, PartitionSpec())
+
+
+def state_shardings(of: Mesh, state: PyTree) -> PyTree:
+    """How each leaf of a training state is laid out: the large divided along ``fsdp``.
+
+    Args:
+        of: the mesh.
+        state: arrays, or their shapes.
+
+    Returns:
+        A pytree of shardings, in the structure of ``state``.
+    """
+    parts = of.shape["fsdp"]
+
+    def layout(leaf: Any) -> NamedSharding:
+        fitting = [axis for axis, n in enumerate(leaf.shape) if n % parts == 0]
+        if parts == 1 or leaf.size < WORTH_DIVIDING or not fitting:
+            return replicated(of)
+        largest = max(fitting, key=lambda axis: leaf.shape[axis])
+        return NamedSharding(of, PartitionSpec(*[None] * largest, "fsdp"))
+
+    return jax.tree.map(layout, state)
+
+
+def put_batch(batch: PyTree, of: Mesh) -> PyTree:
+    """Lay a batch out over the mesh, from the rows that this process has read.
+
+    Args:
+        batch: arrays of this process's rows, which are all of them where there is one process.
+        of: the mesh.
+
+    Returns:
+        Arrays of the whole batch, of which this process holds its part.
+    """
+    sharding = batch_sharding(of)
+    return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
+
+
+def fetch(x: jax.Array) -> np.ndarray:
+    """Bring an array to the host, from whichever devices and processes hold its parts."""
+    if not x.is_fully_addressable and not x.is_fully_replicated:
+        from jax.experimental import multihost_utils
+
+        return np.asarray(multihost_utils.process_allgather(x, tiled=True))
+    return np.asarray(x)
+
+
+def check_batch(batch_size: int, microbatches: int, of: Mesh) -> None:
+    """Refuse a batch that cannot be divided.
+
+    Raises:
+        InputError: naming all three numbers.
+    """
+    turns = microbatches * math.prod(of.shape.values())
+    if microbatches < 1 or batch_size % turns:
+        raise InputError(
+            f"config.training.batch_size takes a multiple of devices × microbatches, {of.size} × "
+            f"{microbatches}, got {batch_size}"
+        )

@@ -1,0 +1,47 @@
+"""L7: a request to end, by signal, that training hears between two steps."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+import jax
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Callable[[int], str | None]]:
+    """Hear SIGTERM and SIGINT; the second of them acts as if nobody had listened.
+
+    Yields:
+        A function of the step that says which signal has come, None if none has. Of several
+        processes all get the same answer at the same step, whichever of them was signalled.
+    """
+    heard: list[str] = []
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        heard.append(signal.Signals(number).name)
+        restore()
+
+    # only a program's main thread may listen
+    own = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, hear) for number in SIGNALS if own}
+
+    def restore() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    def asked(step: int) -> str | None:
+        if jax.process_count() == 1:
+            return heard[0] if heard else None
+        from jax.experimental import multihost_utils
+
+        reached = multihost_utils.reached_preemption_sync_point(step)
+        return signal.SIGTERM.name if reached else None
+
+    try:
+        yield asked
+    finally:
+        restore()

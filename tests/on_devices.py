@@ -1,0 +1,143 @@
+"""What one training is under several layouts of 8 simulated devices, written as JSON.
+
+A program of its own, since the number of devices is settled when jax starts.
+"""
+
+import dataclasses
+import functools
+import json
+import math
+import os
+import re
+import sys
+
+os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.flatten_util import ravel_pytree
+from tiny import tiny_config
+
+from jaxdiff import data, train
+from jaxdiff.train import build, choice, devices
+from jaxdiff.train.compiled import compile_step
+from jaxdiff.train.fingerprint import fingerprint
+from jaxdiff.train.run import assemble, fresh_state
+
+STEPS, BATCH = 20, 32
+LAYOUTS = {"8×1": 1, "4×2": 2, "2×4": 4}
+COLLECTIVE = re.compile(
+    r"= \(?(\S.*?)\)? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\("
+)
+
+
+def quiet(line):
+    """Swallow a line of report."""
+
+
+def small_run(network, shape):
+    config = tiny_config(num_steps=100, network=network)
+    settings = dataclasses.replace(config.training, batch_size=BATCH)
+    return assemble(dataclasses.replace(config, training=settings), shape, None)
+
+
+def of_unet(mesh):
+    """Of the compiled step of a small U-Net: its FLOP on each device, and what they exchange."""
+    network = choice(
+        "unet", channels=8, multipliers=(1, 2), blocks_per_level=1, attention_levels=(), groups=4
+    )
+    run = small_run(network, (8, 8, 1))
+    compiled = compile_step(run, jax.eval_shape(lambda: fresh_state(run)), mesh, say=quiet)
+    return {
+        "unet_flops": compiled.cost_analysis()["flops"],
+        "unet_collectives": collectives(compiled.as_text()),
+        "unet_parameters": sum(
+            math.prod(leaf.shape)
+            for leaf in jax.tree.leaves(jax.eval_shape(lambda: fresh_state(run)).params)
+        ),
+    }
+
+
+def collectives(text):
+    """Kind and number of 32-bit words of every exchange in a compiled program."""
+    found = []
+    for line in text.splitlines():
+        match = COLLECTIVE.search(line)
+        if match:
+            shapes = re.findall(r"[fsu]32\[([\d,]*)\]", match[1])
+            words = sum(int(np.prod([int(n) for n in s.split(",") if n])) for s in shapes)
+            found.append((match[2], words))
+    return found
+
+
+def on_mesh(run, batches, mesh):
+    state = fresh_state(run)
+    state = jax.device_put(state, devices.state_shardings(mesh, state))
+    compiled = compile_step(run, state, mesh, say=quiet)
+    for batch in batches:
+        state, metrics = compiled(state, devices.put_batch(batch, mesh))
+    return state, metrics, compiled
+
+
+def on_pmap(run, batches, n):
+    step = functools.partial(
+        train.train_step,
+        loss_fn=build.loss_fn(run.config, run.network, run.process),
+        optimizer=build.optimizer(run.config),
+        rules=build.averaging(run.config),
+        axis_name="data",
+    )
+    mapped = jax.pmap(step, axis_name="data", donate_argnums=0)
+    state = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), fresh_state(run))
+    for batch in batches:
+        parts = jax.tree.map(lambda leaf: leaf.reshape(n, -1, *leaf.shape[1:]), batch)
+        state, metrics = mapped(state, parts)
+    return jax.tree.map(lambda leaf: leaf[0], (state, metrics))
+
+
+def main():
+    run = small_run(choice("mlp", width=64, depth=2), (2,))
+    endless = data.batches(data.load("toy:moons").train, batch_size=BATCH, seed=0)
+    batches = [next(endless) for _ in range(STEPS)]
+    meshes = {name: devices.mesh(fsdp=fsdp) for name, fsdp in LAYOUTS.items()}
+    meshes["1×1"] = devices.mesh(devices=jax.devices()[:1])
+
+    found, flat = {}, {}
+    for name, mesh in meshes.items():
+        state, metrics, compiled = on_mesh(run, batches, mesh)
+        key, moved = jax.random.key(5), run.at(jax.device_get(state))
+        flat[name] = (
+            ravel_pytree(jax.device_get(state.params))[0],
+            np.asarray(moved.sample(key, 16, mesh=mesh)),
+            float(metrics["loss"]),
+        )
+        found[name] = {
+            "flops": compiled.cost_analysis()["flops"],
+            "collectives": collectives(compiled.as_text()),
+            "fingerprint": int(jax.jit(fingerprint)(state)),
+            "on_one": int(jax.jit(fingerprint)(jax.device_get(state))),
+            "largest_share": max(
+                leaf.addressable_shards[0].data.size / leaf.size
+                for leaf in jax.tree.leaves(state.params)
+                if leaf.size >= 4096
+            ),
+        }
+    state, metrics = on_pmap(run, batches, 8)
+    x = flat["1×1"][1]
+    flat["pmap"] = (ravel_pytree(jax.device_get(state.params))[0], x, float(metrics["loss"]))
+    found["pmap"] = {}
+
+    params, x, loss = flat["1×1"]
+    for name, (own, samples, own_loss) in flat.items():
+        found[name]["params"] = float(jnp.linalg.norm(own - params) / jnp.linalg.norm(params))
+        found[name]["samples"] = float(np.max(np.abs(samples - x)))
+        found[name]["loss"] = abs(own_loss / loss - 1)
+    found["parameters"] = params.size
+    for name in ("1×1", "8×1"):
+        found[name] |= of_unet(meshes[name])
+    json.dump(found, sys.stdout)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""What is read back is what was saved, or nothing: damage of every kind, policies, full disks."""
+
+import dataclasses
+import resource
+import shutil
+import signal
+import warnings
+
+import jax
+import numpy as np
+import pytest
+from test_train import bits
+from tiny import tiny_config
+
+from jaxdiff import train
+from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.config import TrainingConfig
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.typing import InputError
+
+EVAL = "eval_loss"
+
+
+@pytest.fixture(scope="module")
+def state():
+    return fresh_state(assemble(tiny_config(), (2,), None))
+
+
+def at(state, step):
+    """Another state for every step."""
+    moved = jax.tree.map(lambda leaf: leaf + step, state.params)
+    return state.replace(step=state.step + step, params=moved)
+
+
+@pytest.fixture(scope="module")
+def saved(state, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("saved")
+    with Checkpoints(workdir, keep=TrainingConfig()) as checkpoints:
+        for step in (10, 20):
+            checkpoints.save(step, at(state, step))
+    return workdir
+
+
+def files(workdir, step):
+    """The files of a checkpoint that hold something, largest last."""
+    found = [p for p in (workdir / "checkpoints" / str(step)).rglob("*") if p.is_file()]
+    return sorted((p for p in found if p.stat().st_size), key=lambda p: p.stat().st_size)
+
+
+def restored(workdir, state, **options):
+    with Checkpoints(workdir, **options) as checkpoints:
+        return checkpoints.restore(state)
+
+
+def test_the_newest_comes_back_to_the_bit(saved, state):
+    assert bits(restored(saved, state)) == bits(at(state, 20))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_truncated_checkpoint_is_never_taken_for_whole(saved, state, tmp_path, seed):
+    """Cut at a random offset of all its bytes: the one before is read instead, and it is said."""
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    rng, all_files = np.random.default_rng(seed), files(workdir, 20)
+    offset = rng.integers(sum(p.stat().st_size for p in all_files))
+    for path in all_files:  # in which file the offset lies
+        size = path.stat().st_size
+        if offset < size:
+            path.write_bytes(path.read_bytes()[:offset])
+            break
+        offset -= size
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        found = restored(workdir, state, keep=TrainingConfig())
+    step = int(found.step)
+    assert bits(found) == bits(at(state, step))  # whichever it is, it is whole
+    said = [str(w.message) for w in told if "is damaged" in str(w.message)]
+    assert (step == 20) == (not said)  # what was cut may be a file that nobody needs
+    if said:
+        assert "checkpoints/20" in said[0]
+        assert "going back to that of step 10" in said[0]
+        assert (workdir / "damaged" / "20").is_dir()
+
+
+def test_numbers_altered_by_the_disk_are_not_taken_for_whole(saved, state, tmp_path):
+    """Every byte of the data inverted in turn, in steps, so that some land in the numbers."""
+    outcomes = set()
+    largest = files(saved, 20)[-1]
+    for part in range(12):
+        workdir = shutil.copytree(saved, tmp_path / str(part))
+        path = workdir / largest.relative_to(saved)
+        content = bytearray(path.read_bytes())
+        place = (2 * part + 1) * len(content) // 24
+        content[place] ^= 0xFF
+        path.write_bytes(content)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            found = restored(workdir, state)
+        step = int(found.step)
+        assert bits(found) == bits(at(state, step))
+        outcomes.add(step)
+    assert 10 in outcomes
+
+
+def test_where_all_are_damaged_nothing_is_moved_and_it_is_said(saved, state, tmp_path):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    for step in (10, 20):
+        for path in files(workdir, step):
+            path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"no checkpoint in .* can be read, and all are left"):
+        restored(workdir, state, keep=TrainingConfig())
+    assert not (workdir / "damaged").exists()
+
+
+def test_reading_alone_moves_nothing(saved, state, tmp_path):
+    workdir = shutil.copytree(saved, tmp_path / "run")
+    files(workdir, 20)[-1].write_bytes(b"")
+    with pytest.warns(UserWarning, match="going back to that of step 10"):
+        assert int(restored(workdir, state).step) == 10
+    assert (workdir / "checkpoints" / "20").is_dir()
+
+
+def test_the_last_every_so_manieth_and_the_best_are_kept(state, tmp_path):
+    keep = TrainingConfig(keep_checkpoints=2, keep_every=30, keep_best=1)
+    loss = {10: 5.0, 20: 1.0, 30: 4.0, 40: 3.0, 50: 2.0, 60: 6.0, 70: 7.0, 80: 8.0}
+    with Checkpoints(tmp_path, keep=keep) as checkpoints:
+        for step, value in loss.items():
+            checkpoints.save(step, at(state, step), metrics={EVAL: value})
+        checkpoints.wait()
+        assert set(checkpoints.steps) == {20, 30, 60, 70, 80}
+
+
+def save(workdir, state):
+    with Checkpoints(workdir, keep=TrainingConfig()) as checkpoints:
+        checkpoints.save(int(state.step), state)
+        checkpoints.wait()
+
+
+@pytest.mark.filterwarnings("ignore")  # what the writers leave behind
+def test_a_disk_that_is_full_is_one_sentence_and_what_was_there_stays(state, tmp_path):
+    """Files may grow to 200 bytes and no further, which fails as a full disk does."""
+    save(tmp_path, at(state, 10))
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (200, limits[1]))
+    try:
+        with pytest.raises(InputError, match=r"could not be written .* that of step 10 is whole"):
+            save(tmp_path, at(state, 20))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert bits(restored(tmp_path, state)) == bits(at(state, 10))
+
+
+def test_a_best_without_a_measure_is_refused(tmp_path):
+    settings = dataclasses.replace(tiny_config().training, keep_best=1)
+    config = dataclasses.replace(tiny_config(), training=settings)
+    with pytest.raises(InputError, match=r"keep_best takes 0 unless config\.training\.eval_every"):
+        train.train(config, tmp_path / "run", say=print)
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,107 @@
+"""A layout over devices changes where things are, and nothing of what is trained or drawn."""
+
+import json
+import os
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from running import ENVIRONMENT, ROOT
+
+from jaxdiff.train import devices
+from jaxdiff.train.fingerprint import fingerprint
+from jaxdiff.typing import InputError
+
+
+@pytest.fixture(scope="module")
+def found():
+    path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "tests" / "on_devices.py")],
+        env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+LAYOUTS = ["8×1", "4×2", "2×4", "pmap"]
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_twenty_steps_end_in_the_same_parameters(found, layout):
+    assert found[layout]["params"] < 1e-5
+    assert found[layout]["loss"] < 1e-5
+
+
+@pytest.mark.parametrize("layout", LAYOUTS[:3])
+def test_samples_do_not_depend_on_the_devices(found, layout):
+    assert found[layout]["samples"] < 1e-5
+
+
+@pytest.mark.parametrize("layout", [*LAYOUTS[:3], "1×1"])
+def test_the_fingerprint_does_not_depend_on_the_layout(found, layout):
+    assert found[layout]["fingerprint"] == found[layout]["on_one"]
+
+
+def test_devices_share_the_work_and_exchange_the_gradient_once(found):
+    one, eight = found["1×1"], found["8×1"]
+    assert one["unet_collectives"] == []
+    # what is not divided is the optimizer and the averages: some dozens of sums per parameter
+    undivided = 60 * one["unet_parameters"]
+    assert one["unet_flops"] / 8 <= eight["unet_flops"] < one["unet_flops"] / 8 + undivided
+    assert eight["unet_collectives"] == [["all-reduce", one["unet_parameters"] + 1]]  # and the loss
+
+
+@pytest.mark.parametrize(("layout", "share"), [("4×2", 1 / 2), ("2×4", 1 / 4)])
+def test_divided_parameters_are_gathered_once_and_their_gradients_exchanged_once(
+    found, layout, share
+):
+    assert found[layout]["largest_share"] == share
+    exchanged = found[layout]["collectives"]
+    assert [kind for kind, _ in exchanged if kind != "all-gather"] == ["all-reduce"]
+    words = {kind: sum(w for k, w in exchanged if k == kind) for kind, _ in exchanged}
+    assert words["all-reduce"] == found["parameters"] + 1
+    assert 0.9 * found["parameters"] < words["all-gather"] < found["parameters"]
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda tree: {**tree, "w": tree["w"].at[2, 1].add(1e-7)},
+        lambda tree: {**tree, "w": tree["w"].T},
+        lambda tree: {**tree, "half": tree["half"].at[0].set(2)},
+        lambda tree: {**tree, "key": jax.random.key(1)},
+        lambda tree: {**tree, "step": tree["step"] + 1},
+        lambda tree: {**tree, "w": tree["w"].at[0, 0].set(-0.0)},
+    ],
+    ids=["one bit", "order", "half precision", "key", "step", "sign of zero"],
+)
+def test_a_fingerprint_tells_any_change(make):
+    tree = {
+        "w": jnp.arange(9.0).reshape(3, 3) / 8,
+        "half": jnp.ones(3, jnp.bfloat16),
+        "key": jax.random.key(0),
+        "step": jnp.int32(7),
+    }
+    assert int(fingerprint(tree)) == int(jax.jit(fingerprint)(tree))
+    assert int(fingerprint(make(tree))) != int(fingerprint(tree))
+
+
+def test_every_flipped_bit_is_told():
+    words = np.random.default_rng(0).integers(0, 2**32, 64, np.uint32)
+    flipped = words[None] ^ (
+        np.eye(64, dtype=np.uint32) << np.arange(64, dtype=np.uint32)[:, None] % 32
+    )
+    sums = jax.vmap(lambda x: fingerprint({"w": x}))(jnp.asarray(flipped))
+    assert np.all(np.asarray(sums) != int(fingerprint({"w": jnp.asarray(words)})))
+
+
+def test_layouts_that_do_not_divide_are_refused():
+    with pytest.raises(InputError, match="divisor of the 1 devices, got 2"):
+        devices.mesh(fsdp=2, devices=jax.devices()[:1])
+    one = devices.mesh(devices=jax.devices()[:1])
+    with pytest.raises(InputError, match="multiple of devices × microbatches, 1 × 3, got 16"):
+        devices.check_batch(16, 3, one)
