@@ -1,5 +1,11 @@
 """Several processes as one: by flags, or by what the cluster says in the environment."""
 
+import contextlib
+import os
+import re
+import sys
+from collections.abc import Iterator
+
 import jax
 from absl import flags
 
@@ -16,6 +22,30 @@ PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0."
 HEARTBEAT_SECONDS = flags.DEFINE_integer(
     "heartbeat_seconds", 30, "After so long without a sign of one process the others end.", 10
 )
+
+LOST = 75
+"""The exit code, EX_TEMPFAIL, by which a launcher may know that it is worth trying again."""
+SIGNS = re.compile(r"gloo|nccl|barrier|coordination|heartbeat|peer|unavailable", re.IGNORECASE)
+"""What the libraries below say when a process at the other end is gone."""
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """End at once, and say why, when another process of the run is lost."""
+    try:
+        yield
+    except Exception as error:
+        told = f"{error} {error.__cause__ or ''}"
+        if jax.process_count() == 1 or not SIGNS.search(told):
+            raise
+        reason = " ".join(told.split())[:200]
+        print(
+            "error: another process of this run was lost; start all of them again by the same "
+            f"commands, and training goes on from its last checkpoint ({reason})",
+            file=sys.stderr,
+            flush=True,
+        )
+        os._exit(LOST)  # at an orderly end we would wait for the one that is gone
 
 
 def join() -> bool:

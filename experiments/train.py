@@ -35,14 +35,15 @@ def main() -> None:
     config = train.from_dict(CONFIG.value.to_dict())
     profile_steps = _steps(PROFILE_STEPS.value)
     first = hosts.join()
-    run = train.train(
-        config,
-        WORKDIR.value,
-        fsdp=FSDP.value,
-        microbatches=MICROBATCHES.value,
-        profile_steps=profile_steps,
-        say=print if first else lambda line: None,
-    )
+    with hosts.together():
+        run = train.train(
+            config,
+            WORKDIR.value,
+            fsdp=FSDP.value,
+            microbatches=MICROBATCHES.value,
+            profile_steps=profile_steps,
+            say=print if first else lambda line: None,
+        )
     if first and run.step < config.training.num_steps:
         command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
         print(f"to go on: {command}")

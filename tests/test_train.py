@@ -77,8 +77,8 @@ def test_a_run_that_died_goes_on_to_the_same_bits(trained, tmp_path, monkeypatch
     _, straight, _ = trained
     update = train.loop.Progress.update
 
-    def dying(self, step, metrics, *, waited):
-        update(self, step, metrics, waited=waited)
+    def dying(self, step, metrics, **more):
+        update(self, step, metrics, **more)
         if step == died_after:
             raise KeyboardInterrupt
 

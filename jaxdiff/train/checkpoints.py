@@ -140,6 +140,10 @@ class Checkpoints:
             aside.parent.mkdir(exist_ok=True)
             path.rename(aside)
         if self._writes:
+            if jax.process_count() > 1:
+                from jax.experimental import multihost_utils
+
+                multihost_utils.sync_global_devices(f"step {step} is set aside")
             self._manager.reload()
         moved = f", now {aside}," if self._writes else ""
         warnings.warn(

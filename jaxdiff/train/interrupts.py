@@ -13,7 +13,9 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def listening() -> Iterator[Callable[[int], str | None]]:
-    """Hear SIGTERM and SIGINT; the second of them acts as if nobody had listened.
+    """Hear SIGTERM and SIGINT, or SIGTERM alone where processes train together.
+
+    The second signal acts as if nobody had listened.
 
     Yields:
         A function of the step that says which signal has come, None if none has. Of several
@@ -25,8 +27,9 @@ def listening() -> Iterator[Callable[[int], str | None]]:
         heard.append(signal.Signals(number).name)
         restore()
 
-    # only a program's main thread may listen
-    own = threading.current_thread() is threading.main_thread()
+    # only a program's main thread may listen; of several processes jax itself hears SIGTERM, and
+    # agrees on a step with the others
+    own = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
     before = {number: signal.signal(number, hear) for number in SIGNALS if own}
 
     def restore() -> None:

@@ -92,7 +92,7 @@ def train(
     batches()  # refuses options that the data do not take
     make = functools.partial(fresh_state, run)
     shardings = devices.state_shardings(mesh, jax.eval_shape(make))
-    state = jax.device_put(make(), shardings)
+    state = jax.jit(make, out_shardings=shardings)()
     if writes:
         # last: what was refused owns no folder
         claim(workdir, config, run.shape, run.num_classes)
@@ -120,13 +120,12 @@ def train(
                     step += 1
                     trace(step)
                     state, metrics = step_fn(state, batch)
-                    progress.update(step, metrics, waited=waited)
                     stopped = asked(step)
                     last = step == settings.num_steps or stopped is not None
                     figures = None
                     if held_out and (last or step % settings.eval_every == 0):
                         figures = {METRIC: held_out(state.averages[0])}
-                        progress.flush(figures)
+                    progress.update(step, metrics, waited=waited, also=figures)
                     if last or step % settings.checkpoint_every == 0:
                         progress.flush()
                         if not progress.skipping:  # or what is sick would push out what was well

@@ -74,14 +74,28 @@ class Progress:
         """Time since training began, compilation not counted."""
         return time.perf_counter() - self._began
 
-    def update(self, step: int, metrics: dict[str, Array], *, waited: float = 0.0) -> None:
-        """Take in the metrics of one step, still on the device, and how long it had no batch."""
+    def update(
+        self,
+        step: int,
+        metrics: dict[str, Array],
+        *,
+        waited: float = 0.0,
+        also: Mapping[str, float] | None = None,
+    ) -> None:
+        """Take in the metrics of one step.
+
+        Args:
+            step: its number.
+            metrics: still on the device.
+            waited: seconds for which the device had no batch to work on.
+            also: further figures of this step, which make it one that is logged.
+        """
         self._pending.append(metrics)
         self._step = step
         self._waited += waited
         self._bar.update()
-        if step % self._config.log_every == 0 or step == self._config.num_steps:
-            self.flush()
+        if also or step % self._config.log_every == 0 or step == self._config.num_steps:
+            self.flush(also)
 
     def flush(self, also: Mapping[str, float] | None = None) -> None:
         """Fetch what is pending, show it, and append one row.
@@ -92,14 +106,12 @@ class Progress:
         Raises:
             InputError: if ``max_skipped`` updates in a row were not finite.
         """
+        if not self._pending:
+            return
         values = jax.device_get(self._pending)
         self._pending = []
-        if values:
-            self.skipping = bool(values[-1]["skipped"])
-        row: dict[str, Any] = {"step": self._step, **(self._means(values) if values else {})}
-        row |= also or {}
-        if len(row) > 1:
-            self._write(row)
+        self.skipping = bool(values[-1]["skipped"])
+        self._write({"step": self._step, **self._means(values), **(also or {})})
         for value in values:
             if value["skipped"] >= self._config.max_skipped:
                 self._refuse(values)

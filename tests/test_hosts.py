@@ -1,0 +1,113 @@
+"""Several processes that train together: the losses of one, and an end when one is lost."""
+
+import json
+import signal
+import socket
+import time
+
+import pytest
+from running import forked, start
+
+from jaxdiff import train
+
+FLAGS = [
+    "experiments.train",
+    "--config=experiments/configs/toy_vp.py",
+    "--config.network.width=8",
+    "--config.training.num_steps=20",
+    "--config.training.batch_size=16",
+    "--config.training.checkpoint_every=10",
+    "--config.training.eval_every=10",
+    "--config.training.log_every=1",
+    "--config.optimizer.warmup_steps=1",
+    "--config.sampling.num_images=4",
+    "--config.sampling.num_steps=2",
+]
+LONG = [flag for flag in FLAGS if "num_steps=20" not in flag]
+LONG += ["--config.training.num_steps=100000", "--heartbeat_seconds=10"]
+
+
+def free_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
+
+
+def together(n, flags, folder):
+    """Start n processes of one run."""
+    port, started = free_port(), []
+    for index in range(n):
+        (folder / str(index)).mkdir(exist_ok=True)
+        hosts = (f"--coordinator=127.0.0.1:{port}", f"--num_processes={n}", f"--process={index}")
+        started.append(start(*flags, *hosts, folder=folder / str(index)))
+    return started
+
+
+def losses(workdir):
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return {row["step"]: row["loss"] for row in rows}
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    done = forked(*FLAGS, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return losses(workdir)
+
+
+@pytest.mark.parametrize(("n", "more"), [(2, []), (4, ["--fsdp=2"])])
+def test_processes_together_have_the_losses_of_one(alone, tmp_path, n, more):
+    workdir = tmp_path / "run"
+    ended = [p.end() for p in together(n, [*FLAGS, f"--workdir={workdir}", *more], tmp_path)]
+    assert [done.returncode for done in ended] == [0] * n, ended[0].stderr + ended[-1].stderr
+    found = losses(workdir)
+    assert found.keys() == alone.keys()
+    assert all(found[step] == pytest.approx(alone[step], rel=1e-5) for step in alone)
+    assert f"for {n} devices" in ended[0].stdout
+    assert not any("wrote" in done.stdout for done in ended[1:])  # only one of them speaks
+    assert train.load(workdir).step == 20  # a checkpoint of many is read by one
+
+
+def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_path):
+    workdir = tmp_path / "run"
+    flags = [*LONG, f"--workdir={workdir}"]
+    processes = together(2, flags, tmp_path)
+    while not (workdir / "checkpoints" / "10").is_dir():
+        assert all(p.alive for p in processes), processes[0].end().stderr
+        time.sleep(0.05)
+    processes[1].signal(signal.SIGKILL)
+    began = time.monotonic()
+    done = processes[0].end()
+    assert time.monotonic() - began < 60
+    assert done.returncode == 75
+    assert "error: another process of this run was lost; start all of them again" in done.stderr
+    again = together(2, flags, tmp_path)
+    while "going on from step" not in again[0].said[0].read_text():
+        assert all(p.alive for p in again), again[0].end().stderr
+        time.sleep(0.05)
+    time.sleep(2)
+    again[1].signal(signal.SIGTERM)  # either hears it for both
+    deadline = time.monotonic() + 60
+    while any(p.alive for p in again):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    ended = [p.end() for p in again]
+    assert [done.returncode for done in ended] == [0, 0], ended[0].stderr
+    assert "stopped by SIGTERM after step" in ended[0].stdout
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--num_processes=2"],
+        ["--coordinator=127.0.0.1:1", "--num_processes=2"],
+        ["--coordinator=auto", "--process=1", "--num_processes=2"],
+    ],
+    ids=["nobody to meet", "which of them", "auto and not"],
+)
+def test_flags_that_do_not_go_together_are_one_sentence(tmp_path, flags):
+    done = forked(*FLAGS, f"--workdir={tmp_path / 'run'}", *flags)
+    assert done.returncode == 2
+    assert "--coordinator" in done.stderr
+    assert not (tmp_path / "run").exists()
