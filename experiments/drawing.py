@@ -8,7 +8,7 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff import data
-from jaxdiff.train import Run
+from jaxdiff.train import Run, devices
 
 
 def draw_samples(
@@ -20,18 +20,20 @@ def draw_samples(
         run: the trained run.
         n: how many.
         seed: of all randomness; batch i uses ``fold_in(key(seed), i)``.
-        batch_size: samples per compiled call.
+        batch_size: samples per compiled call, divided over all devices; they do not change what is
+            drawn.
         options: keyword arguments of :meth:`Run.sample`.
 
     Returns:
         ``[n, *shape]``: bytes for images, float32 for vectors.
     """
     size = min(n, batch_size)
+    mesh = devices.mesh() if jax.device_count() > 1 else None
     chunks = []
     with tqdm(total=n, unit="sample", dynamic_ncols=True) as bar:
         for index in range(-(-n // size)):
             key = jax.random.fold_in(jax.random.key(seed), index)
-            chunks.append(np.asarray(run.sample(key, size, **(options or {}))))
+            chunks.append(np.asarray(run.sample(key, size, mesh=mesh, **(options or {}))))
             bar.update(min(size, n - index * size))
     x = np.concatenate(chunks)[:n]
     if len(run.shape) != 3:

@@ -13,7 +13,8 @@ from typing import Any
 from absl import flags
 
 from experiments import bounds, cli, drawing, figures, likelihoods
-from jaxdiff import data, train
+from experiments.loading import load_run
+from jaxdiff import data
 from jaxdiff.files import atomic_write
 from jaxdiff.typing import InputError
 
@@ -39,7 +40,7 @@ def main() -> None:
     """Read the flags, measure, print a table and write it as JSON."""
     if not WORKDIR.value:
         raise InputError("evaluation takes --workdir=DIR, got none")
-    run = train.load(WORKDIR.value)
+    run = load_run(WORKDIR.value)
     settings = run.config.data
     dataset = data.load(settings.name, data_dir=settings.data_dir or None)
     real_train, real_test = (

@@ -15,6 +15,7 @@ import numpy as np
 from absl import flags
 
 from experiments import cli, drawing
+from experiments.loading import load_run
 from jaxdiff import data, train
 from jaxdiff.files import atomic_write_array
 from jaxdiff.train import Run, pictures
@@ -40,7 +41,7 @@ def main() -> None:
     """Read the flags, draw, and write."""
     if not WORKDIR.value:
         raise InputError("sampling takes --workdir=DIR, got none")
-    run = train.load(WORKDIR.value)
+    run = load_run(WORKDIR.value)
     if TRAJECTORY.value and len(run.shape) != 3:
         raise InputError(f"--trajectory pictures images, got examples of shape {run.shape}")
     options = _options()

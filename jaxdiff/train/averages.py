@@ -95,7 +95,11 @@ def update(average: Params, params: Params, d: Array) -> Params:
 
 
 def combination(
-    steps: Sequence[float], stds: Sequence[float], *, step: float, std: float
+    steps: Sequence[float] | np.ndarray,
+    stds: Sequence[float] | np.ndarray,
+    *,
+    step: float,
+    std: float,
 ) -> np.ndarray:
     """Weights of stored averages whose sum comes nearest to one of another profile.
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxdiff import data
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import devices, pictures
+from jaxdiff.train import devices, pictures, posthoc
 from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
@@ -130,6 +130,7 @@ def train(
                         progress.flush()
                         if not progress.skipping:  # or what is sick would push out what was well
                             checkpoints.save(step, state, metrics=figures)
+                            posthoc.store(workdir, step, state, config, writes=writes)
                     if step % settings.sample_every == 0 and not last:
                         draw(state, workdir / "samples" / f"step_{step:07d}.png")
                 seconds = progress.seconds
