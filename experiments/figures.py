@@ -74,8 +74,8 @@ def as_table(run: Run, figures: list[Figure]) -> str:
     lines.insert(1, "-" * len(lines[0]))
     sampling = run.config.sampling
     header = (
-        f"{run.config.data.name}, {run.config.process.name}, step {run.step}, EMA "
-        f"{run.config.training.ema_decay}, {sampling.solver.name}, {sampling.num_steps} steps"
+        f"{run.config.data.name}, {run.config.process.name}, step {run.step}, {run.average}, "
+        f"{sampling.solver.name}, {sampling.num_steps} steps"
         + (" and a final denoising" if sampling.denoise else "")
     )
     return "\n".join([header, *(line.rstrip() for line in lines)])
@@ -89,7 +89,7 @@ def as_record(run: Run, figures: list[Figure]) -> dict:
     """The same for a machine."""
     return {
         "step": run.step,
-        "parameters": "ema",
+        "parameters": run.average,
         "config": run.config.as_dict(),
         "features": "the data themselves, in the range of the config",
         "neighbours": NEIGHBOURS,

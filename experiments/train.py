@@ -23,6 +23,9 @@ FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which parameters are divide
 MICROBATCHES = flags.DEFINE_integer(
     "microbatches", 1, "Turns in which a device goes through its share of a batch.", lower_bound=1
 )
+WORKERS = flags.DEFINE_integer(
+    "workers", 0, "Processes that read and decode; 0 for threads.", lower_bound=0
+)
 PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "FIRST:LAST, the steps whose trace goes to <workdir>/profile."
 )
@@ -41,6 +44,7 @@ def main() -> None:
             WORKDIR.value,
             fsdp=FSDP.value,
             microbatches=MICROBATCHES.value,
+            workers=WORKERS.value,
             profile_steps=profile_steps,
             say=print if first else lambda line: None,
         )

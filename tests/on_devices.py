@@ -1,17 +1,15 @@
 """What one training is under several layouts of 8 simulated devices, written as JSON.
 
-A program of its own, since the number of devices is settled when jax starts.
+A program of its own, to be started with ``XLA_FLAGS=--xla_force_host_platform_device_count=8``,
+since the number of devices is settled when jax starts.
 """
 
 import dataclasses
 import functools
 import json
 import math
-import os
 import re
 import sys
-
-os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=8"
 
 import jax
 import jax.numpy as jnp

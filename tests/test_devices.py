@@ -16,12 +16,16 @@ from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.typing import InputError
 
 
+EIGHT = "--xla_force_host_platform_device_count=8"
+
+
 @pytest.fixture(scope="module")
 def found():
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "on_devices.py")],
-        env={**ENVIRONMENT, "PYTHONPATH": path}, capture_output=True, text=True, check=False,
+        env={**ENVIRONMENT, "PYTHONPATH": path, "XLA_FLAGS": EIGHT},
+        capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
@@ -100,7 +104,7 @@ def test_every_flipped_bit_is_told():
 
 
 def test_layouts_that_do_not_divide_are_refused():
-    with pytest.raises(InputError, match="divisor of the 1 devices, got 2"):
+    with pytest.raises(InputError, match="divisor of the number of devices, 1, got 2"):
         devices.mesh(fsdp=2, devices=jax.devices()[:1])
     one = devices.mesh(devices=jax.devices()[:1])
     with pytest.raises(InputError, match="multiple of devices × microbatches, 1 × 3, got 16"):

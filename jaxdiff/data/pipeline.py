@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+from absl import flags
 
 from jaxdiff.data import pixels
 from jaxdiff.data.sources import Example, Source, take
@@ -73,6 +74,7 @@ def batches(
     flip: bool = False,
     dequantize: bool = False,
     share: tuple[int, int] = (0, 1),
+    workers: int = 0,
 ) -> Iterator[Example]:
     """Iterate over shuffled batches for ever, from ``start_step`` on.
 
@@ -88,6 +90,8 @@ def batches(
         dequantize: add uniform noise within each byte's level (see ``pixels``).
         share: ``(index, count)`` reads part ``index`` of each batch, which is cut into ``count``
             equal ones: what each of several processes is to do.
+        workers: processes that read and decode, in a program that absl runs; 0 reads in threads
+            of this one. They change nothing in a batch.
 
     Returns:
         An endless iterator of ``{"x": float32 [B, ...], "label": int32 [B]}``.
@@ -112,6 +116,7 @@ def batches(
         ("batch_size", batch_size, 1),
         ("seed", seed, 0),
         ("start_step", start_step, 0),
+        ("workers", workers, 0),
     ]:
         if got < least:
             raise InputError(f"{name} is {got}, it takes an integer of at least {least}")
@@ -143,7 +148,12 @@ def batches(
     steps = grain.MapDataset.source(Schedule(len(source), batch_size, seed))
     steps = steps.random_map(read, seed=seed)[start_step:]
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BUFFERED_BATCHES)
-    return iter(steps.to_iter_dataset(options))
+    read_ahead = steps.to_iter_dataset(options)
+    if workers:
+        if not flags.FLAGS.is_parsed():  # grain reads flags of its own for its processes
+            raise InputError(f"workers takes 0 outside of a program that absl runs, got {workers}")
+        read_ahead = read_ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
+    return iter(read_ahead)
 
 
 def stack(

@@ -48,6 +48,7 @@ def train(
     *,
     fsdp: int = 1,
     microbatches: int = 1,
+    workers: int = 0,
     profile_steps: tuple[int, int] | None = None,
     say: Callable[[str], None] = print,
 ) -> Run:
@@ -62,6 +63,7 @@ def train(
             ``samples/``, ``tensorboard/`` and ``checkpoints/``.
         fsdp: over how many devices parameters, averages and moments are divided.
         microbatches: in how many turns a device goes through its share of a batch.
+        workers: processes that read and decode, beside this one; 0 for threads of this one.
         profile_steps: first and last of the steps whose trace goes to ``profile/``.
         say: called with each line of report.
 
@@ -90,6 +92,7 @@ def train(
         share=(jax.process_index(), jax.process_count()),
     )
     batches()  # refuses options that the data do not take
+    batches = functools.partial(batches, workers=workers)
     make = functools.partial(fresh_state, run)
     shardings = devices.state_shardings(mesh, jax.eval_shape(make))
     state = jax.jit(make, out_shardings=shardings)()
@@ -112,7 +115,12 @@ def train(
             held_out = held_out_loss(run, dataset.test) if settings.eval_every else None
             feed, metrics, stopped = batches(start_step=first), None, None
             with (
-                Progress(workdir if writes else None, settings, first) as progress,
+                Progress(
+                    workdir if writes else None,
+                    settings,
+                    first,
+                    newest=lambda: checkpoints.latest_step,
+                ) as progress,
                 traced(workdir / PROFILE, profile_steps) as trace,
             ):
                 while step < settings.num_steps and stopped is None:

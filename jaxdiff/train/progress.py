@@ -5,7 +5,7 @@ Metrics stay on the device and come to the host every ``log_every`` steps, so th
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,14 +27,22 @@ class Progress:
             and ``tensorboard/``; None where another process writes them.
         config: of the training.
         start: number of steps already made.
+        newest: tells the step of the newest checkpoint, for the case that training fails.
 
     Attributes:
         skipping: whether the last update that is known of was not made.
     """
 
-    def __init__(self, workdir: Path | None, config: TrainingConfig, start: int) -> None:
+    def __init__(
+        self,
+        workdir: Path | None,
+        config: TrainingConfig,
+        start: int,
+        *,
+        newest: Callable[[], int | None],
+    ) -> None:
         self._path = workdir and workdir / METRICS_FILE
-        self._config, self._events = config, None
+        self._config, self._events, self._newest = config, None, newest
         self._pending: list[dict[str, Array]] = []
         self._step = self._first = start
         self._before = self._waited = 0.0
@@ -112,9 +120,16 @@ class Progress:
         self._pending = []
         self.skipping = bool(values[-1]["skipped"])
         self._write({"step": self._step, **self._means(values), **(also or {})})
-        for value in values:
-            if value["skipped"] >= self._config.max_skipped:
-                self._refuse(values)
+        limit = self._config.max_skipped
+        for step, value in enumerate(values, start=self._step - len(values) + 1):
+            if value["skipped"] >= limit:
+                first = step - int(value["skipped"]) + 1
+                raise InputError(
+                    f"loss or gradient was not finite in {limit} steps in a row, from step {first} "
+                    f"on, which reads batch {first - 1}; the last good checkpoint is that of step "
+                    f"{self._newest()}; take a lower config.optimizer.learning_rate, in a new "
+                    "workdir"
+                )
 
     def _means(self, values: list[dict[str, Any]]) -> dict[str, Any]:
         """Of the steps that were made; None where there was none."""
@@ -141,16 +156,3 @@ class Progress:
         for name, value in row.items():
             if name != "step" and value is not None:
                 self._events.add_scalar(name, value, row["step"])
-
-    def _refuse(self, values: list[dict[str, Any]]) -> None:
-        """Say where it began: the last step before the row of those that were not made."""
-        made = [i for i, value in enumerate(values) if not value["skipped"]]
-        limit = self._config.max_skipped
-        step = self._step - len(values) + 1 + (made[-1] + 1 if made else 0)
-        if not made:
-            step -= int(values[0]["skipped"]) - 1
-        raise InputError(
-            f"loss or gradient was not finite in {limit} steps in a row, from step {step} on, "
-            f"which reads batch {step - 1}; take a lower config.optimizer.learning_rate, in a new "
-            "workdir"
-        )

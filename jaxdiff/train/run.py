@@ -37,6 +37,7 @@ class Run:
         shape: of one example.
         num_classes: number of classes of the data, or None.
         step: number of updates behind the parameters.
+        average: which average of them it is, in words.
     """
 
     config: Config
@@ -46,6 +47,7 @@ class Run:
     shape: tuple[int, ...]
     num_classes: int | None
     step: int
+    average: str = ""
 
     @property
     def value_range(self) -> tuple[float, float]:
@@ -74,7 +76,12 @@ class Run:
 
     def at(self, state: TrainState) -> "Run":
         """This run with the averaged parameters of a training state."""
-        return dataclasses.replace(self, params=state.averages[0], step=int(state.step))
+        return dataclasses.replace(
+            self,
+            params=state.averages[0],
+            step=int(state.step),
+            average=f"EMA {self.config.training.ema_decay}",
+        )
 
     def sample(self, key: Key, n: int, *, label: ArrayLike | None = None, **choices: Any) -> Array:
         """Draw samples; the walk is one compiled call, which the same choices compile only once.
@@ -254,13 +261,16 @@ def load(
         if ema_decay is not None:
             raise InputError(f"load takes ema_decay or ema_std, got {ema_decay} and {ema_std}")
         average = average_of(workdir, run.config, std=ema_std, step=loaded.step)
-        return dataclasses.replace(loaded, params=average)
+        return dataclasses.replace(
+            loaded, params=average, average=f"power average of std {ema_std}"
+        )
     if ema_decay is not None:
         decays = (settings.ema_decay, *settings.other_ema_decays)
         if ema_decay not in decays:
             kept = ", ".join(map(str, decays))
             raise InputError(f"ema_decay is one that the run keeps, {kept}, got {ema_decay}")
-        return dataclasses.replace(loaded, params=state.averages[decays.index(ema_decay)])
+        average = state.averages[decays.index(ema_decay)]
+        return dataclasses.replace(loaded, params=average, average=f"EMA {ema_decay}")
     return loaded
 
 

@@ -1,0 +1,134 @@
+"""What the loop leaves beside parameters: held-out loss, events, a trace; and what it refuses."""
+
+import contextlib
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from absl import flags
+from tiny import tiny_config
+
+from jaxdiff import data, train
+from jaxdiff.train import build, devices
+from jaxdiff.train.held_out import held_out_loss
+from jaxdiff.train.loop import next_batch
+from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.typing import InputError
+
+CONFIG = dataclasses.replace(
+    tiny_config(), training=dataclasses.replace(tiny_config().training, eval_every=3, log_every=2)
+)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("loop") / "run"
+    return train.train(CONFIG, workdir, profile_steps=(2, 3), say=lambda line: None), workdir
+
+
+def test_held_out_loss_is_that_of_the_averaged_model_on_the_test_split(trained):
+    run, workdir = trained
+    rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 3, 4, 6]
+    assert [row["step"] for row in rows if "eval_loss" in row] == [3, 6]
+    x, label = data.stack(data.load("toy:moons").test, limit=1024)
+    whole = len(x) // 16 * 16
+    batch = {"x": jnp.asarray(x[:whole]), "label": jnp.asarray(label[:whole])}
+    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    expected = jnp.mean(loss_fn(run.params, jax.random.key(run.config.seed), batch))
+    assert rows[-1]["eval_loss"] == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_held_out_loss_is_the_same_each_time(trained):
+    run, _ = trained
+    found = held_out_loss(run, data.load("toy:moons").test)
+    assert found(run.params) == found(run.params)
+    assert found(jax.tree.map(lambda p: 0 * p, run.params)) != found(run.params)
+
+
+def test_events_and_the_trace_of_the_asked_steps_are_written(trained):
+    _, workdir = trained
+    (events,) = (workdir / "tensorboard").iterdir()
+    content = events.read_bytes()
+    for name in (b"loss", b"grad_norm", b"eval_loss", b"examples_per_second", b"waiting"):
+        assert name in content
+    assert len(list((workdir / "profile").rglob("*.xplane.pb"))) == 1
+
+
+def test_waiting_counts_only_where_the_device_had_nothing_to_do():
+    class Busy:
+        def is_ready(self):
+            return False
+
+    mesh = devices.mesh(devices=jax.devices()[:1])
+    batches = iter([{"x": np.ones((4, 2), np.float32)}] * 3)
+    batch, waited = next_batch(batches, mesh, None)
+    assert waited > 0
+    assert batch["x"].sharding == devices.batch_sharding(mesh)
+    assert next_batch(batches, mesh, {"loss": Busy()})[1] == 0.0
+    assert next_batch(batches, mesh, {"loss": jax.block_until_ready(jnp.ones(()))})[1] > 0
+
+
+def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
+    trained, tmp_path, monkeypatch
+):
+    run, _ = trained
+
+    @contextlib.contextmanager
+    def stopping():
+        yield lambda step: "SIGTERM" if step == 3 else None
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train.loop, "listening", stopping)
+        stopped = train.train(CONFIG, tmp_path, microbatches=4, say=lambda line: None)
+    assert stopped.step == 3
+    found = train.train(CONFIG, tmp_path, microbatches=2, say=lambda line: None)
+    assert found.step == 6
+    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(run.params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+
+
+def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(tmp_path):
+    with pytest.raises(InputError, match="multiple of devices × microbatches, 1 × 5, got 16"):
+        train.train(CONFIG, tmp_path / "run", microbatches=5)
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 3)])
+def test_a_share_that_is_none_is_refused(share):
+    with pytest.raises(InputError, match=r"share is .*, it takes \(index, count\)"):
+        data.batches(data.load("toy:moons").train, batch_size=16, seed=0, share=share)
+
+
+def test_shares_of_a_batch_are_the_batch(tmp_path):
+    source = data.load("digits").train
+    options = {"batch_size": 12, "seed": 3, "flip": True, "dequantize": True, "start_step": 5}
+    whole = next(data.batches(source, **options))
+    parts = [next(data.batches(source, **options, share=(i, 3))) for i in range(3)]
+    for name in ("x", "label"):
+        np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), whole[name])
+
+
+def test_a_state_is_made_under_any_layout():
+    run = assemble(CONFIG, (2,), None)
+    mesh = devices.mesh(devices=jax.devices()[:1])
+    make = lambda: fresh_state(run)  # noqa: E731
+    shardings = devices.state_shardings(mesh, jax.eval_shape(make))
+    made = jax.jit(make, out_shardings=shardings)()
+    for a, b in zip(jax.tree.leaves(made.params), jax.tree.leaves(make().params), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-6)
+
+
+def test_worker_processes_change_nothing_in_a_batch():
+    source = data.load("digits").train
+    options = {"batch_size": 12, "seed": 3, "flip": True, "dequantize": True, "start_step": 5}
+    if not flags.FLAGS.is_parsed():
+        with pytest.raises(InputError, match="workers takes 0 outside of a program that absl runs"):
+            data.batches(source, **options, workers=2)
+        flags.FLAGS.mark_as_parsed()
+    threads, processes = data.batches(source, **options), data.batches(source, **options, workers=2)
+    for _ in range(5):
+        np.testing.assert_array_equal(next(processes)["x"], next(threads)["x"])
