@@ -15,7 +15,6 @@ from jaxdiff.train import devices
 from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.typing import InputError
 
-
 EIGHT = "--xla_force_host_platform_device_count=8"
 
 

@@ -80,8 +80,13 @@ def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_
     began = time.monotonic()
     done = processes[0].end()
     assert time.monotonic() - began < 60
-    assert done.returncode == 75
-    assert "error: another process of this run was lost; start all of them again" in done.stderr
+    # whichever hears of it first: the step, or jax's own service, which ends the process itself
+    ends = {
+        75: "error: another process of this run was lost; start all of them again",
+        -signal.SIGABRT: "the JAX distributed service detected fatal errors",
+    }
+    assert done.returncode in ends
+    assert ends[done.returncode] in done.stderr
     again = together(2, flags, tmp_path)
     while "going on from step" not in again[0].said[0].read_text():
         assert all(p.alive for p in again), again[0].end().stderr
