@@ -18,7 +18,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from jaxdiff import data, train
-from jaxdiff.train import Config, devices
+from jaxdiff.train import Config, build, devices
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.run import assemble, fresh_state
@@ -38,14 +38,7 @@ def main() -> None:
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
     mesh = devices.mesh()
-    batches = data.batches(
-        dataset.train,
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        value_range=run.value_range,
-        flip=config.data.flip,
-        dequantize=config.data.dequantize,
-    )
+    batches = build.batches(config, dataset.train)
     state = fresh_state(run)
     state = jax.device_put(state, devices.state_shardings(mesh, state))
     step_fn = compile_step(run, state, mesh)

@@ -8,6 +8,16 @@ Importing this package imports no reader of data: each is imported by the functi
 from jaxdiff.data.names import load
 from jaxdiff.data.pipeline import batches, stack, take_all
 from jaxdiff.data.pixels import to_floats, to_uint8
-from jaxdiff.data.sources import Dataset, Source
+from jaxdiff.data.sources import Dataset, Example, Source
 
-__all__ = ["Dataset", "Source", "batches", "load", "stack", "take_all", "to_floats", "to_uint8"]
+__all__ = [
+    "Dataset",
+    "Example",
+    "Source",
+    "batches",
+    "load",
+    "stack",
+    "take_all",
+    "to_floats",
+    "to_uint8",
+]

@@ -14,9 +14,10 @@ from jaxdiff.train.config import (
     TrainingConfig,
     choice,
 )
+from jaxdiff.train.loading import load
 from jaxdiff.train.loop import draw, train
 from jaxdiff.train.parsing import from_dict
-from jaxdiff.train.run import Run, load
+from jaxdiff.train.run import Run
 from jaxdiff.train.state import LossFn, Part, TrainState, init_state, train_step
 
 __all__ = [

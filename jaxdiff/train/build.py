@@ -6,7 +6,7 @@
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdiff import denoisers, losses
+from jaxdiff import data, denoisers, losses
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.sampling import check_times
@@ -195,6 +195,19 @@ def weight(config: Config) -> WeightFn:
     return functools.partial(make, **settings)
 
 
+def batches(config: Config, source: data.Source, **more: Any) -> Iterator[data.Example]:
+    """Iterate over the training batches that the configuration describes; see ``data.batches``."""
+    return data.batches(
+        source,
+        batch_size=config.training.batch_size,
+        seed=config.seed,
+        value_range=(config.data.low, config.data.high),
+        flip=config.data.flip,
+        dequantize=config.data.dequantize,
+        **more,
+    )
+
+
 def optimizer(config: Config) -> optax.GradientTransformation:
     """Build the optax chain: clip by global norm, then Adam or AdamW on the schedule."""
     settings, num_steps = config.optimizer, config.training.num_steps
@@ -225,8 +238,10 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 def averaging(config: Config) -> tuple[averages.Rule, ...]:
     """Build the rules of all averages that are kept, the one that samples first."""
     settings = config.training
-    decays = (settings.ema_decay, *settings.other_ema_decays)
-    return (*map(averages.exponential, decays), *map(averages.power, settings.ema_stds))
+    return (
+        *map(averages.exponential, settings.ema_decays),
+        *map(averages.power, settings.ema_stds),
+    )
 
 
 def _trainable(variables: Params) -> dict[str, bool]:

@@ -111,7 +111,7 @@ class Checkpoints:
             try:
                 state = self._read(step, like)
             except Exception as error:  # a damaged file may be anything to its reader
-                reasons[step] = str(error).strip().partition("\n")[0] or type(error).__name__
+                reasons[step] = _reason(error)
                 continue
             for damaged, reason in reasons.items():
                 self._set_aside(damaged, reason, step)
@@ -157,13 +157,18 @@ class Checkpoints:
         except InputError:
             raise
         except Exception as error:
-            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             newest = max((s for s in self.steps if (self.path(s)).is_dir()), default=None)
             before = "none is there" if newest is None else f"that of step {newest} is whole"
             raise InputError(
-                f"{self._workdir / CHECKPOINTS}: a checkpoint could not be written ({reason}); "
+                f"{self._workdir / CHECKPOINTS}: a checkpoint could not be written "
+                f"({_reason(error)}); "
                 f"{before}"
             ) from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, or else its name."""
+    return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
 def _describe(leaf: Any) -> Any:

@@ -154,6 +154,11 @@ class TrainingConfig:
     eval_every: int = _non_negative(0)
     max_skipped: int = _positive(10)
 
+    @property
+    def ema_decays(self) -> tuple[float, ...]:
+        """All that are kept, the one that samples first."""
+        return (self.ema_decay, *self.other_ema_decays)
+
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:

@@ -76,6 +76,15 @@ def state_shardings(of: Mesh, state: PyTree) -> PyTree:
     return jax.tree.map(layout, state)
 
 
+def laid_out(of: Mesh, state: PyTree) -> PyTree:
+    """The shapes of a state with its layout: what a checkpoint is to be read into."""
+    return jax.tree.map(
+        lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+        state,
+        state_shardings(of, state),
+    )
+
+
 def put_batch(batch: PyTree, of: Mesh) -> PyTree:
     """Lay a batch out over the mesh, from the rows that this process has read.
 

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 
 from jaxdiff import data
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import devices, pictures, posthoc
+from jaxdiff.train import build, devices, pictures, posthoc
 from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
@@ -81,21 +81,12 @@ def train(
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
     reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
-    batches = functools.partial(
-        data.batches,
-        dataset.train,
-        batch_size=settings.batch_size,
-        seed=config.seed,
-        value_range=run.value_range,
-        flip=config.data.flip,
-        dequantize=config.data.dequantize,
-        share=(jax.process_index(), jax.process_count()),
-    )
+    share = (jax.process_index(), jax.process_count())
+    batches = functools.partial(build.batches, config, dataset.train, share=share)
     batches()  # refuses options that the data do not take
     batches = functools.partial(batches, workers=workers)
     make = functools.partial(fresh_state, run)
-    shardings = devices.state_shardings(mesh, jax.eval_shape(make))
-    state = jax.jit(make, out_shardings=shardings)()
+    like = devices.laid_out(mesh, jax.eval_shape(make))
     if writes:
         # last: what was refused owns no folder
         claim(workdir, config, run.shape, run.num_classes)
@@ -106,8 +97,11 @@ def train(
         listening() as asked,
         Checkpoints(workdir, keep=settings) as checkpoints,
     ):
-        if checkpoints.latest_step is not None:
-            state = checkpoints.restore(state)
+        if checkpoints.latest_step is None:
+            shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
+            state = jax.jit(make, out_shardings=shardings)()
+        else:
+            state = checkpoints.restore(like)
             say(f"going on from step {int(state.step)} of {settings.num_steps}")
         first = step = int(state.step)
         if step < settings.num_steps:

@@ -3,7 +3,6 @@
 import re
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -78,5 +77,5 @@ def average_of(workdir: str | Path, config: Config, *, std: float, step: int) ->
                     path = name.removeprefix(f"{own}:")
                     total[path] = total.get(path, 0.0) + weight * tensor.astype(np.float64)
     arrays = {path: jnp.asarray(value, jnp.float32) for path, value in total.items()}
-    params: Params = jax.tree.map(jnp.asarray, traverse_util.unflatten_dict(arrays, sep="."))
+    params: Params = traverse_util.unflatten_dict(arrays, sep=".")
     return params
