@@ -97,7 +97,7 @@ def _kind(run: Run, t_min: float) -> str:
     """What is bounded, and how, in words."""
     chain = getattr(run.process, "num_steps", None)
     over = f"continuous from t = {t_min:.3g}" if chain is None else f"chain of {chain} steps"
-    if not is_image(run):
+    if not run.is_image:
         return f"ELBO, {over}, Gaussian decoder, density"
     if run.config.data.dequantize:
         return f"ELBO, {over}, Gaussian decoder, uniform dequantisation of {NUM_LEVELS} levels"
@@ -109,7 +109,7 @@ def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float) -> Array:
     data_key, time_key, bound_key = jax.random.split(key, 3)
     low, high = run.value_range
     levels, decoder, to_data = data.astype(jnp.float32), decoders.gaussian, None
-    if not is_image(run):
+    if not run.is_image:
         x0 = levels
     elif run.config.data.dequantize:
         levels += jax.random.uniform(data_key, levels.shape)
@@ -139,7 +139,7 @@ def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float) -> Array:
 def last_time(run: Run) -> float:
     """Time of the least noisy latent of a continuous process, within what training has seen."""
     trained = run.config.loss.t_min or 1e-3
-    if not is_image(run):
+    if not run.is_image:
         return trained
     low, high = run.value_range
     level = (high - low) / (NUM_LEVELS - 1)
@@ -150,8 +150,3 @@ def dequantized(run: Run, levels: Array) -> Array:
     """Data of levels to which a number in [0, 1) was added: the range split evenly among them."""
     low, high = run.value_range
     return low + (high - low) * levels / NUM_LEVELS
-
-
-def is_image(run: Run) -> bool:
-    """Whether examples are images, ``[h, w, c]``, rather than vectors."""
-    return len(run.shape) == 3

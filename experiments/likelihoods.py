@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bounds import NUM_LEVELS, Bound, averaged, dequantized, is_image, last_time
+from experiments.bounds import NUM_LEVELS, Bound, averaged, dequantized, last_time
 from jaxdiff import likelihood, losses
 from jaxdiff.compiling import compiler_options
 from jaxdiff.train import Run
@@ -41,7 +41,7 @@ def ode_bits_per_dim(
     def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
         return _draw(dataclasses.replace(run, params=params), key, x, label, t_min, rtol)
 
-    scale = f"uniform dequantisation of {NUM_LEVELS} levels" if is_image(run) else "density"
+    scale = f"uniform dequantisation of {NUM_LEVELS} levels" if run.is_image else "density"
     kind = f"ODE likelihood from t = {t_min:.3g}, rtol {rtol:g}, Rademacher probe, {scale}"
     draw_fn = functools.partial(draw, run.params)
     return averaged(draw_fn, data, label, draws=draws, seed=seed, kind=kind)
@@ -57,7 +57,7 @@ def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float, rtol: flo
         ).log_prob
 
     levels = data.astype(jnp.float32)
-    if not is_image(run):
+    if not run.is_image:
         return losses.bits_per_dim(-log_prob(key, levels), levels)
     to_data = functools.partial(dequantized, run)
     nats = -likelihood.dequantized_log_likelihood(key, log_prob, levels, to_data=to_data)

@@ -50,7 +50,7 @@ def assert_same(a, b):
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 50])
 def test_step_k_is_the_same_from_anywhere(batch_size):
-    options = {"batch_size": batch_size, "seed": 3, "flip": True, "dequantize": True}
+    options = {"batch_size": batch_size, "seed": 3}
     straight = first(14, images(), **options)
     for k in (1, 5, 6, 13):
         assert_same(straight[k:], first(14 - k, images(), start_step=k, **options))
@@ -90,61 +90,20 @@ def test_over_seeds_the_first_example_is_uniform():
 
 
 def test_a_plain_source_gives_the_same_batches():
-    options = {"batch_size": 7, "seed": 2, "flip": True}
+    options = {"batch_size": 7, "seed": 2}
     assert_same(first(5, images(), **options), first(5, Plain(images()), **options))
 
 
 def test_x_and_label_stay_together():
     source = images()
     for batch in first(8, source, batch_size=6, seed=0):
-        np.testing.assert_array_equal(batch["x"], data.to_floats(source.x[batch["label"]]))
-
-
-def test_flips_are_mirror_images_half_of_the_time():
-    source = images()
-    batches = first(50, source, batch_size=400, seed=0, flip=True)
-    x = np.concatenate([batch["x"] for batch in batches])
-    label = np.concatenate([batch["label"] for batch in batches])
-    plain = data.to_floats(source.x[label])
-    is_plain = (x == plain).all(axis=(1, 2, 3))
-    is_mirrored = (x == plain[:, :, ::-1]).all(axis=(1, 2, 3))
-    assert (is_plain ^ is_mirrored).all()
-    n = len(x)
-    assert abs(is_mirrored.sum() - n / 2) < 5 * np.sqrt(n / 4)
-
-
-def test_dequantised_floor_is_the_byte_and_noise_is_uniform():
-    source = images()
-    low, high = -1.0, 1.0
-    levels, noise = [], []
-    for batch in first(20, source, batch_size=32, seed=5, dequantize=True):
-        scaled = (batch["x"].astype(np.float64) - low) * 256 / (high - low)
-        levels.append(np.floor(scaled) - source.x[batch["label"]])
-        noise.append(scaled - np.floor(scaled))
-    assert not np.concatenate(levels).any()
-    noise = np.concatenate(noise).ravel()
-    assert abs(noise.mean() - 1 / 2) < 5 * np.sqrt(1 / 12 / noise.size)
-    assert abs((noise**2).mean() - 1 / 3) < 5 * np.sqrt((1 / 5 - 1 / 9) / noise.size)
-
-
-def test_noise_differs_between_steps_seeds_and_examples():
-    source = Arrays(np.full((1, 4, 4, 1), 7, np.uint8), np.zeros(1, np.int32))
-    one, two = first(2, source, batch_size=2, seed=0, dequantize=True)
-    (other,) = first(1, source, batch_size=2, seed=1, dequantize=True)
-    assert (one["x"] != two["x"]).mean() > 0.9
-    assert (one["x"] != other["x"]).mean() > 0.9
-    assert (one["x"][0] != one["x"][1]).mean() > 0.9
-
-
-def test_value_range_reaches_the_batch():
-    batch = first(1, images(), batch_size=N, seed=0, value_range=(0.0, 1.0))[0]
-    assert batch["x"].min() == 0.0
-    assert batch["x"].max() == 1.0
-    assert (batch["x"].dtype, batch["label"].dtype) == (np.float32, np.int32)
+        np.testing.assert_array_equal(batch["x"], source.x[batch["label"]])
+        assert (batch["x"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
 
 
 def test_vectors_pass_as_they_are():
-    batch = first(1, numbered(), batch_size=5, seed=0, value_range=(0.0, 1.0))[0]
+    batch = first(1, Arrays(np.arange(5.0)[:, None], np.arange(5)), batch_size=5, seed=0)[0]
+    assert batch["x"].dtype == np.float32
     np.testing.assert_array_equal(batch["x"][:, 0], batch["label"])
 
 
@@ -184,9 +143,6 @@ def test_decoded_source_decodes_once_if_it_may_keep(monkeypatch, cache_bytes):
         ({"batch_size": 0}, "batch_size is 0, it takes an integer of at least 1"),
         ({"seed": -1}, "seed is -1"),
         ({"start_step": -2}, "start_step is -2"),
-        ({"flip": True}, "are for images, this source holds vectors"),
-        ({"dequantize": True}, "are for images, this source holds vectors"),
-        ({"value_range": (1.0, 0.0)}, "low < high"),
     ],
 )
 def test_wrong_options_of_batches(options, words):
@@ -199,6 +155,8 @@ def test_wrong_sources_and_limits():
         data.batches(numbered(0), batch_size=2, seed=0)
     with pytest.raises(InputError, match="empty"):
         data.stack(numbered(0))
+    with pytest.raises(InputError, match="float32, they must be uint8"):
+        data.batches(Arrays(np.zeros((2, 4, 4, 1), np.float32), np.zeros(2)), batch_size=2, seed=0)
     with pytest.raises(InputError, match="limit is 0"):
         data.stack(numbered(), limit=0)
 

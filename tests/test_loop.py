@@ -14,8 +14,8 @@ from tiny import tiny_config
 from jaxdiff import data, train
 from jaxdiff.train import build, devices
 from jaxdiff.train.held_out import held_out_loss
-from jaxdiff.train.loop import next_batch
 from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train.updates import next_batch
 from jaxdiff.typing import InputError
 
 CONFIG = dataclasses.replace(
@@ -105,7 +105,7 @@ def test_a_share_that_is_none_is_refused(share):
 
 def test_shares_of_a_batch_are_the_batch(tmp_path):
     source = data.load("digits").train
-    options = {"batch_size": 12, "seed": 3, "flip": True, "dequantize": True, "start_step": 5}
+    options = {"batch_size": 12, "seed": 3, "start_step": 5}
     whole = next(data.batches(source, **options))
     parts = [next(data.batches(source, **options, share=(i, 3))) for i in range(3)]
     for name in ("x", "label"):
@@ -124,7 +124,7 @@ def test_a_state_is_made_under_any_layout():
 
 def test_worker_processes_change_nothing_in_a_batch():
     source = data.load("digits").train
-    options = {"batch_size": 12, "seed": 3, "flip": True, "dequantize": True, "start_step": 5}
+    options = {"batch_size": 12, "seed": 3, "start_step": 5}
     if not flags.FLAGS.is_parsed():
         with pytest.raises(InputError, match="workers takes 0 outside of a program that absl runs"):
             data.batches(source, **options, workers=2)

@@ -3,8 +3,8 @@
 Epoch e is one permutation of the source, keyed on (seed, e); laid end to end, the epochs are one
 endless row of positions, and step k reads positions kB, ..., (k+1)B − 1. So every example comes
 exactly once an epoch, nothing is dropped where an epoch ends inside a batch, and a run that resumes
-at step k reads what it would have read, without replaying. Flips and dequantisation noise are
-keyed on (seed, k). Grain gives random access by step, the keyed generators, and the prefetching.
+at step k reads what it would have read, without replaying. Grain gives random access by step and
+the prefetching. Images stay bytes; what becomes of them is up to the step (see ``augment``).
 
 The permutation is numpy's: ``grain``'s ``shuffle`` walks a cipher over at least 2¹⁶ values, element
 by element, which measured 2 ms for a batch of 128 of 1,797 digits (and 7 ms for one of 3 examples),
@@ -70,35 +70,26 @@ def batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    value_range: pixels.Range = pixels.SYMMETRIC,
-    flip: bool = False,
-    dequantize: bool = False,
     share: tuple[int, int] = (0, 1),
     workers: int = 0,
 ) -> Iterator[Example]:
-    """Iterate over shuffled batches for ever, from ``start_step`` on.
-
-    Vectors pass through as they are: ``value_range`` is about pixels.
+    """Iterate over shuffled batches of examples as they are stored, for ever.
 
     Args:
         source: a split.
         batch_size: examples per batch; may exceed the size of the split.
         seed: with the step, decides everything in a batch; not negative.
         start_step: the step of the first batch; not negative.
-        value_range: ``(low, high)``, what the bytes 0 and 255 become.
-        flip: mirror each image left to right with probability one half.
-        dequantize: add uniform noise within each byte's level (see ``pixels``).
         share: ``(index, count)`` reads part ``index`` of each batch, which is cut into ``count``
             equal ones: what each of several processes is to do.
         workers: processes that read and decode, in a program that absl runs; 0 reads in threads
             of this one. They change nothing in a batch.
 
     Returns:
-        An endless iterator of ``{"x": float32 [B, ...], "label": int32 [B]}``.
+        An endless iterator of ``{"x": uint8 [B, H, W, C] or float32 [B, D], "label": int32 [B]}``.
 
     Raises:
-        InputError: the source is empty, a number is out of range, or ``flip`` or ``dequantize`` is
-            asked of vectors.
+        InputError: the source is empty, images are not bytes, or a number is out of range.
 
     Example:
         >>> from jaxdiff import data
@@ -111,7 +102,6 @@ def batches(
     """
     import grain
 
-    pixels.check_range(value_range)
     for name, got, least in [
         ("batch_size", batch_size, 1),
         ("seed", seed, 0),
@@ -121,9 +111,6 @@ def batches(
         if got < least:
             raise InputError(f"{name} is {got}, it takes an integer of at least {least}")
     is_image = _holds_images(source)
-    if (flip or dequantize) and not is_image:
-        raise InputError("flip and dequantize are for images, this source holds vectors")
-
     index, count = share
     if not 0 <= index < count or batch_size % count:
         raise InputError(
@@ -132,21 +119,14 @@ def batches(
         )
     mine = slice(index * batch_size // count, (index + 1) * batch_size // count)
 
-    def read(indices: np.ndarray, rng: np.random.Generator) -> Example:
+    dtype = np.uint8 if is_image else np.float32
+
+    def read(indices: np.ndarray) -> Example:
         batch = take(source, indices[mine])
-        x = batch["x"]
-        # chance is drawn for the whole batch, so that its parts are those of the whole
-        if flip:
-            x = pixels.flip(x, pixels.coins(rng, batch_size)[mine])
-        if dequantize:
-            noise = pixels.noise(rng, (batch_size, *x.shape[1:]))[mine]
-            x = pixels.dequantize(noise, x, value_range)
-        elif is_image:
-            x = pixels.to_floats(x, value_range)
-        return {"x": x.astype(np.float32, copy=False), "label": batch["label"]}
+        return {"x": batch["x"].astype(dtype, copy=False), "label": batch["label"]}
 
     steps = grain.MapDataset.source(Schedule(len(source), batch_size, seed))
-    steps = steps.random_map(read, seed=seed)[start_step:]
+    steps = steps.map(read)[start_step:]
     options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=BUFFERED_BATCHES)
     read_ahead = steps.to_iter_dataset(options)
     if workers:
@@ -205,7 +185,10 @@ def take_all(source: Source, *, limit: int | None = None) -> tuple[np.ndarray, n
 
 
 def _holds_images(source: Source) -> bool:
-    """Whether examples are images; an empty source is nobody's."""
+    """Whether examples are images; refuses an empty source, and images that are not bytes."""
     if not len(source):
         raise InputError("the source is empty, it takes at least one example")
-    return source[0]["x"].ndim == 3
+    x = source[0]["x"]
+    if x.ndim == 3 and x.dtype != np.uint8:
+        raise InputError(f"pixels are of type {x.dtype}, they must be uint8")
+    return x.ndim == 3

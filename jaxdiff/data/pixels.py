@@ -1,4 +1,4 @@
-"""Bytes to floats and back, and the two random transforms of images.
+"""Bytes to floats and back.
 
 A byte b ∈ {0, ..., 255} stands for low + (high − low)·b/255, so that 0 is low and 255 is high.
 Uniform dequantisation spreads it over its own 256th of the range instead,
@@ -31,11 +31,25 @@ def to_floats(images: np.ndarray, value_range: Range = SYMMETRIC) -> np.ndarray:
         >>> to_floats(np.array([0, 51, 255], np.uint8), (0.0, 1.0)).tolist()
         [0.0, 0.20000000298023224, 1.0]
     """
-    low, high = check_range(value_range)
+    table = levels(value_range)
     if images.dtype != np.uint8:
         raise InputError(f"pixels are of type {images.dtype}, they must be uint8")
-    # One table of 256 levels, each correctly rounded: the two ends are exact for any range.
-    return np.linspace(low, high, 256).astype(np.float32).take(images)
+    return table.take(images)
+
+
+def levels(value_range: Range = SYMMETRIC) -> np.ndarray:
+    """Tabulate what the 256 bytes become, each correctly rounded: both ends are exact.
+
+    Args:
+        value_range: ``(low, high)``.
+
+    Returns:
+        float32 ``[256]``.
+
+    Raises:
+        InputError: the range is not increasing.
+    """
+    return np.linspace(*check_range(value_range), 256).astype(np.float32)
 
 
 def to_uint8(
@@ -60,61 +74,8 @@ def to_uint8(
     """
     low, high = check_range(value_range)
     unit = (np.asarray(x, np.float32) - low) / (high - low)
-    levels = np.floor(unit * 256.0) if dequantized else np.rint(unit * 255.0)
-    return np.clip(levels, 0.0, 255.0).astype(np.uint8)
-
-
-def noise(rng: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
-    """Draw what :func:`dequantize` spreads bytes by: uint16, of a shape."""
-    return rng.integers(0, 2**16, shape, np.uint16)
-
-
-def dequantize(noise: np.ndarray, images: np.ndarray, value_range: Range = SYMMETRIC) -> np.ndarray:
-    """Spread every byte uniformly over its own 256th of the range: low + (high − low)·(b + u)/256.
-
-    u is made an odd multiple of 2⁻¹⁶, so that b + u fills the 24 bits of a float32 exactly: no
-    sum is rounded up to the next byte, and the mean of u is one half.
-
-    Args:
-        noise: uint16, uniform, in the shape of the images.
-        images: uint8, any shape.
-        value_range: ``(low, high)``, the interval that the 256 levels share.
-
-    Returns:
-        float32, of the same shape.
-
-    Raises:
-        InputError: the range is not increasing.
-
-    Example:
-        >>> drawn = noise(np.random.default_rng(0), (2,))
-        >>> x = dequantize(drawn, np.array([0, 255], np.uint8), (0.0, 1.0))
-        >>> np.floor(256 * x).tolist()
-        [0.0, 255.0]
-    """
-    low, high = check_range(value_range)
-    levels = images + (noise | 1) * np.float32(2**-16)
-    return levels * np.float32((high - low) / 256) + np.float32(low)
-
-
-def coins(rng: np.random.Generator, n: int) -> np.ndarray:
-    """Draw which of n images are to be mirrored: each with probability one half."""
-    return rng.random(n) < 0.5
-
-
-def flip(images: np.ndarray, mirrored: np.ndarray) -> np.ndarray:
-    """Mirror some images left to right.
-
-    Args:
-        images: ``[B, H, W, C]``.
-        mirrored: which of them, bool ``[B]``.
-
-    Returns:
-        ``[B, H, W, C]``, a new array.
-    """
-    flipped = images.copy()
-    flipped[mirrored] = images[mirrored, :, ::-1]
-    return flipped
+    number = np.floor(unit * 256.0) if dequantized else np.rint(unit * 255.0)
+    return np.clip(number, 0.0, 255.0).astype(np.uint8)
 
 
 def check_range(value_range: Range) -> Range:

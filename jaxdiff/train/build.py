@@ -28,7 +28,7 @@ from jaxdiff.typing import Array, InputError, Key, Params, WeightFn
 def process(config: Config) -> Process:
     """Build the forward process, and refuse one whose noise does not grow with time."""
     built: Process = names.resolve(names.PROCESSES, config.process, "config.process")()
-    log_snr = built.log_snr(jnp.linspace(0.0, 1.0, 101))
+    log_snr = jax.jit(built.log_snr)(jnp.linspace(0.0, 1.0, 101))
     if not bool(jnp.all(jnp.diff(log_snr) < 0)):
         raise InputError(
             "config.process takes parameters under which log SNR falls from t = 0 to t = 1, got "
@@ -152,6 +152,33 @@ def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
     return loss
 
 
+def training_loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
+    """Build the loss of examples as they are stored: images are bytes, made floats in the step."""
+    loss, settings = loss_fn(config, net, forward), config.data
+    value_range = (settings.low, settings.high)
+
+    def of_stored(
+        params: Params, key: Key, batch: Mapping[str, Array], part: Part | None = None, /
+    ) -> Array:
+        x = batch["x"]
+        if x.dtype == jnp.uint8:
+            rows = jnp.arange(x.shape[0]) if part is None else part.rows
+            flip_key, dequantize_key = jax.random.split(jax.random.fold_in(key, IMAGES))
+            if settings.flip:
+                x = data.flip(each(flip_key, rows), x)
+            if settings.dequantize:
+                x = data.dequantize(each(dequantize_key, rows), x, value_range)
+            else:
+                x = data.scale(x, value_range)
+        return loss(params, key, {**batch, "x": x}, part)
+
+    return of_stored
+
+
+IMAGES = 2**31
+"""What is folded into a step's key for the chance in its images: far from the loss's own."""
+
+
 def each(key: Key, rows: Array) -> Key:
     """A key for every row, ``[rows]``, whatever part of the batch it comes in."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
@@ -201,9 +228,6 @@ def batches(config: Config, source: data.Source, **more: Any) -> Iterator[data.E
         source,
         batch_size=config.training.batch_size,
         seed=config.seed,
-        value_range=(config.data.low, config.data.high),
-        flip=config.data.flip,
-        dequantize=config.data.dequantize,
         **more,
     )
 
@@ -261,8 +285,11 @@ def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float)
     return make(forward, num_steps, t_min=t_min)
 
 
-def check(config: Config, forward: Process) -> None:
+def check(config: Config, forward: Process, shape: tuple[int, ...]) -> None:
     """Build what training needs late, so that it is refused before anything is written."""
+    data.check_range((config.data.low, config.data.high))
+    if (config.data.flip or config.data.dequantize) and len(shape) != 3:
+        raise InputError("config.data.flip and dequantize are for images, the data are vectors")
     weight(config)
     optimizer(config)
     if config.training.keep_best and not config.training.eval_every:

@@ -42,15 +42,18 @@ def compile_step(
     batch_size = run.config.training.batch_size
     rows = devices.batch_sharding(mesh)
     batch = {
-        "x": jax.ShapeDtypeStruct((batch_size, *run.shape), jnp.float32, sharding=rows),
+        "x": jax.ShapeDtypeStruct(
+            (batch_size, *run.shape), jnp.uint8 if run.is_image else jnp.float32, sharding=rows
+        ),
         "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=rows),
     }
     whole = devices.replicated(mesh)
+    of_stored = build.training_loss_fn(run.config, run.network, run.process)
 
     def loss_fn(params: Params, *given: Any) -> Array:
         # what is divided for keeping is gathered for use, instead of dividing the network's sums
         gathered = jax.lax.with_sharding_constraint(params, whole)
-        return build.loss_fn(run.config, run.network, run.process)(gathered, *given)
+        return of_stored(gathered, *given)
 
     step_fn = functools.partial(
         train_step,

@@ -6,8 +6,7 @@ the whole state: a run that was stopped and goes on ends bit for bit where it wo
 
 import contextlib
 import functools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -25,6 +24,7 @@ from jaxdiff.train.interrupts import listening
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run, assemble, fresh_state
 from jaxdiff.train.state import TrainState
+from jaxdiff.train.updates import traced, updates
 from jaxdiff.train.workdir import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -36,7 +36,6 @@ from jaxdiff.train.workdir import (
     alone,
     claim,
 )
-from jaxdiff.typing import InputError, PyTree
 
 SAMPLES = 2**31
 """Of the keys folded into the seed's, the one of pictures: far from those that training uses."""
@@ -83,7 +82,7 @@ def train(
     reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
     share = (jax.process_index(), jax.process_count())
     batches = functools.partial(build.batches, config, dataset.train, share=share)
-    batches()  # refuses options that the data do not take
+    batches()  # refuses what cannot be read
     batches = functools.partial(batches, workers=workers)
     make = functools.partial(fresh_state, run)
     like = devices.laid_out(mesh, jax.eval_shape(make))
@@ -104,10 +103,9 @@ def train(
             state = checkpoints.restore(like)
             say(f"going on from step {int(state.step)} of {settings.num_steps}")
         first = step = int(state.step)
-        if step < settings.num_steps:
+        if first < settings.num_steps:
             step_fn = compile_step(run, state, mesh, microbatches=microbatches, say=say)
             held_out = held_out_loss(run, dataset.test) if settings.eval_every else None
-            feed, metrics, stopped = batches(start_step=first), None, None
             with (
                 Progress(
                     workdir if writes else None,
@@ -117,18 +115,16 @@ def train(
                 ) as progress,
                 traced(workdir / PROFILE, profile_steps) as trace,
             ):
-                while step < settings.num_steps and stopped is None:
-                    batch, waited = next_batch(feed, mesh, metrics)
-                    step += 1
-                    trace(step)
-                    state, metrics = step_fn(state, batch)
-                    stopped = asked(step)
-                    last = step == settings.num_steps or stopped is not None
+                feed, until, stopped = batches(start_step=first), settings.num_steps, None
+                for update in updates(
+                    state, step_fn, feed, mesh, until=until, asked=asked, trace=trace
+                ):
+                    step, state, metrics, waited, stopped, last = update
                     figures = None
-                    if held_out and (last or step % settings.eval_every == 0):
+                    if held_out and update.due(settings.eval_every):
                         figures = {METRIC: held_out(state.averages[0])}
                     progress.update(step, metrics, waited=waited, also=figures)
-                    if last or step % settings.checkpoint_every == 0:
+                    if update.due(settings.checkpoint_every):
                         progress.flush()
                         if not progress.skipping:  # or what is sick would push out what was well
                             checkpoints.save(step, state, metrics=figures)
@@ -136,11 +132,16 @@ def train(
                     if step % settings.sample_every == 0 and not last:
                         draw(state, workdir / "samples" / f"step_{step:07d}.png")
                 seconds = progress.seconds
+            checkpoints.wait()
             say(
                 f"{step - first} steps in {seconds:.1f} s, pictures and checkpoints included: "
                 f"{(step - first) / seconds:.2f} steps/s"
             )
-            checkpoints.wait()
+            if progress.skipping:
+                say(
+                    f"the last updates, up to step {step}, were not finite and not made; saved is "
+                    f"{checkpoints.latest_step}"
+                )
             if stopped is not None:
                 say(f"stopped by {stopped} after step {step}; saved is {checkpoints.latest_step}")
 
@@ -152,49 +153,6 @@ def train(
             if path is not None:
                 say(f"wrote {path}")
     return run.at(state)
-
-
-def next_batch(
-    batches: Iterator[PyTree], mesh: Mesh, previous: PyTree | None
-) -> tuple[PyTree, float]:
-    """Read a batch and lay it out, while the device is at work on the step before.
-
-    Args:
-        batches: of this process's rows.
-        mesh: the devices.
-        previous: what the step before returned, None before the first.
-
-    Returns:
-        The batch, and the seconds, at most, for which the device had nothing to do without it.
-    """
-    began = time.perf_counter()
-    batch = devices.put_batch(next(batches), mesh)
-    idle = previous is None or all(leaf.is_ready() for leaf in jax.tree.leaves(previous))
-    return batch, time.perf_counter() - began if idle else 0.0
-
-
-@contextlib.contextmanager
-def traced(folder: Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int], None]]:
-    """Write a ``jax.profiler`` trace of the steps from the first to the last of ``steps``."""
-    if steps is not None and not 0 < steps[0] <= steps[1]:
-        raise InputError(f"profile_steps takes FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
-    running: list[int] = []
-
-    def before_step(step: int) -> None:
-        if steps is None:
-            return
-        if step == steps[0]:
-            jax.profiler.start_trace(folder)
-            running.append(step)
-        elif step == steps[1] + 1 and running:
-            running.pop()
-            jax.profiler.stop_trace()
-
-    try:
-        yield before_step
-    finally:
-        if running:
-            jax.profiler.stop_trace()
 
 
 def draw_samples(
@@ -224,7 +182,7 @@ def draw(
     """
     if not np.all(np.isfinite(x)):
         return None
-    if len(run.shape) == 3 and run.shape[-1] in (1, 3):
+    if run.is_image and run.shape[-1] in (1, 3):
         pictures.image_grid(path, x, value_range=run.value_range)
     elif run.shape == (2,):
         pictures.scatter(path, x, reference=reference)

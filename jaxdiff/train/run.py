@@ -51,6 +51,11 @@ class Run:
         return self.config.data.low, self.config.data.high
 
     @property
+    def is_image(self) -> bool:
+        """Whether examples are images, ``[height, width, channels]``, rather than vectors."""
+        return len(self.shape) == 3
+
+    @property
     def denoise_fn(self) -> DenoiseFn:
         """The model of a run without labels; :meth:`conditioned` gives that of a class."""
         return self.conditioned(None)
@@ -236,7 +241,7 @@ def assemble(config: Config, shape: tuple[int, ...], num_classes: int | None) ->
     """
     process = build.process(config)
     network = build.network(config, shape, num_classes)
-    build.check(config, process)
+    build.check(config, process, shape)
     return Run(config, process, network, None, shape, num_classes, step=0)
 
 

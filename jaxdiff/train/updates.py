@@ -1,0 +1,117 @@
+"""L7: the updates of a run, one after another, so that the device has work while the host reads."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+from jax.sharding import Mesh
+
+from jaxdiff.train import devices
+from jaxdiff.train.compiled import CompiledStep
+from jaxdiff.train.state import TrainState
+from jaxdiff.typing import Array, InputError, PyTree
+
+
+class Update(NamedTuple):
+    """What there is after an update; the next one takes the state over.
+
+    Args:
+        step: its number, from 1 on.
+        state: after it.
+        metrics: of it, still on the device.
+        waited: seconds for which the device had no batch to work on.
+        stopped: by which signal the run was asked to end here, or None.
+        last: whether none follows.
+    """
+
+    step: int
+    state: TrainState
+    metrics: dict[str, Array]
+    waited: float
+    stopped: str | None
+    last: bool
+
+    def due(self, every: int) -> bool:
+        """Whether what is done every so many steps, and at the end, is to be done now."""
+        return self.last or self.step % every == 0
+
+
+def updates(
+    state: TrainState,
+    step_fn: CompiledStep,
+    batches: Iterator[PyTree],
+    mesh: Mesh,
+    *,
+    until: int,
+    asked: Callable[[int], str | None],
+    trace: Callable[[int], None],
+) -> Iterator[Update]:
+    """Update a state until the last step, or the one after which the run is asked to end.
+
+    Args:
+        state: of a step before ``until``; donated.
+        step_fn: the compiled step.
+        batches: of this process's rows, from the state's step on.
+        mesh: the devices.
+        until: the last step.
+        asked: tells after each step by which signal the run was asked to end, or None.
+        trace: is told each step before it is made.
+
+    Yields:
+        Each update.
+    """
+    metrics = stopped = None
+    step = int(state.step)
+    while step < until and stopped is None:
+        batch, waited = next_batch(batches, mesh, metrics)
+        step += 1
+        trace(step)
+        state, metrics = step_fn(state, batch)
+        stopped = asked(step)
+        yield Update(step, state, metrics, waited, stopped, step == until or stopped is not None)
+
+
+def next_batch(
+    batches: Iterator[PyTree], mesh: Mesh, previous: PyTree | None
+) -> tuple[PyTree, float]:
+    """Read a batch and lay it out, while the device is at work on the step before.
+
+    Args:
+        batches: of this process's rows.
+        mesh: the devices.
+        previous: what the step before returned, None before the first.
+
+    Returns:
+        The batch, and the seconds, at most, for which the device had nothing to do without it.
+    """
+    began = time.perf_counter()
+    batch = devices.put_batch(next(batches), mesh)
+    idle = previous is None or all(leaf.is_ready() for leaf in jax.tree.leaves(previous))
+    return batch, time.perf_counter() - began if idle else 0.0
+
+
+@contextlib.contextmanager
+def traced(folder: Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int], None]]:
+    """Write a ``jax.profiler`` trace of the steps from the first to the last of ``steps``."""
+    if steps is not None and not 0 < steps[0] <= steps[1]:
+        raise InputError(f"profile_steps takes FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
+    running: list[int] = []
+
+    def before_step(step: int) -> None:
+        if steps is None:
+            return
+        if step == steps[0]:
+            jax.profiler.start_trace(folder)
+            running.append(step)
+        elif step == steps[1] + 1 and running:
+            running.pop()
+            jax.profiler.stop_trace()
+
+    try:
+        yield before_step
+    finally:
+        if running:
+            jax.profiler.stop_trace()
