@@ -1,15 +1,17 @@
 """L0: what the compiler is told beyond its defaults."""
 
 import functools
+from collections.abc import Mapping
 
 import jax
 
-YNN: dict[str, str | bool] = {"xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"}
+YNN: Mapping[str, str | bool] = {
+    "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
+}
 """Of the library that XLA's CPU backend calls, only the reductions: its convolutions take up to
 twice the time of XLA's own, and jaxlib 0.10 gets some sums of products wrong with it."""
 
 
-@functools.cache
 def compiler_options() -> dict[str, str | bool] | None:
     """Options for ``jax.jit`` and ``compile`` on the backend at hand, None where there are none.
 
@@ -18,10 +20,16 @@ def compiler_options() -> dict[str, str | bool] | None:
         >>> int(double(2))
         4
     """
-    if jax.default_backend() != "cpu":
-        return None
+    return dict(YNN) if _known(jax.default_backend()) else None
+
+
+@functools.cache
+def _known(backend: str) -> bool:
+    """Whether a backend knows the options."""
+    if backend != "cpu":
+        return False
     try:
-        jax.jit(lambda: 0, compiler_options=YNN).lower().compile()
+        jax.jit(lambda: 0, compiler_options=dict(YNN)).lower().compile()
     except jax.errors.JaxRuntimeError:  # an XLA without this option
-        return None
-    return dict(YNN)
+        return False
+    return True

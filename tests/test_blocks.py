@@ -22,6 +22,7 @@ from net_tools import (
 from jaxdiff.nets.blocks import Double, Halve, ResBlock, SelfAttention
 from jaxdiff.nets.norm import num_groups
 from jaxdiff.nets.resampling import BINOMIAL, BOX
+from jaxdiff.typing import InputError
 
 KEY = jax.random.key(0, impl="unsafe_rbg")  # it compiles in less time
 
@@ -192,8 +193,8 @@ def test_heads_that_would_not_divide_the_channels_become_fewer(channels, head_di
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4), (2, 6, 4, 4)])
-@pytest.mark.parametrize("weights", [BOX, BINOMIAL, (1, 5, 10, 10, 5, 1)])
-def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_wide(weights, shape):
+@pytest.mark.parametrize("weights", [BOX, (3, 1), BINOMIAL, (1, 5, 10, 10, 5, 1)])
+def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_not_plain(weights, shape):
     """TensorFlow's SAME puts its one zero at the end; StyleGAN2 filters, then takes no zeros."""
     module, x = Halve(5, weights), normal(shape)
     params = any_params(shapes_of(module, x))
@@ -201,7 +202,8 @@ def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_wide(weights,
     if weights == BOX:
         expected = convolve(x, p, stride=2, pad=(0, 1))
     else:
-        expected = convolve(smoothed(x, weights), p, stride=2, pad=(0, 0))
+        turned = weights[::-1]  # ours slides the weights as they are
+        expected = convolve(smoothed(x, turned), p, stride=2, pad=(0, 0))
     got = jax.jit(module.apply)(params, x)
     assert got.shape == (2, *(side // 2 for side in shape[1:-1]), 5)
     np.testing.assert_allclose(got, expected, atol=rounding(9 * 4 + 3 * 2 * 6, 16))
@@ -217,3 +219,10 @@ def test_doubling_repeats_pixels_then_convolves(shape):
     expected = convolve(large, params["params"]["conv"])
     got = jax.jit(module.apply)(params, jnp.asarray(x))
     np.testing.assert_allclose(got, expected, atol=rounding(9 * 4, 16))
+
+
+@pytest.mark.parametrize("option", [{"resample": "third"}, {"modulation": "tilt"}])
+def test_a_block_of_an_unknown_kind_is_refused(option):
+    (name,) = option
+    with pytest.raises(InputError, match=f"{name} is one of "):
+        ResBlock(8, **option)

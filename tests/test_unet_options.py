@@ -39,6 +39,10 @@ from jaxdiff.typing import InputError
         ({"attention_levels": (0, -1)}, r"attention_levels takes levels from 0 to 1, got \(0, -1"),
         ({"dropout": 1.0}, r"dropout takes a number in \[0, 1\), got 1.0"),
         ({"dropout": -0.1}, r"dropout takes a number in \[0, 1\), got -0.1"),
+        ({"attention_levels": 1}, r"attention_levels takes levels from 0 to 1, got 1"),
+        ({"dropout": "0.1"}, r"dropout takes a number in \[0, 1\), got '0.1'"),
+        ({"epsilon": "1"}, r"epsilon takes a number above 0, got '1'"),
+        ({"filter": "ab"}, r"filter takes an even number of weights .* got 'ab'"),
     ],
 )
 def test_an_option_out_of_range_is_refused_by_name(options, sentence):

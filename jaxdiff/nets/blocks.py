@@ -9,11 +9,12 @@ import jax.numpy as jnp
 
 from jaxdiff.nets import resampling
 from jaxdiff.nets.attention import attention
-from jaxdiff.nets.layers import Dense, convolution, projections, zeros
+from jaxdiff.nets.layers import Dense, check_one_of, convolution, projections, zeros
 from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.typing import Array
 
 MODULATIONS = ("shift", "scale_shift")
+RESAMPLERS = {"halve": resampling.halve, "double": resampling.double}
 
 
 class ResBlock(nn.Module):
@@ -35,6 +36,9 @@ class ResBlock(nn.Module):
         project: whether the skip is projected although its channels stay as they are.
         dtype: that it computes in.
 
+    Raises:
+        InputError: if a modulation or a way to resample is none of those.
+
     Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021.
     """
 
@@ -49,6 +53,12 @@ class ResBlock(nn.Module):
     project: bool = False
     dtype: str = "float32"
 
+    def __post_init__(self) -> None:
+        check_one_of(
+            modulation=(self.modulation, MODULATIONS), resample=(self.resample, ("", *RESAMPLERS))
+        )
+        super().__post_init__()
+
     @nn.compact
     def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
         """Map ``x [batch, ..., c]``, ``embedding [batch, e]`` to ``[batch, ..., channels]``."""
@@ -58,7 +68,7 @@ class ResBlock(nn.Module):
 
         h = norm(name="norm_0")(x)
         if self.resample:
-            change = resampling.halve if self.resample == "halve" else resampling.double
+            change = RESAMPLERS[self.resample]
             h, x = change(h, self.weights), change(x, self.weights)
         h = conv(name="conv_0")(h)
         if self.modulation == "shift":
@@ -113,7 +123,7 @@ class SelfAttention(nn.Module):
 
 
 class Halve(nn.Module):
-    """A convolution of stride 2, behind a filter where its weights are more than two.
+    """A convolution of stride 2, behind a filter unless it is the plain one, (1, 1).
 
     Args:
         channels: of the output.
@@ -129,7 +139,7 @@ class Halve(nn.Module):
     def __call__(self, x: Array) -> Array:
         """Map ``x [batch, ..., c]`` to ``[batch, .../2, channels]``."""
         padding = "SAME"
-        if len(self.weights) > 2:
+        if tuple(self.weights) != resampling.BOX:
             x, padding = resampling.smooth(x, self.weights), "VALID"
         conv = functools.partial(convolution, self.channels, x.ndim - 2, strides=2)
         return conv(padding=padding, dtype=self.dtype, name="conv")(x)

@@ -7,6 +7,7 @@ outermost pixels; elsewhere a constant image stays constant.
 """
 
 from collections.abc import Sequence
+from numbers import Real
 
 import jax
 import jax.numpy as jnp
@@ -104,11 +105,12 @@ def check_weights(weights: Sequence[int]) -> None:
     """Refuse a filter that cannot lie evenly over pairs of pixels.
 
     Raises:
-        InputError: if its weights are odd in number, or do not sum above 0.
+        InputError: if its weights are no numbers, odd in number, or do not sum above 0.
     """
-    if not weights or len(weights) % 2 or sum(weights) <= 0:
+    numbers = isinstance(weights, Sequence) and all(isinstance(w, Real) for w in weights)
+    if not numbers or not weights or len(weights) % 2 or sum(weights) <= 0:
         raise InputError(
-            f"a resampling filter takes an even number of weights of positive sum, got {weights}"
+            f"a resampling filter takes an even number of weights of positive sum, got {weights!r}"
         )
 
 

@@ -2,7 +2,8 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from numbers import Real
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -124,15 +125,15 @@ class UNet(nn.Module):
                 f"groups takes a divisor of channels, got {self.groups} for {self.channels}"
             )
         for name, number in (("epsilon", self.epsilon), ("skip_scale", self.skip_scale)):
-            if not number > 0:
-                raise InputError(f"{name} takes a number above 0, got {number}")
-        if not all(depth in levels for depth in self.attention_levels):
+            if not (isinstance(number, Real) and number > 0):
+                raise InputError(f"{name} takes a number above 0, got {number!r}")
+        depths = self.attention_levels
+        if not isinstance(depths, Sequence) or not all(depth in levels for depth in depths):
             raise InputError(
-                f"attention_levels takes levels from 0 to {len(levels) - 1}, got "
-                f"{tuple(self.attention_levels)}"
+                f"attention_levels takes levels from 0 to {len(levels) - 1}, got {depths!r}"
             )
-        if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout takes a number in [0, 1), got {self.dropout}")
+        if not (isinstance(self.dropout, Real) and 0 <= self.dropout < 1):
+            raise InputError(f"dropout takes a number in [0, 1), got {self.dropout!r}")
         super().__post_init__()
 
     @nn.compact
@@ -193,8 +194,7 @@ class UNet(nn.Module):
                 h = up(width, f"up_{depth}_resample")(h)
         return image
 
-    def _parts(self, ndim: int, embedding: Array, train: bool) -> tuple[Callable[..., Any], ...]:
-        """Constructors of the parts, of which ``block`` and the resamplers know the embedding."""
+    def _parts(self, ndim: int, embedding: Array, train: bool) -> "_Parts":
         common: dict[str, Any] = {"groups": self.groups, "epsilon": self.epsilon}
         wrap = nn.remat if self.remat else lambda module, **_: module
         make_block: Any = functools.partial(
@@ -223,14 +223,25 @@ class UNet(nn.Module):
             dtype=self.dtype,
             **common,
         )
-        return (
-            block,
-            attention,
-            functools.partial(resample, "halve", Halve),
-            functools.partial(resample, "double", Double),
-            functools.partial(convolution, ndim=ndim, dtype=self.dtype),
-            functools.partial(GroupNorm, **common),
+        return _Parts(
+            block=block,
+            attention=attention,
+            down=functools.partial(resample, "halve", Halve),
+            up=functools.partial(resample, "double", Double),
+            conv=functools.partial(convolution, ndim=ndim, dtype=self.dtype),
+            norm=functools.partial(GroupNorm, **common),
         )
+
+
+class _Parts(NamedTuple):
+    """Constructors of a U-Net's parts, of which blocks and resamplers know the embedding."""
+
+    block: Callable[..., Any]
+    attention: Callable[..., Any]
+    down: Callable[..., Any]
+    up: Callable[..., Any]
+    conv: Callable[..., Any]
+    norm: Callable[..., Any]
 
 
 def check_image(x: Array, num_levels: int) -> None:
