@@ -9,8 +9,16 @@ import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
+
 ROOT = Path(__file__).parents[1]
-ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+# What runs for a moment spends it compiling, and the next one compiles what this one did.
+QUICKLY = {"jax_disable_most_optimizations": 1, "jax_persistent_cache_min_compile_time_secs": 0}
+ENVIRONMENT = {
+    **os.environ,
+    **{name.upper(): str(value) for name, value in QUICKLY.items()},
+    "PYTHONPATH": str(ROOT),
+}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["jaxdiff.train", "experiments.cli", "orbax.checkpoint", "grain", "tensorboardX",
@@ -59,6 +67,8 @@ class Started:
 
 
 def _as_main(arguments, stdout, stderr):
+    for name, value in QUICKLY.items():
+        jax.config.update(name, value)
     for path, number in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     os.chdir(ROOT)

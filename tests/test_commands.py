@@ -12,6 +12,7 @@ from running import ROOT, command, forked
 DIGITS = "experiments/configs/digits_vp.py"
 TINY = [
     "--config.network.channels=4",
+    "--config.network.multipliers=(1,)",
     "--config.training.num_steps=3",
     "--config.training.batch_size=4",
     "--config.training.log_every=1",
@@ -19,18 +20,18 @@ TINY = [
     "--config.sampling.num_steps=2",
     "--config.sampling.num_images=4",
 ]
-TOY = [flag for flag in TINY if "channels" not in flag]
+TOY = [flag for flag in TINY if "network" not in flag]
 
 SMALL = {
     "experiments.objectives": [
-        "--steps=2", "--batch=4", "--only=SSM,L_simple (DDPM)", "--workdir={tmp_path}"
+        "--steps=2", "--batch=4", "--only=DSM VP", "--workdir={tmp_path}"
     ],
     "experiments.solvers": [
         "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,DDIM", "--workdir={tmp_path}"
     ],
     "experiments.objective_costs": [
         "--channels=4", "--blocks=1", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0",
-        "--only=SSM",
+        "--only=FD-SSM",
     ],
 }  # fmt: skip
 

@@ -7,7 +7,8 @@ import pytest
 from running import forked
 
 DIGITS = "--config=experiments/configs/digits_vp.py"
-TINY = ["--config.network.channels=4", "--config.training.num_steps=1",
+TINY = ["--config.network.channels=4", "--config.network.multipliers=(1,)",
+        "--config.training.num_steps=1",
         "--config.training.batch_size=4", "--config.optimizer.warmup_steps=0",
         "--config.sampling.num_steps=2", "--config.sampling.num_images=4"]  # fmt: skip
 
@@ -66,7 +67,8 @@ def test_the_benchmark_prints_a_line_for_each_job_and_contender():
         "experiments.benchmarks.network",
         "--config=experiments/configs/cifar10_small.py",
         "--config.network.channels=8",
-        "--config.network.multipliers=(1,2)",
+        "--config.network.multipliers=(1,)",
+        "--config.network.attention_levels=(0,)",
         "--config.network.blocks_per_level=1",
         "--config.network.groups=2",
         "--size=8",

@@ -5,6 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+from running import QUICKLY
 from tiny import tiny_config
 
 from jaxdiff import train
@@ -37,6 +38,8 @@ def shorten(notebook, start, value):
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_a_notebook_runs_and_shows_its_pictures(path, digits_run, monkeypatch):
     monkeypatch.delenv("MPLBACKEND", raising=False)  # or the kernel would draw for nobody
+    for name, value in QUICKLY.items():
+        monkeypatch.setenv(name.upper(), str(value))
     notebook = nbformat.read(path, as_version=4)
     short = {"WORKDIR = ": repr(str(digits_run)), "STEPS = ": "20", "N = ": "256"}
     replaced = [shorten(notebook, start, value) for start, value in short.items()]
