@@ -20,7 +20,7 @@ from tqdm import tqdm
 from jaxdiff import losses, schedules
 from jaxdiff.compiling import compiler_options
 from jaxdiff.losses import decoders, times, weights
-from jaxdiff.train import Run
+from jaxdiff.train import Run, devices
 from jaxdiff.typing import Array, Key, Params
 
 BATCH = 512
@@ -50,17 +50,13 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
         ``Bound``: an upper bound of the bits per dimension, unbiased.
     """
     t_min = last_time(run)
-
-    @functools.partial(jax.jit, compiler_options=compiler_options())
-    def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
-        return _draw(dataclasses.replace(run, params=params), key, x, label, t_min)
-
-    draw_fn = functools.partial(draw, run.params)
-    return averaged(draw_fn, data, label, draws=draws, seed=seed, kind=_kind(run, t_min))
+    draw = functools.partial(_draw, t_min=t_min)
+    return averaged(draw, run, data, label, draws=draws, seed=seed, kind=_kind(run, t_min))
 
 
 def averaged(
-    draw_fn: Callable[[Key, Array, Array], Array],
+    draw: Callable[[Run, Key, Array, Array], Array],
+    run: Run,
     data: np.ndarray,
     label: np.ndarray,
     *,
@@ -70,14 +66,24 @@ def averaged(
 ) -> Bound:
     """Average an estimate over its draws and the examples, batch by batch, with a progress bar.
 
+    A batch is divided over all devices, which changes nothing in what is drawn.
+
     Args:
-        draw_fn: one draw for each example, ``(key, data, label) -> [batch]``, compiled.
+        draw: one draw for each example, ``(run, key, data, label) -> [batch]``.
+        run: the trained run.
         data: examples ``[n, ...]``.
         label: their classes ``[n]``.
         draws: of each example, each by another key.
         seed: of the keys.
         kind: what is measured, in words.
     """
+    rows = devices.batch_sharding(devices.mesh())
+
+    @functools.partial(jax.jit, compiler_options=compiler_options())
+    def compiled(params: Params, key: Key, x: Array, label: Array) -> Array:
+        x, label = jax.lax.with_sharding_constraint((x, label), rows)
+        return draw(dataclasses.replace(run, params=params), key, x, label)
+
     values = []
     with tqdm(total=len(data) * draws, unit="draw", dynamic_ncols=True) as bar:
         for start in range(0, len(data), BATCH):
@@ -85,7 +91,7 @@ def averaged(
             total = jnp.zeros(len(part))
             for index in range(draws):
                 key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), start), index)
-                total += draw_fn(key, part, classes)
+                total += compiled(run.params, key, part, classes)
                 bar.update(len(part))
             values.append(np.asarray(total, np.float64) / draws)
     bits = np.concatenate(values)
@@ -104,7 +110,7 @@ def _kind(run: Run, t_min: float) -> str:
     return f"ELBO, {over}, discretised Gaussian decoder, {NUM_LEVELS} levels"
 
 
-def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float) -> Array:
+def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float) -> Array:
     """One unbiased draw of the bound of each example, in bits per dimension."""
     data_key, time_key, bound_key = jax.random.split(key, 3)
     low, high = run.value_range

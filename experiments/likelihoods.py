@@ -5,18 +5,15 @@ bound of :mod:`experiments.bounds` ends; images are dequantised uniformly, which
 probability of their levels. The divergence is estimated along one random direction a solution.
 """
 
-import dataclasses
 import functools
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
 from experiments.bounds import NUM_LEVELS, Bound, averaged, dequantized, last_time
 from jaxdiff import likelihood, losses
-from jaxdiff.compiling import compiler_options
 from jaxdiff.train import Run
-from jaxdiff.typing import Array, Key, Params
+from jaxdiff.typing import Array, Key
 
 
 def ode_bits_per_dim(
@@ -36,18 +33,13 @@ def ode_bits_per_dim(
         ``Bound``: for vectors an unbiased estimate of their density, for images of a bound.
     """
     t_min = last_time(run)
-
-    @functools.partial(jax.jit, compiler_options=compiler_options())
-    def draw(params: Params, key: Key, x: Array, label: Array) -> Array:
-        return _draw(dataclasses.replace(run, params=params), key, x, label, t_min, rtol)
-
     scale = f"uniform dequantisation of {NUM_LEVELS} levels" if run.is_image else "density"
     kind = f"ODE likelihood from t = {t_min:.3g}, rtol {rtol:g}, Rademacher probe, {scale}"
-    draw_fn = functools.partial(draw, run.params)
-    return averaged(draw_fn, data, label, draws=draws, seed=seed, kind=kind)
+    draw = functools.partial(_draw, t_min=t_min, rtol=rtol)
+    return averaged(draw, run, data, label, draws=draws, seed=seed, kind=kind)
 
 
-def _draw(run: Run, key: Key, data: Array, label: Array, t_min: float, rtol: float) -> Array:
+def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float, rtol: float) -> Array:
     """Bits per dimension of each example along one direction."""
     model = run.conditioned(label if run.config.model.class_conditional else None)
 

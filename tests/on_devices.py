@@ -17,6 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from tiny import tiny_config
 
+from experiments import bounds, likelihoods
 from jaxdiff import data, train
 from jaxdiff.train import build, choice, devices
 from jaxdiff.train.compiled import compile_step
@@ -94,6 +95,18 @@ def on_pmap(run, batches, n):
     return jax.tree.map(lambda leaf: leaf[0], (state, metrics))
 
 
+def bounds_of_points():
+    """Bits per dimension, by the bound and by the ODE, of as many points as no mesh divides."""
+    run = small_run(choice("mlp", width=16, depth=1), (2,))
+    params = jax.tree.map(lambda leaf: leaf + 0.01, fresh_state(run).params)
+    run = dataclasses.replace(run, params=params)
+    x, label = data.take_all(data.load("toy:moons").test, limit=21)
+    return [
+        bounds.bits_per_dim(run, x, label, draws=2, seed=0).bits,
+        likelihoods.ode_bits_per_dim(run, x, label, draws=1, rtol=1e-4, seed=0).bits,
+    ]
+
+
 def main():
     run = small_run(choice("mlp", width=64, depth=2), (2,))
     endless = data.batches(data.load("toy:moons").train, batch_size=BATCH, seed=0)
@@ -134,6 +147,7 @@ def main():
     found["parameters"] = params.size
     for name in ("1×1", "8×1"):
         found[name] |= of_unet(meshes[name])
+    found["bounds"] = bounds_of_points()
     json.dump(found, sys.stdout)
 
 

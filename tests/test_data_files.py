@@ -122,7 +122,7 @@ def test_sub_folders_are_classes(tmp_path):
         original = (mine.train[i]["x"] == PICTURES).all(axis=(1, 2, 3)).argmax()
         assert mine.train[i]["label"] == original % 3
     batch = next(data.batches(mine.train, batch_size=18, seed=0))
-    x, label = data.stack(mine.train)
+    x, label = data.take_all(mine.train)
     assert sorted(zip(batch["x"].sum((1, 2, 3)), batch["label"], strict=True)) == sorted(
         zip(x.sum((1, 2, 3)), label, strict=True)
     )

@@ -68,7 +68,7 @@ def test_tiny_round_trip(tmp_path):
 
 def test_batches_of_tiny_do_not_depend_on_threads_or_start(tmp_path):
     prepare(tmp_path)
-    options = {"batch_size": 4, "seed": 0, "flip": True, "dequantize": True}
+    options = {"batch_size": 4, "seed": 0}
     straight = data.batches(data.load("tfds:tiny", data_dir=tmp_path).train, **options)
     expected = [next(straight) for _ in range(5)]
     resumed = data.batches(data.load("tfds:tiny", data_dir=tmp_path).train, start_step=3, **options)

@@ -8,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import on_devices
 import pytest
 from running import ENVIRONMENT, ROOT
 
@@ -20,10 +21,11 @@ EIGHT = "--xla_force_host_platform_device_count=8"
 
 @pytest.fixture(scope="module")
 def found():
+    flags = f"{ENVIRONMENT.get('XLA_FLAGS', '')} {EIGHT}"
     path = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
     done = subprocess.run(
         [sys.executable, str(ROOT / "tests" / "on_devices.py")],
-        env={**ENVIRONMENT, "PYTHONPATH": path, "XLA_FLAGS": EIGHT},
+        env={**ENVIRONMENT, "PYTHONPATH": path, "XLA_FLAGS": flags},
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -42,6 +44,13 @@ def test_twenty_steps_end_in_the_same_parameters(found, layout):
 @pytest.mark.parametrize("layout", LAYOUTS[:3])
 def test_samples_do_not_depend_on_the_devices(found, layout):
     assert found[layout]["samples"] < 1e-5
+
+
+def test_bits_per_dimension_do_not_depend_on_the_devices(found):
+    expected = on_devices.bounds_of_points()
+    # the ODE, of tolerance 1e-4, chooses its steps by sums over the batch, which round otherwise
+    np.testing.assert_allclose(found["bounds"][0], expected[0], rtol=1e-5)
+    np.testing.assert_allclose(found["bounds"][1], expected[1], rtol=1e-3)
 
 
 @pytest.mark.parametrize("layout", [*LAYOUTS[:3], "1×1"])

@@ -11,7 +11,7 @@ from running import forked, start
 
 from jaxdiff import train
 
-STEPS, KILLS = 100, 20
+STEPS, KILLS = 80, 20
 FLAGS = [
     "experiments.train",
     "--config=experiments/configs/toy_vp.py",

@@ -12,8 +12,9 @@ from jaxdiff import train
 
 FLAGS = [
     "experiments.train",
-    "--config=experiments/configs/toy_vp.py",
-    "--config.network.width=8",
+    "--config=experiments/configs/digits_vp.py",
+    "--config.network.channels=4",
+    "--config.network.multipliers=(1,)",
     "--config.training.num_steps=20",
     "--config.training.batch_size=16",
     "--config.training.checkpoint_every=10",

@@ -1,6 +1,7 @@
 """L7: a request to end, by signal, that training hears between two steps."""
 
 import contextlib
+import itertools
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -12,14 +13,14 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Callable[[int], str | None]]:
+def listening() -> Iterator[Callable[[], str | None]]:
     """Hear SIGTERM and SIGINT, or SIGTERM alone where processes train together.
 
     The second signal acts as if nobody had listened.
 
     Yields:
-        A function of the step that says which signal has come, None if none has. Of several
-        processes all get the same answer at the same step, whichever of them was signalled.
+        A function that says which signal has come, None if none has. Of several processes, all of
+        which ask after every step, all hear it at the same step, whichever of them was signalled.
     """
     heard: list[str] = []
 
@@ -36,12 +37,16 @@ def listening() -> Iterator[Callable[[int], str | None]]:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    def asked(step: int) -> str | None:
+    # Not the step: jax makes out a time to meet at as one past the largest number it was told, 0 to
+    # begin with, and a run that goes on from step 10 would never come by 1.
+    turns = itertools.count(1)
+
+    def asked() -> str | None:
         if jax.process_count() == 1:
             return heard[0] if heard else None
         from jax.experimental import multihost_utils
 
-        reached = multihost_utils.reached_preemption_sync_point(step)
+        reached = multihost_utils.reached_preemption_sync_point(next(turns))
         return signal.SIGTERM.name if reached else None
 
     try:

@@ -46,7 +46,7 @@ def updates(
     mesh: Mesh,
     *,
     until: int,
-    asked: Callable[[int], str | None],
+    asked: Callable[[], str | None],
     trace: Callable[[int], None],
 ) -> Iterator[Update]:
     """Update a state until the last step, or the one after which the run is asked to end.
@@ -70,7 +70,7 @@ def updates(
         step += 1
         trace(step)
         state, metrics = step_fn(state, batch)
-        stopped = asked(step)
+        stopped = asked()
         yield Update(step, state, metrics, waited, stopped, step == until or stopped is not None)
 
 
