@@ -1,5 +1,6 @@
 """Several processes that train together: the losses of one, and an end when one is lost."""
 
+import contextlib
 import json
 import signal
 import socket
@@ -34,14 +35,20 @@ def free_port():
         return opened.getsockname()[1]
 
 
+@contextlib.contextmanager
 def together(n, flags, folder):
-    """Start n processes of one run."""
+    """Start n processes of one run, of which none outlives the test."""
     port, started = free_port(), []
     for index in range(n):
         (folder / str(index)).mkdir(exist_ok=True)
         hosts = (f"--coordinator=127.0.0.1:{port}", f"--num_processes={n}", f"--process={index}")
         started.append(start(*flags, *hosts, folder=folder / str(index)))
-    return started
+    try:
+        yield started
+    finally:
+        for process in started:
+            if process.alive:
+                process.signal(signal.SIGKILL)
 
 
 def losses(workdir):
@@ -60,7 +67,8 @@ def alone(tmp_path_factory):
 @pytest.mark.parametrize(("n", "more"), [(2, []), (4, ["--fsdp=2"])])
 def test_processes_together_have_the_losses_of_one(alone, tmp_path, n, more):
     workdir = tmp_path / "run"
-    ended = [p.end() for p in together(n, [*FLAGS, f"--workdir={workdir}", *more], tmp_path)]
+    with together(n, [*FLAGS, f"--workdir={workdir}", *more], tmp_path) as processes:
+        ended = [p.end() for p in processes]
     assert [done.returncode for done in ended] == [0] * n, ended[0].stderr + ended[-1].stderr
     found = losses(workdir)
     assert found.keys() == alone.keys()
@@ -73,14 +81,14 @@ def test_processes_together_have_the_losses_of_one(alone, tmp_path, n, more):
 def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_path):
     workdir = tmp_path / "run"
     flags = [*LONG, f"--workdir={workdir}"]
-    processes = together(2, flags, tmp_path)
-    while not (workdir / "checkpoints" / "10").is_dir():
-        assert all(p.alive for p in processes), processes[0].end().stderr
-        time.sleep(0.05)
-    processes[1].signal(signal.SIGKILL)
-    began = time.monotonic()
-    done = processes[0].end()
-    assert time.monotonic() - began < 60
+    with together(2, flags, tmp_path) as processes:
+        while not (workdir / "checkpoints" / "10").is_dir():
+            assert all(p.alive for p in processes), processes[0].end().stderr
+            time.sleep(0.05)
+        processes[1].signal(signal.SIGKILL)
+        began = time.monotonic()
+        done = processes[0].end()
+        assert time.monotonic() - began < 60
     # whichever hears of it first: the step, or jax's own service, which ends the process itself
     ends = {
         75: "error: another process of this run was lost; start all of them again",
@@ -88,17 +96,17 @@ def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_
     }
     assert done.returncode in ends
     assert ends[done.returncode] in done.stderr
-    again = together(2, flags, tmp_path)
-    while "going on from step" not in again[0].said[0].read_text():
-        assert all(p.alive for p in again), again[0].end().stderr
-        time.sleep(0.05)
-    time.sleep(2)
-    again[1].signal(signal.SIGTERM)  # either hears it for both
-    deadline = time.monotonic() + 60
-    while any(p.alive for p in again):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    ended = [p.end() for p in again]
+    with together(2, flags, tmp_path) as again:
+        while "going on from step" not in again[0].said[0].read_text():
+            assert all(p.alive for p in again), again[0].end().stderr
+            time.sleep(0.05)
+        time.sleep(2)
+        again[1].signal(signal.SIGTERM)  # while it compiles; either hears it for both
+        deadline = time.monotonic() + 60
+        while any(p.alive for p in again):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        ended = [p.end() for p in again]
     assert [done.returncode for done in ended] == [0, 0], ended[0].stderr
     assert "stopped by SIGTERM after step" in ended[0].stdout
 

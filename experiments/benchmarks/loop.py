@@ -1,32 +1,75 @@
 """What surrounds the step: ``python -m experiments.benchmarks.loop --config=FILE``.
 
-Times, in turns: the bare compiled step on one batch that is there already, and the whole training
-loop with its input, log and bar. Then how long a checkpoint holds the loop up, and how many batches
-a second the input gives by itself.
+Times, in turns: the bare compiled step on one batch that is there already, and the same step in the
+walk of training, with its input, log and bar. Then how long a checkpoint holds the loop up, and how
+many batches a second the input gives by itself.
 """
 
-import dataclasses
-import json
+import itertools
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 from absl import flags
+from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from experiments import cli
+from experiments.timing import best_times
 from jaxdiff import data, train
-from jaxdiff.train import Config, build, devices
+from jaxdiff.files import read_lines_json
+from jaxdiff.train import Run, build, devices
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.compiled import compile_step
+from jaxdiff.train.compiled import CompiledStep, compile_step
+from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train.state import TrainState
+from jaxdiff.train.updates import updates
+from jaxdiff.train.workdir import METRICS_FILE
 from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
-STEPS = flags.DEFINE_integer("steps", 200, "Steps of each turn.", lower_bound=10)
-ROUNDS = flags.DEFINE_integer("rounds", 3, "Turns of each, the best of which counts.", 1)
+STEPS = flags.DEFINE_integer("steps", 30, "Steps of each turn.", lower_bound=1)
+ROUNDS = flags.DEFINE_integer("rounds", 8, "Turns of each, the best of which counts.", 1)
+SAVES = 5
+
+
+class Walker:
+    """A state on its way, which either walk takes further: steps donate it."""
+
+    def __init__(self, run: Run, mesh: Mesh, batches: Iterator[Any]) -> None:
+        self.run, self.mesh, self.batches = run, mesh, batches
+        state = fresh_state(run)
+        self.state: TrainState = jax.device_put(state, devices.state_shardings(mesh, state))
+        self.step_fn: CompiledStep = compile_step(run, self.state, mesh)
+        self.batch = devices.put_batch(next(batches), mesh)
+
+    def bare(self, steps: int) -> Any:
+        """Take steps on one batch."""
+        for _ in range(steps):
+            self.state, metrics = self.step_fn(self.state, self.batch)
+        return metrics
+
+    def looped(self, steps: int, workdir: Path) -> Any:
+        """Take steps as training does."""
+        settings, first = self.run.config.training, int(self.state.step)
+        with Progress(workdir, settings, first, newest=lambda: None) as progress:
+            for update in updates(
+                self.state,
+                self.step_fn,
+                self.batches,
+                self.mesh,
+                until=first + steps,
+                asked=lambda: None,
+                trace=lambda step: None,
+            ):
+                self.state, metrics = update.state, update.metrics
+                progress.update(update.step, metrics, waited=update.waited)
+            progress.flush()
+        return metrics
 
 
 def main() -> None:
@@ -34,69 +77,54 @@ def main() -> None:
     if CONFIG.value is None:
         raise InputError("a benchmark takes --config=FILE, got none")
     config = train.from_dict(CONFIG.value.to_dict())
-    config = dataclasses.replace(config, training=quiet(config, STEPS.value))
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
-    run = assemble(config, dataset.shape, dataset.num_classes)
-    mesh = devices.mesh()
+    run, mesh = assemble(config, dataset.shape, dataset.num_classes), devices.mesh()
     batches = build.batches(config, dataset.train)
-    state = fresh_state(run)
-    state = jax.device_put(state, devices.state_shardings(mesh, state))
-    step_fn = compile_step(run, state, mesh)
-    batch = devices.put_batch(next(batches), mesh)
+    walker, steps = Walker(run, mesh, batches), STEPS.value
 
-    bare, looped = [], []
-    for _ in range(ROUNDS.value):
-        began = time.perf_counter()
-        for _ in range(STEPS.value):
-            state, metrics = step_fn(state, batch)
-        jax.block_until_ready(metrics)
-        bare.append((time.perf_counter() - began) / STEPS.value)
-        seconds, waiting = in_the_loop(config)
-        looped.append((seconds / STEPS.value, waiting))
-    step, (loop, waiting) = min(bare), min(looped)
-    print(f"bare step {1e3 * step:.2f} ms")
+    with tempfile.TemporaryDirectory() as folder:
+        runs = {
+            "bare": lambda index: walker.bare(steps),
+            "loop": lambda index: walker.looped(steps, Path(folder)),
+        }
+        for turn in runs.values():
+            turn(0)
+        best = best_times(runs, rounds=ROUNDS.value)
+        waiting = waiting_share(Path(folder))
+    bare, loop = best["bare"] / steps, best["loop"] / steps
+    print(f"bare step {1e3 * bare:.2f} ms")
     print(
-        f"in the loop {1e3 * loop:.2f} ms, {loop / step - 1:+.1%}; waiting for batches "
+        f"in the loop {1e3 * loop:.2f} ms, {loop / bare - 1:+.1%}; waiting for batches "
         f"{waiting:.1%} of the time"
     )
+    stalls = list(itertools.islice(saving(walker), SAVES + 1))[1:]  # the first one compiles
+    print(
+        f"a checkpoint holds the loop up for {1e3 * min(stalls):.1f} to {1e3 * max(stalls):.1f} ms"
+    )
+    began = time.perf_counter()
+    for _ in range(steps):
+        next(batches)
+    rate = steps / (time.perf_counter() - began)
+    print(f"input alone {rate:.0f} batches/s, {rate * bare:.1f} times what the step takes")
 
-    stalls = []
+
+def waiting_share(workdir: Path) -> float:
+    """Share of the time that the last turn waited for batches."""
+    waited: float = read_lines_json(workdir / METRICS_FILE)[-1]["waiting"]
+    return waited
+
+
+def saving(walker: Walker) -> Iterator[float]:
+    """Save after every few steps; yield the seconds for which the loop was held up."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Checkpoints(Path(folder), keep=config.training) as checkpoints,
+        Checkpoints(Path(folder), keep=walker.run.config.training) as checkpoints,
     ):
-        for index in range(1, 6):
-            for _ in range(20):
-                state, metrics = step_fn(state, batch)
-            jax.block_until_ready(metrics)
+        for index in itertools.count(1):
+            jax.block_until_ready(walker.bare(20))
             began = time.perf_counter()
-            checkpoints.save(index, state)
-            stalls.append(time.perf_counter() - began)
-    steady = stalls[1:]  # the first compiles the fingerprint
-    print(
-        f"a checkpoint holds the loop up for {1e3 * min(steady):.1f} to {1e3 * max(steady):.1f} ms"
-    )
-
-    began = time.perf_counter()
-    for _ in range(STEPS.value):
-        next(batches)
-    rate = STEPS.value / (time.perf_counter() - began)
-    print(f"input alone {rate:.0f} batches/s, {rate * step:.1f} times what the step takes")
-
-
-def quiet(config: Config, num_steps: int) -> Any:
-    """The training of a configuration without pictures, and with one checkpoint, at the end."""
-    return dataclasses.replace(
-        config.training, num_steps=num_steps, sample_every=10**9, checkpoint_every=10**9
-    )
-
-
-def in_the_loop(config: Config) -> tuple[float, float]:
-    """Seconds of training in a workdir of its own, compilation left out, and the share waited."""
-    with tempfile.TemporaryDirectory() as folder:
-        train.train(config, folder, say=lambda line: None)
-        last = json.loads((Path(folder) / "metrics.jsonl").read_text().splitlines()[-1])
-        return last["seconds"], last["waiting"]
+            checkpoints.save(index, walker.state)
+            yield time.perf_counter() - began
 
 
 if __name__ == "__main__":
