@@ -36,6 +36,6 @@ def draw_samples(
             chunks.append(np.asarray(run.sample(key, size, mesh=mesh, **(options or {}))))
             bar.update(min(size, n - index * size))
     x = np.concatenate(chunks)[:n]
-    if len(run.shape) != 3:
+    if not run.is_image:
         return x
     return data.to_uint8(x, run.value_range, dequantized=run.config.data.dequantize)
