@@ -23,7 +23,7 @@ from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train import Run, build
-from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.typing import Array, InputError, Key
 
 EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)

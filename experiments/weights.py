@@ -19,8 +19,8 @@ from experiments import cli
 from jaxdiff import data, train
 from jaxdiff.nets import UNet, convert
 from jaxdiff.train import Run
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.train.workdir import claim
 from jaxdiff.typing import InputError, Params
 

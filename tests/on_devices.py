@@ -19,10 +19,10 @@ from tiny import tiny_config
 
 from experiments import bounds, likelihoods
 from jaxdiff import data, train
-from jaxdiff.train import build, choice, devices
+from jaxdiff.train import build, choice, devices, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.fingerprint import fingerprint
-from jaxdiff.train.run import assemble, fresh_state
 
 STEPS, BATCH = 20, 32
 LAYOUTS = {"8×1": 1, "4×2": 2, "2×4": 4}
@@ -82,7 +82,7 @@ def on_mesh(run, batches, mesh):
 def on_pmap(run, batches, n):
     step = functools.partial(
         train.train_step,
-        loss_fn=build.loss_fn(run.config, run.network, run.process),
+        loss_fn=objective.loss_fn(run.config, run.network, run.process),
         optimizer=build.optimizer(run.config),
         rules=build.averaging(run.config),
         axis_name="data",

@@ -9,8 +9,8 @@ import pytest
 from tiny import tiny_config
 
 from jaxdiff import data, train
-from jaxdiff.train import build
-from jaxdiff.train.run import assemble
+from jaxdiff.train import objective
+from jaxdiff.train.assembly import assemble
 from jaxdiff.train.state import Part
 from jaxdiff.typing import InputError
 
@@ -88,7 +88,7 @@ def loss_fns(**options):
     run = assemble(config, (4, 6, 1), None)
     params = jax.eval_shape(run.network.init, keys(1)[0], jnp.zeros((1, 4, 6, 1)), jnp.ones(1))
     params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1), params)
-    made = (build.loss_fn, build.training_loss_fn)
+    made = (objective.loss_fn, objective.training_loss_fn)
     return [(make(config, run.network, run.process), params) for make in made]
 
 

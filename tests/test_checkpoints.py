@@ -13,9 +13,9 @@ from test_train import bits
 from tiny import tiny_config
 
 from jaxdiff import train
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.config import TrainingConfig
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 EVAL = "eval_loss"
@@ -54,6 +54,14 @@ def restored(workdir, state, **options):
 
 def test_the_newest_comes_back_to_the_bit(saved, state):
     assert bits(restored(saved, state)) == bits(at(state, 20))
+
+
+def test_what_is_saved_outlives_the_state_which_the_next_step_takes_over(state, tmp_path):
+    given = jax.tree.map(jax.numpy.copy, state)
+    with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
+        checkpoints.save(int(state.step), given)
+        jax.tree.map(lambda leaf: leaf.delete(), given)  # as donation does
+    assert bits(restored(tmp_path, state)) == bits(state)
 
 
 @pytest.mark.parametrize("seed", range(10))

@@ -8,22 +8,18 @@ import time
 
 import pytest
 from running import forked, start
+from tiny import DIGITS
 
 from jaxdiff import train
 
 FLAGS = [
     "experiments.train",
-    "--config=experiments/configs/digits_vp.py",
-    "--config.network.channels=4",
-    "--config.network.multipliers=(1,)",
+    *DIGITS,
     "--config.training.num_steps=20",
     "--config.training.batch_size=16",
     "--config.training.checkpoint_every=10",
     "--config.training.eval_every=10",
     "--config.training.log_every=1",
-    "--config.optimizer.warmup_steps=1",
-    "--config.sampling.num_images=4",
-    "--config.sampling.num_steps=2",
 ]
 LONG = [flag for flag in FLAGS if "num_steps=20" not in flag]
 LONG += ["--config.training.num_steps=100000", "--heartbeat_seconds=10"]

@@ -12,9 +12,9 @@ from absl import flags
 from tiny import tiny_config
 
 from jaxdiff import data, train
-from jaxdiff.train import build, devices
+from jaxdiff.train import devices, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.held_out import held_out_loss
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.train.updates import next_batch
 from jaxdiff.typing import InputError
 
@@ -37,7 +37,7 @@ def test_held_out_loss_is_that_of_the_averaged_model_on_the_test_split(trained):
     x, label = data.stack(data.load("toy:moons").test, limit=1024)
     whole = len(x) // 16 * 16
     batch = {"x": jnp.asarray(x[:whole]), "label": jnp.asarray(label[:whole])}
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
     expected = jnp.mean(loss_fn(run.params, jax.random.key(run.config.seed), batch))
     assert rows[-1]["eval_loss"] == pytest.approx(float(expected), rel=1e-4)
 

@@ -9,9 +9,9 @@ import pytest
 from tiny import tiny_config
 
 from jaxdiff import denoisers, processes, train
-from jaxdiff.train import build, choice
+from jaxdiff.train import build, choice, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.averages import exponential, update
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 CLASSES = train.ModelConfig(data_std=1.0, class_conditional=True)
@@ -31,8 +31,8 @@ def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last
     run = run_of(label_dropout=0.25)
     assert run.network.num_classes == 4
     label = jnp.tile(jnp.arange(3), 20_000)
-    keys = build.each(jax.random.key(0), jnp.arange(60_000))
-    told = build.withheld(keys, label, 0.25, run.network.num_classes)
+    keys = objective.each(jax.random.key(0), jnp.arange(60_000))
+    told = objective.withheld(keys, label, 0.25, run.network.num_classes)
     dropped = np.asarray(told) == 3
     np.testing.assert_array_equal(np.asarray(told)[~dropped], np.asarray(label)[~dropped])
     # a share of n = 60,000 draws has the standard error √(¼·¾/n)
@@ -73,7 +73,7 @@ def test_half_a_sum_is_half_the_mean_times_the_numbers():
     losses = {}
     for reduction in ("mean", "half_sum"):
         run = assemble(tiny_config(loss=train.LossConfig(reduction=reduction)), (2,), None)
-        loss_fn = build.loss_fn(run.config, run.network, run.process)
+        loss_fn = objective.loss_fn(run.config, run.network, run.process)
         batch = {"x": jnp.ones((4, 2))}
         losses[reduction] = loss_fn(fresh_state(run).params, jax.random.key(0), batch)
     np.testing.assert_allclose(losses["half_sum"], losses["mean"] * 2 / 2, rtol=1e-6)
@@ -90,7 +90,7 @@ def test_constants_neither_move_nor_decay_nor_drift():
         lambda state, batch: train.train_step(
             state,
             batch,
-            loss_fn=build.loss_fn(config, run.network, run.process),
+            loss_fn=objective.loss_fn(config, run.network, run.process),
             optimizer=build.optimizer(config),
             rules=build.averaging(config),
         )

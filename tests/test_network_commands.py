@@ -1,16 +1,18 @@
-"""The commands about networks: weights out of a run and into another, and the benchmark."""
+"""The commands about networks: weights out of a run and into another, and the benchmarks."""
 
 import re
 
 import numpy as np
 import pytest
 from running import forked
+from tiny import DIGITS
 
-DIGITS = "--config=experiments/configs/digits_vp.py"
-TINY = ["--config.network.channels=4", "--config.network.multipliers=(1,)",
-        "--config.training.num_steps=1",
-        "--config.training.batch_size=4", "--config.optimizer.warmup_steps=0",
-        "--config.sampling.num_steps=2", "--config.sampling.num_images=4"]  # fmt: skip
+TINY = [
+    *DIGITS,
+    "--config.training.num_steps=1",
+    "--config.training.batch_size=4",
+    "--config.optimizer.warmup_steps=0",
+]
 
 
 @pytest.fixture(scope="module")
@@ -19,9 +21,9 @@ def folders(tmp_path_factory):
     root = tmp_path_factory.mktemp("weights")
     run, files, copy = root / "run", root / "files", root / "copy"
     for arguments in (
-        ["experiments.train", DIGITS, f"--workdir={run}", *TINY],
+        ["experiments.train", f"--workdir={run}", *TINY],
         ["experiments.weights", f"--workdir={run}", f"--write={files}"],
-        ["experiments.weights", DIGITS, f"--workdir={copy}", f"--read={files}", *TINY],
+        ["experiments.weights", f"--workdir={copy}", f"--read={files}", *TINY],
     ):
         done = forked(*arguments)
         assert done.returncode == 0, done.stderr
@@ -46,9 +48,9 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(folders, 
     [
         (["--read={files}", "--write={files}"], "--read=PATH or --write=DIR"),
         (["--read={files}"], "--read takes --config=FILE"),
-        (["--read={files}", DIGITS], "its channels 4, not 32"),
-        (["--read={files}", DIGITS, *TINY, "--workdir={run}"], "holds a run already"),
-        (["--read={run}", DIGITS, *TINY], "holds no network of ours"),
+        (["--read={files}", DIGITS[0]], "its channels 4, not 32"),
+        (["--read={files}", *TINY, "--workdir={run}"], "holds a run already"),
+        (["--read={run}", *TINY], "holds no network of ours"),
     ],
     ids=["both", "no config", "another network", "not over a run", "no weights"],
 )
@@ -85,3 +87,16 @@ def test_the_benchmark_prints_a_line_for_each_job_and_contender():
         assert float(own[2]) > 0
         assert float(peer[1]) > 0
     assert re.search(r"^a step: operations .* the largest:\n  \S+ +[\d.]+ ms", done.stdout, re.M)
+
+
+def test_the_benchmark_of_the_loop_prints_each_of_its_figures():
+    done = forked("experiments.benchmarks.loop", *TINY, "--steps=4", "--rounds=1")
+    assert done.returncode == 0, done.stderr
+    for figure in (
+        r"bare step (\d+\.\d+) ms",
+        r"in the loop (\d+\.\d+) ms",
+        r"input alone (\d+) batches/s",
+    ):
+        assert float(re.search(figure, done.stdout)[1]) > 0
+    held = re.search(r"holds the loop up for (\S+) to (\S+) ms; .* costs -?\d+ ms", done.stdout)
+    assert 0 < float(held[1]) <= float(held[2])

@@ -10,8 +10,8 @@ import pytest
 from tiny import tiny_config
 
 from jaxdiff import train
-from jaxdiff.train import averages, build
-from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train import averages, build, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.state import Part
 from jaxdiff.typing import InputError
 
@@ -22,7 +22,7 @@ def parts():
     run = assemble(config, (2,), None)
     step = functools.partial(
         train.train_step,
-        loss_fn=build.loss_fn(run.config, run.network, run.process),
+        loss_fn=objective.loss_fn(run.config, run.network, run.process),
         optimizer=build.optimizer(run.config),
         rules=build.averaging(run.config),
     )
@@ -54,7 +54,7 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused(parts):
 def test_rows_have_their_noise_and_time_wherever_they_come(parts):
     state, _, batch = parts
     run = assemble(tiny_config(), (2,), None)
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
     key, rows = jax.random.key(3), np.array([9, 2, 14])
     whole = loss_fn(state.params, key, batch)
     some = jax.tree.map(lambda leaf: leaf[rows], batch)

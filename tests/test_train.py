@@ -11,8 +11,8 @@ from tiny import tiny_config
 
 from jaxdiff import train
 from jaxdiff.train import run as run_module
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.train.workdir import write_config
 from jaxdiff.typing import InputError
 

@@ -8,9 +8,9 @@ import jax
 import pytest
 
 from jaxdiff import train
-from jaxdiff.train import build, choice
+from jaxdiff.train import choice, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.parsing import differences
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 CONFIGS = sorted(
@@ -33,7 +33,7 @@ def test_every_config_builds_a_network_that_runs(name):
         "x": jax.ShapeDtypeStruct((4, *run.shape), "float32"),
         "label": jax.ShapeDtypeStruct((4,), "int32"),
     }
-    loss_fn = build.loss_fn(config, run.network, run.process)
+    loss_fn = objective.loss_fn(config, run.network, run.process)
     assert jax.eval_shape(loss_fn, state.params, jax.random.key(0), batch).shape == (4,)
 
 

@@ -9,8 +9,8 @@ from tables import assert_mean_close
 from tiny import tiny_config
 
 from jaxdiff import losses, train
-from jaxdiff.train import build, choice
-from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train import build, choice, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 CHAIN = choice("ddpm", num_steps=20, beta_start=0.01, beta_end=0.3)
@@ -31,7 +31,7 @@ def assembled(**changes):
 def mean_losses(loss, *, repeats=300, n=16, **changes):
     """Batch means of the loss of one model over fresh data and times."""
     run, params = assembled(loss=loss, **changes)
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
 
     def one(key):
         data_key, loss_key = jax.random.split(key)
@@ -74,12 +74,12 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     run = assemble(
         tiny_config(loss=train.LossConfig(**settings, importance_weights=False)), (2,), None
     )
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
     x = jax.random.normal(jax.random.key(1), (4096, 2))
     untrained = fresh_state(run).params
     assert_mean_close(loss_fn(untrained, jax.random.key(2), {"x": x}), 1.0)
     weighted = assemble(tiny_config(loss=train.LossConfig(**settings)), (2,), None)
-    loss_fn = build.loss_fn(weighted.config, weighted.network, weighted.process)
+    loss_fn = objective.loss_fn(weighted.config, weighted.network, weighted.process)
     values = np.asarray(loss_fn(untrained, jax.random.key(2), {"x": x}))
     assert values.std() > 2  # weights of all sizes, though their mean is 1 again
 
@@ -87,12 +87,13 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
 def test_hybrid_loss_is_that_of_the_library_per_dimension():
     run, params = assembled(**HYBRID)
     x = jax.random.normal(jax.random.key(3), (8, 2))
-    found = build.loss_fn(run.config, run.network, run.process)(params, jax.random.key(4), {"x": x})
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
+    found = loss_fn(params, jax.random.key(4), {"x": x})
     time_key, noise_key, _ = jax.random.split(jax.random.key(4), 3)
     t, _ = losses.times.stratified(time_key, 8, num_steps=20)
     model = build.denoise_fn(run.config, run.network, run.process, params)
     assert model(x, t).variance_fraction.shape == x.shape
-    noise_key = build.each(noise_key, jnp.arange(8))
+    noise_key = objective.each(noise_key, jnp.arange(8))
     expected = losses.hybrid(noise_key, model, run.process, x, t, num_steps=20, vlb_weight=0.5)
     np.testing.assert_allclose(found, expected / 2, rtol=1e-5)
 
@@ -100,7 +101,8 @@ def test_hybrid_loss_is_that_of_the_library_per_dimension():
 def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
     """The second half of the output starts at 0, v = ½; for N(0, I) the right v is 1."""
     run, _ = assembled(**HYBRID)
-    params, loss_fn = fresh_state(run).params, build.loss_fn(run.config, run.network, run.process)
+    params = fresh_state(run).params
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
     x = jax.random.normal(jax.random.key(5), (512, 2))
     gradient = jax.grad(lambda p: jnp.mean(loss_fn(p, jax.random.key(6), {"x": x})))(params)
     last = max((g for g in jax.tree.leaves(gradient) if g.shape == (4,)), key=np.linalg.norm)

@@ -7,8 +7,8 @@ import optax
 from tiny import tiny_config
 
 from jaxdiff import train
-from jaxdiff.train import averages, build
-from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train import averages, build, objective
+from jaxdiff.train.assembly import assemble, fresh_state
 
 
 def quadratic(params, key, batch, part):
@@ -87,7 +87,7 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 def test_noise_is_a_function_of_the_key():
     run = assemble(tiny_config(), (2,), 2)
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
     params = fresh_state(run).params
     batch = {"x": jnp.zeros((4, 2)), "label": jnp.zeros(4, int)}
     losses = [loss_fn(params, jax.random.fold_in(jax.random.key(0), k), batch) for k in (0, 0, 1)]
@@ -102,7 +102,7 @@ def test_a_network_of_zeros_starts_at_the_loss_of_the_prior():
         loss=train.LossConfig(target="x0", weight=train.choice("edm")),
     )
     run = assemble(config, (2,), 2)
-    loss_fn = jax.jit(build.loss_fn(config, run.network, run.process))
+    loss_fn = jax.jit(objective.loss_fn(config, run.network, run.process))
     x = jax.random.normal(jax.random.key(1), (4096, 2))
     params = fresh_state(run).params
     loss = loss_fn(params, jax.random.key(2), {"x": x, "label": jnp.zeros(4096, int)})

@@ -1,9 +1,19 @@
-"""The smallest run that is still whole: shared by the tests of training and of the commands."""
+"""The smallest runs that are still whole: shared by the tests of training and of the commands."""
 
 import dataclasses
 
 from jaxdiff import train
 from jaxdiff.train import Config, choice
+
+DIGITS = [
+    "--config=experiments/configs/digits_vp.py",
+    "--config.network.channels=4",
+    "--config.network.multipliers=(1,)",
+    "--config.optimizer.warmup_steps=1",
+    "--config.sampling.num_images=4",
+    "--config.sampling.num_steps=2",
+]
+"""Flags of a command: the smallest U-Net on digits."""
 
 
 def tiny_config(num_steps: int = 6, **changes) -> Config:

@@ -13,7 +13,7 @@ import jaxdiff
 from experiments.timing import best_times
 from jaxdiff import schedules, solvers
 from jaxdiff.compiling import compiler_options
-from jaxdiff.train import Run, build
+from jaxdiff.train import Run, build, objective
 from jaxdiff.train.state import init_state, train_step
 from jaxdiff.typing import Array, Key
 
@@ -51,7 +51,7 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
     label = batch["label"] if run.config.model.class_conditional else None
     level, times = jnp.full(len(x), 0.5), schedules.uniform_times(SAMPLING_STEPS, t_min=1e-3)
     optimizer = build.optimizer(run.config)
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
 
     def sample(key: Key, params: Any, x: Array) -> Array:
         model = build.denoise_fn(run.config, run.network, run.process, params, label=label)

@@ -1,11 +1,10 @@
 """What surrounds the step: ``python -m experiments.benchmarks.loop --config=FILE``.
 
-Times, in turns: the bare compiled step on one batch that is there already, and the same step in the
-walk of training, with its input, log and bar. Then how long a checkpoint holds the loop up, and how
+Times, in turns: the bare compiled step on one batch that is there already; the same step in the
+walk of training, with its input, log and bar; and that walk with a checkpoint on the way. Then how
 many batches a second the input gives by itself.
 """
 
-import itertools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -22,10 +21,10 @@ from experiments.timing import best_times
 from jaxdiff import data, train
 from jaxdiff.files import read_lines_json
 from jaxdiff.train import Run, build, devices
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.compiled import CompiledStep, compile_step
 from jaxdiff.train.progress import Progress
-from jaxdiff.train.run import assemble, fresh_state
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.updates import updates
 from jaxdiff.train.workdir import METRICS_FILE
@@ -34,11 +33,14 @@ from jaxdiff.typing import InputError
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
 STEPS = flags.DEFINE_integer("steps", 30, "Steps of each turn.", lower_bound=1)
 ROUNDS = flags.DEFINE_integer("rounds", 8, "Turns of each, the best of which counts.", 1)
-SAVES = 5
 
 
 class Walker:
-    """A state on its way, which either walk takes further: steps donate it."""
+    """A state on its way, which every walk takes further: steps donate it.
+
+    Attributes:
+        held: seconds for which checkpoints held the loop up, each.
+    """
 
     def __init__(self, run: Run, mesh: Mesh, batches: Iterator[Any]) -> None:
         self.run, self.mesh, self.batches = run, mesh, batches
@@ -46,6 +48,7 @@ class Walker:
         self.state: TrainState = jax.device_put(state, devices.state_shardings(mesh, state))
         self.step_fn: CompiledStep = compile_step(run, self.state, mesh)
         self.batch = devices.put_batch(next(batches), mesh)
+        self.held: list[float] = []
 
     def bare(self, steps: int) -> Any:
         """Take steps on one batch."""
@@ -53,8 +56,8 @@ class Walker:
             self.state, metrics = self.step_fn(self.state, self.batch)
         return metrics
 
-    def looped(self, steps: int, workdir: Path) -> Any:
-        """Take steps as training does."""
+    def looped(self, steps: int, workdir: Path, checkpoints: Checkpoints | None = None) -> Any:
+        """Take steps as training does, with a checkpoint halfway where there is where to put it."""
         settings, first = self.run.config.training, int(self.state.step)
         with Progress(workdir, settings, first, newest=lambda: None) as progress:
             for update in updates(
@@ -66,9 +69,18 @@ class Walker:
                 asked=lambda: None,
                 trace=lambda step: None,
             ):
+                if checkpoints is not None:
+                    checkpoints.flush()
                 self.state, metrics = update.state, update.metrics
                 progress.update(update.step, metrics, waited=update.waited)
+                if checkpoints is not None and update.step == first + steps // 2:
+                    progress.flush()
+                    began = time.perf_counter()
+                    checkpoints.save(update.step, update.state)
+                    self.held.append(time.perf_counter() - began)
             progress.flush()
+        if checkpoints is not None:
+            checkpoints.wait()
         return metrics
 
 
@@ -82,24 +94,31 @@ def main() -> None:
     batches = build.batches(config, dataset.train)
     walker, steps = Walker(run, mesh, batches), STEPS.value
 
-    with tempfile.TemporaryDirectory() as folder:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Checkpoints(Path(folder), keep=config.training) as checkpoints,
+    ):
         runs = {
             "bare": lambda index: walker.bare(steps),
             "loop": lambda index: walker.looped(steps, Path(folder)),
+            "saving": lambda index: walker.looped(steps, Path(folder), checkpoints),
         }
         for turn in runs.values():
             turn(0)
+        walker.held.clear()  # of the first one, which compiles
         best = best_times(runs, rounds=ROUNDS.value)
         waiting = waiting_share(Path(folder))
     bare, loop = best["bare"] / steps, best["loop"] / steps
+    beside = best["saving"] - best["loop"]
     print(f"bare step {1e3 * bare:.2f} ms")
     print(
         f"in the loop {1e3 * loop:.2f} ms, {loop / bare - 1:+.1%}; waiting for batches "
         f"{waiting:.1%} of the time"
     )
-    stalls = list(itertools.islice(saving(walker), SAVES + 1))[1:]  # the first one compiles
     print(
-        f"a checkpoint holds the loop up for {1e3 * min(stalls):.1f} to {1e3 * max(stalls):.1f} ms"
+        f"a checkpoint holds the loop up for {1e3 * min(walker.held):.1f} to "
+        f"{1e3 * max(walker.held):.1f} ms; all that is written beside the steps costs "
+        f"{1e3 * beside:.0f} ms"
     )
     began = time.perf_counter()
     for _ in range(steps):
@@ -112,19 +131,6 @@ def waiting_share(workdir: Path) -> float:
     """Share of the time that the last turn waited for batches."""
     waited: float = read_lines_json(workdir / METRICS_FILE)[-1]["waiting"]
     return waited
-
-
-def saving(walker: Walker) -> Iterator[float]:
-    """Save after every few steps; yield the seconds for which the loop was held up."""
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Checkpoints(Path(folder), keep=walker.run.config.training) as checkpoints,
-    ):
-        for index in itertools.count(1):
-            jax.block_until_ready(walker.bare(20))
-            began = time.perf_counter()
-            checkpoints.save(index, walker.state)
-            yield time.perf_counter() - began
 
 
 if __name__ == "__main__":

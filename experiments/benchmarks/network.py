@@ -25,7 +25,7 @@ from experiments.timing import best_times
 from jaxdiff import train
 from jaxdiff.nets import UNet
 from jaxdiff.train import Run
-from jaxdiff.train.run import assemble, fresh_state
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")

@@ -6,6 +6,7 @@ pair, so the image itself is read twice and written once, instead of once per op
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 
 from jaxdiff.typing import Array
@@ -63,5 +64,11 @@ class GroupNorm(nn.Module):
         a = gamma * inverse_std
         b = beta - mean * a
         wide = (batch,) + (1,) * (x.ndim - 2) + (channels,)
-        y = x.astype(jnp.float32) * a.reshape(wide) + b.reshape(wide)
-        return (nn.silu(y) if self.silu else y).astype(x.dtype)
+
+        # of x, which is kept anyway, backpropagation computes what SiLU needs again
+        @jax.checkpoint
+        def multiply_add(x: Array, a: Array, b: Array) -> Array:
+            y = x.astype(jnp.float32) * a.reshape(wide) + b.reshape(wide)
+            return (nn.silu(y) if self.silu else y).astype(x.dtype)
+
+        return multiply_add(x, a, b)

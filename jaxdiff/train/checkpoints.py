@@ -2,14 +2,18 @@
 
 Each is written in the background into a folder of another name, which is renamed when all is there.
 With the state goes its fingerprint: one that a disk has altered is never taken for what was saved.
+The device copies the state and goes on: what orbax does for every array, before it writes in the
+background, is done beside the next step.
 """
 
+import functools
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from jaxdiff.train.config import TrainingConfig
 from jaxdiff.train.fingerprint import fingerprint
@@ -54,13 +58,17 @@ class Checkpoints:
                 cleanup_tmp_directories=self._writes,
             ),
         )
-        self._fingerprint = jax.jit(fingerprint)
+        self._fingerprint, self._copy = jax.jit(fingerprint), jax.jit(_copy)
+        self._copied: Callable[[], Any] | None = None
 
     def __enter__(self) -> "Checkpoints":
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._told(self._manager.close)
+        try:
+            self.flush()
+        finally:
+            self._told(self._manager.close)
 
     @property
     def steps(self) -> list[int]:
@@ -79,16 +87,30 @@ class Checkpoints:
     def save(
         self, step: int, state: TrainState, *, metrics: Mapping[str, float] | None = None
     ) -> None:
-        """Write the state under its step, in the background; a step that is there is left alone.
+        """Copy the state on its devices; :meth:`flush` and :meth:`wait` write it under its step.
+
+        A step that is there already is left alone.
+
+        Raises:
+            InputError: if an earlier one could not be written; those before it stay.
+        """
+        self.flush()
+        if step == self.latest_step:
+            return
+        args = self._ocp.args.StandardSave(self._copy(state))
+        self._copied = functools.partial(
+            self._manager.save, step, args=args, metrics=metrics and dict(metrics)
+        )
+
+    def flush(self) -> None:
+        """Begin to write what was saved, best when the devices have their next work already.
 
         Raises:
             InputError: if this or an earlier one could not be written; those before it stay.
         """
-        if step == self.latest_step:
-            return
-        saved = {"state": state, "fingerprint": self._fingerprint(state)}
-        args = self._ocp.args.StandardSave(saved)
-        self._told(lambda: self._manager.save(step, args=args, metrics=metrics and dict(metrics)))
+        write, self._copied = self._copied, None
+        if write is not None:
+            self._told(write)
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -96,6 +118,7 @@ class Checkpoints:
         Raises:
             InputError: if it could not be.
         """
+        self.flush()
         self._told(self._manager.wait_until_finished)
 
     def restore(self, like: TrainState) -> TrainState:
@@ -164,6 +187,11 @@ class Checkpoints:
                 f"({_reason(error)}); "
                 f"{before}"
             ) from error
+
+
+def _copy(state: TrainState) -> dict[str, Any]:
+    """What is saved of a state, in arrays of its own: the next step takes the state's over."""
+    return {"state": jax.tree.map(jnp.copy, state), "fingerprint": fingerprint(state)}
 
 
 def _reason(error: Exception) -> str:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdiff.compiling import compiler_options
-from jaxdiff.train import build, devices
+from jaxdiff.train import build, devices, objective
 from jaxdiff.train.run import Run
 from jaxdiff.train.state import TrainState, train_step
 from jaxdiff.typing import Array, Params
@@ -48,7 +48,7 @@ def compile_step(
         "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=rows),
     }
     whole = devices.replicated(mesh)
-    of_stored = build.training_loss_fn(run.config, run.network, run.process)
+    of_stored = objective.training_loss_fn(run.config, run.network, run.process)
 
     def loss_fn(params: Params, *given: Any) -> Array:
         # what is divided for keeping is gathered for use, instead of dividing the network's sums

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdiff import data
 from jaxdiff.compiling import compiler_options
-from jaxdiff.train import build
+from jaxdiff.train import objective
 from jaxdiff.train.run import Run
 from jaxdiff.train.state import Part
 from jaxdiff.typing import Array, Params
@@ -32,7 +32,7 @@ def held_out_loss(run: Run, test: data.Source) -> Callable[[Params], float]:
     turns = len(x) // size  # whole batches, so that one program serves
     cut = {"x": x, "label": label}
     cut = {k: v[: turns * size].reshape(turns, size, *v.shape[1:]) for k, v in cut.items()}
-    loss_fn = build.loss_fn(run.config, run.network, run.process)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
 
     def mean_loss(params: Params, batches: Any) -> Array:
         def one(turn: tuple[Array, Any]) -> Array:

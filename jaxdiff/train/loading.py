@@ -6,9 +6,10 @@ from pathlib import Path
 
 import jax
 
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.posthoc import average_of
-from jaxdiff.train.run import Run, assemble, fresh_state
+from jaxdiff.train.run import Run
 from jaxdiff.train.workdir import CHECKPOINTS, read_config
 from jaxdiff.typing import InputError
 

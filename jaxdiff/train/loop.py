@@ -16,13 +16,14 @@ from jax.sharding import Mesh
 from jaxdiff import data
 from jaxdiff.files import read_lines_json
 from jaxdiff.train import build, devices, pictures, posthoc
+from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
 from jaxdiff.train.held_out import held_out_loss
 from jaxdiff.train.interrupts import listening
 from jaxdiff.train.progress import Progress
-from jaxdiff.train.run import Run, assemble, fresh_state
+from jaxdiff.train.run import Run
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.updates import traced, updates
 from jaxdiff.train.workdir import (
@@ -81,9 +82,8 @@ def train(
     run = assemble(config, dataset.shape, dataset.num_classes)
     reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
     share = (jax.process_index(), jax.process_count())
-    batches = functools.partial(build.batches, config, dataset.train, share=share)
-    batches()  # refuses what cannot be read
-    batches = functools.partial(batches, workers=workers)
+    batches = functools.partial(build.batches, config, dataset.train, share=share, workers=workers)
+    batches()  # reads nothing yet, and refuses what cannot be read
     make = functools.partial(fresh_state, run)
     like = devices.laid_out(mesh, jax.eval_shape(make))
     if writes:
@@ -119,6 +119,7 @@ def train(
                 for update in updates(
                     state, step_fn, feed, mesh, until=until, asked=asked, trace=trace
                 ):
+                    checkpoints.flush()  # of the step before, now that the devices have this one
                     step, state, metrics, waited, stopped, last = update
                     figures = None
                     if held_out and update.due(settings.eval_every):

@@ -17,7 +17,7 @@ from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.train import build, devices
 from jaxdiff.train.config import Choice, Config, choice
-from jaxdiff.train.state import TrainState, init_state
+from jaxdiff.train.state import TrainState
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 
 
@@ -231,28 +231,3 @@ def _walk(
         save_fn=save_fn,
     )
     return (model(x, times[-1]).x0 if config.sampling.denoise else x), saved
-
-
-def assemble(config: Config, shape: tuple[int, ...], num_classes: int | None) -> Run:
-    """Build what a configuration names, for examples of one shape, without parameters yet.
-
-    Raises:
-        InputError: for whatever in the configuration cannot be built.
-    """
-    process = build.process(config)
-    network = build.network(config, shape, num_classes)
-    build.check(config, process, shape)
-    return Run(config, process, network, None, shape, num_classes, step=0)
-
-
-def fresh_state(run: Run) -> TrainState:
-    """Training state at step 0, a pure function of the configuration."""
-    init_key, train_key = jax.random.split(jax.random.key(run.config.seed))
-    label = jnp.zeros(1, int) if run.config.model.class_conditional else None
-    params = jax.jit(run.network.init)(init_key, jnp.zeros((1, *run.shape)), jnp.ones(1), label)
-    return init_state(
-        train_key,
-        params,
-        build.optimizer(run.config),
-        num_averages=len(build.averaging(run.config)),
-    )

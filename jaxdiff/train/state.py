@@ -25,7 +25,7 @@ class Part(NamedTuple):
 
 
 class LossFn(Protocol):
-    """What is minimised; see :func:`jaxdiff.train.build.loss_fn`."""
+    """What is minimised; see :func:`jaxdiff.train.objective.loss_fn`."""
 
     def __call__(
         self, params: Params, key: Key, batch: Mapping[str, Array], part: Part | None = None, /
