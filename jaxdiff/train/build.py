@@ -1,7 +1,7 @@
-"""L7: the one place where a configuration is turned into things.
+"""L7: a configuration is turned into things, but for what is minimised.
 
 :mod:`jaxdiff.train.names` knows what there is; here it is bound to the rest of the configuration,
-and in :mod:`jaxdiff.train.objective`, what is minimised.
+in :mod:`jaxdiff.train.objective` into a loss, in :mod:`jaxdiff.train.assembly` into a run.
 """
 
 import functools

@@ -2,8 +2,9 @@
 
 Each is written in the background into a folder of another name, which is renamed when all is there.
 With the state goes its fingerprint: one that a disk has altered is never taken for what was saved.
-The device copies the state and goes on: what orbax does for every array, before it writes in the
-background, is done beside the next step.
+One process copies the state on its devices and goes on: what orbax does for every array, before it
+writes in the background, is done beside the next step. Several, which do that together and by
+exchanges of their own, do it at once.
 """
 
 import functools
@@ -58,7 +59,10 @@ class Checkpoints:
                 cleanup_tmp_directories=self._writes,
             ),
         )
-        self._fingerprint, self._copy = jax.jit(fingerprint), jax.jit(_copy)
+        # training itself asks jax whether it is to end, and counts how often: see train.interrupts
+        self._manager.reached_preemption = lambda step: False
+        self._fingerprint = jax.jit(fingerprint)
+        self._copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
         self._copied: Callable[[], Any] | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -89,18 +93,26 @@ class Checkpoints:
     ) -> None:
         """Copy the state on its devices; :meth:`flush` and :meth:`wait` write it under its step.
 
-        A step that is there already is left alone.
+        A step that is there already is left alone. Several processes do not copy but write at once.
 
         Raises:
-            InputError: if an earlier one could not be written; those before it stay.
+            InputError: if this or an earlier one could not be written; those before it stay.
         """
         self.flush()
         if step == self.latest_step:
             return
-        args = self._ocp.args.StandardSave(self._copy(state))
+        alone = jax.process_count() == 1
+        # a copy, since the next step takes over the arrays of the state
+        saved = {
+            "state": self._copy(state) if alone else state,
+            "fingerprint": self._fingerprint(state),
+        }
+        args = self._ocp.args.StandardSave(saved)
         self._copied = functools.partial(
             self._manager.save, step, args=args, metrics=metrics and dict(metrics)
         )
+        if not alone:
+            self.flush()
 
     def flush(self) -> None:
         """Begin to write what was saved, best when the devices have their next work already.
@@ -129,6 +141,7 @@ class Checkpoints:
         Raises:
             InputError: if there is none.
         """
+        self.wait()
         reasons: dict[int, str] = {}
         for step in reversed(self.steps):
             try:
@@ -187,11 +200,6 @@ class Checkpoints:
                 f"({_reason(error)}); "
                 f"{before}"
             ) from error
-
-
-def _copy(state: TrainState) -> dict[str, Any]:
-    """What is saved of a state, in arrays of its own: the next step takes the state's over."""
-    return {"state": jax.tree.map(jnp.copy, state), "fingerprint": fingerprint(state)}
 
 
 def _reason(error: Exception) -> str:

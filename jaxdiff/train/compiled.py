@@ -79,6 +79,7 @@ def compile_step(
     if memory is not None:
         say(
             f"memory of each device: {memory.argument_size_in_bytes / MEBIBYTE:.1f} MiB of state "
-            f"and batch, {memory.temp_size_in_bytes / MEBIBYTE:.1f} MiB to work in"
+            f"and batch, {memory.temp_size_in_bytes / MEBIBYTE:.1f} MiB to work in; the state once "
+            "more while a checkpoint is copied"
         )
     return compiled

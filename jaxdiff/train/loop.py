@@ -131,7 +131,9 @@ def train(
                             checkpoints.save(step, state, metrics=figures)
                             posthoc.store(workdir, step, state, config, writes=writes)
                     if step % settings.sample_every == 0 and not last:
+                        checkpoints.flush()  # beside the walks from noise, which take a while
                         draw(state, workdir / "samples" / f"step_{step:07d}.png")
+                checkpoints.flush()
                 seconds = progress.seconds
             checkpoints.wait()
             say(
