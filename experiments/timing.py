@@ -30,3 +30,9 @@ def best_times(runs: Mapping[str, Callable[[int], Any]], *, rounds: int) -> dict
             jax.block_until_ready(run(index))
             best[name] = min(best[name], time.perf_counter() - started)
     return best
+
+
+def timed(job: Callable[[], Any]) -> tuple[Any, float]:
+    """What a job returns, and its seconds."""
+    started = time.perf_counter()
+    return job(), time.perf_counter() - started

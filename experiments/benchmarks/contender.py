@@ -1,7 +1,6 @@
 """What is timed: the same three jobs, of whichever system."""
 
 import functools
-import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdiff
-from experiments.timing import best_times
+from experiments.timing import best_times, timed
 from jaxdiff import schedules, solvers
 from jaxdiff.compiling import compiler_options
 from jaxdiff.train import Run, build, objective
@@ -89,12 +88,6 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
         ),
         compile_seconds=tuple(seconds for _, seconds in compiled),
     )
-
-
-def timed(job: Callable[[], Any]) -> tuple[Any, float]:
-    """What a job returns, and its seconds."""
-    started = time.perf_counter()
-    return job(), time.perf_counter() - started
 
 
 def matmul_peak(dtype: str) -> float:

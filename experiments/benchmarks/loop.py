@@ -8,7 +8,7 @@ many batches a second the input gives by itself.
 import functools
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 from ml_collections import config_flags
 
 from experiments import cli
-from experiments.timing import best_times
+from experiments.timing import best_times, timed
 from jaxdiff import data, train
 from jaxdiff.files import read_lines_json
 from jaxdiff.train import Run, build, devices
@@ -74,13 +74,13 @@ class Walker:
                 trace=lambda step: None,
             ):
                 if checkpoints is not None and update.step == halfway + 1:
-                    self.handing.append(seconds_of(checkpoints.flush))
+                    self.handing.append(timed(checkpoints.flush)[1])
                 self.state, metrics = update.state, update.metrics
                 progress.update(update.step, metrics, waited=update.waited)
                 if checkpoints is not None and update.step == halfway:
                     progress.flush()
                     save = functools.partial(checkpoints.save, update.step, update.state)
-                    self.copying.append(seconds_of(save))
+                    self.copying.append(timed(save)[1])
             progress.flush()
         if checkpoints is not None:
             checkpoints.wait()
@@ -131,13 +131,6 @@ def main() -> None:
         next(batches)
     rate = steps / (time.perf_counter() - began)
     print(f"input alone {rate:.0f} batches/s, {rate * bare:.1f} times what the step takes")
-
-
-def seconds_of(job: Callable[[], Any]) -> float:
-    """Seconds that a job takes."""
-    began = time.perf_counter()
-    job()
-    return time.perf_counter() - began
 
 
 def waiting_share(workdir: Path) -> float:
