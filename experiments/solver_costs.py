@@ -17,11 +17,9 @@ from absl import flags
 import jaxdiff
 from experiments import cli
 from experiments.configs import digits_vp, toy_vp
+from experiments.solver_rows import ODE_SOLVERS, SDE_SOLVERS, MakeFn, evaluations
 from experiments.timing import best_times
 from jaxdiff import schedules, solvers, train
-from jaxdiff.predictions import DenoiseFn
-from jaxdiff.processes import Process
-from jaxdiff.solvers import Solver
 from jaxdiff.train import Run, build
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.typing import Array, InputError, Key
@@ -33,21 +31,15 @@ LENGTHS = flags.DEFINE_list("lengths", ["10", "50", "250"], "Steps of walks to m
 ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the table; all if empty.")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "Timings of each, the best of which counts.", 1)
 
-SOLVERS: dict[str, tuple[Callable[[DenoiseFn, Process], Solver], int]] = {
-    "DDIM": (solvers.ddim, 1),
-    "ancestral": (solvers.ancestral, 1),
-    "Euler–Maruyama": (solvers.euler_maruyama, 1),
-    "DPM-Solver++ 2M": (solvers.dpmpp_2m, 1),
-    "UniPC-2": (solvers.unipc, 1),
-    "DEIS-tAB3": (solvers.deis, 1),
-    "Heun": (solvers.heun, 2),
-}
+COMPARED = [
+    "DDIM", "ancestral", "Euler–Maruyama", "DPM-Solver++ 2M", "UniPC-2", "DEIS-tAB3", "Heun"
+]  # fmt: skip
 
 
 def main() -> None:
     """Time every solver on both networks, and read off the memory of walks."""
-    if not set(ONLY.value) <= set(SOLVERS):
-        raise InputError(f"--only takes names out of {', '.join(SOLVERS)}, got {ONLY.value}")
+    if not set(ONLY.value) <= set(COMPARED):
+        raise InputError(f"--only takes names out of {', '.join(COMPARED)}, got {ONLY.value}")
     if not all(text.isdigit() and int(text) > 0 for text in LENGTHS.value):
         raise InputError(f"--lengths takes numbers of steps, got {','.join(LENGTHS.value)}")
     lengths = [int(text) for text in LENGTHS.value]
@@ -56,10 +48,10 @@ def main() -> None:
     plane = _untrained(toy_vp.get_config().to_dict(), (2,))
     cases = (("U-Net", digits, UNET_BATCH.value), ("MLP", plane, MLP_BATCH.value))
     for name, run, batch in cases:
-        count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
-        print(f"\n{name} of {count:,} parameters, batch {batch:,}")
+        size = sum(leaf.size for leaf in jax.tree.leaves(run.params))
+        print(f"\n{name} of {size:,} parameters, batch {batch:,}")
         print(f"{'':<24}{'ms':>10}{'ratio':>8}")
-        measure(run, batch, evaluations=EVALUATIONS.value, rounds=ROUNDS.value)
+        measure(run, batch, count=EVALUATIONS.value, rounds=ROUNDS.value)
     if not lengths:
         return
     print(f"\n{'MiB of the U-Net in n =':<24}" + "".join(f"{n:>10}" for n in lengths))
@@ -68,13 +60,14 @@ def main() -> None:
         print(f"{name:<24}" + "".join(f"{size / 2**20:>10.2f}" for size in sizes))
 
 
-def measure(run: Run, batch: int, *, evaluations: int, rounds: int) -> None:
-    """Print the time of every solver's walk beside that of the bare evaluations."""
+def measure(run: Run, batch: int, *, count: int, rounds: int) -> None:
+    """Print the time of every solver's walk beside that of ``count`` bare evaluations."""
     x = jax.random.normal(jax.random.key(0), (batch, *run.shape))
-    walks = {"the network alone": _compiled(_bare(run, evaluations), x)}
-    chosen = ONLY.value or SOLVERS
-    for name, (make, each) in ((name, SOLVERS[name]) for name in chosen):
-        walks[name] = _compiled(_walk(run, make, evaluations // each), x)
+    walks = {"the network alone": _compiled(_bare(run, count), x)}
+    rows = {**SDE_SOLVERS, **ODE_SOLVERS}
+    for name in ONLY.value or COMPARED:
+        make = rows[name]
+        walks[name] = _compiled(_walk(run, make, count // evaluations(make)), x)
     best = best_times(walks, rounds=rounds)
     bare = best["the network alone"]
     for name, seconds in best.items():
@@ -96,7 +89,7 @@ def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
     return dataclasses.replace(run, params=jax.tree.map(lambda leaf: leaf + 0.01, params))
 
 
-def _bare(run: Run, evaluations: int) -> Callable[[Key, Array], Array]:
+def _bare(run: Run, count: int) -> Callable[[Key, Array], Array]:
     """Evaluations of the network, each on the outcome of the one before, at levels of their own."""
 
     def loop(key: Key, x: Array) -> Array:
@@ -104,14 +97,14 @@ def _bare(run: Run, evaluations: int) -> Callable[[Key, Array], Array]:
             output: Any = run.network.apply(run.params, x, jnp.full(x.shape[:1], level))
             return output, None
 
-        return jax.lax.scan(evaluate, x, jnp.linspace(1.0, 0.0, evaluations))[0]
+        return jax.lax.scan(evaluate, x, jnp.linspace(1.0, 0.0, count))[0]
 
     return loop
 
 
 def _walk(
     run: Run,
-    make: Callable[[DenoiseFn, Process], Solver],
+    make: MakeFn,
     num_steps: int,
     walk: Callable[..., Any] = jaxdiff.sample,
 ) -> Callable[[Key, Array], Any]:

@@ -6,17 +6,17 @@ Solvers of SDEs have a law only; they are measured by how far theirs is from tha
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from sklearn.datasets import load_digits
 
 from jaxdiff import oracles, processes, schedules, solvers
-from jaxdiff.predictions import DenoiseFn
+from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 MakeFn = Callable[[DenoiseFn, Process], Solver]
 GridFn = Callable[[Process, int, float], Array]
@@ -62,47 +62,58 @@ SDES: Mapping[str, Sde] = {
 }
 
 
-class Row(NamedTuple):
-    """A solver, and how often it evaluates the model in a step."""
+def evaluations(make: MakeFn) -> int:
+    """How often a step of a solver evaluates the model, counted while one is traced.
 
-    make: MakeFn
-    evaluations: int = 1
+    A last step to zero noise may take fewer. A loop inside a step, which is traced once, counts as
+    one pass: so does Langevin's over its corrections, of which the rows below make one.
+    """
+    process, calls = processes.VP(), []
+
+    def denoise_fn(x: Array, t: ArrayLike) -> Denoised:
+        calls.append(t)
+        return Denoised(x, x)
+
+    def step(key: Key, x: Array, t: Array, s: Array) -> Any:
+        solver = make(denoise_fn, process)
+        return solver.step(key, solver.init(x, t), t, s)
+
+    number = jax.ShapeDtypeStruct((), jnp.result_type(float))
+    jax.eval_shape(step, jax.random.key(0), jnp.zeros((1, 1)), number, number)
+    return len(calls)
 
 
-ODE_SOLVERS: Mapping[str, Row] = {
-    "DDIM": Row(solvers.ddim),
-    "Heun": Row(solvers.heun, 2),
-    "DPM-Solver-2": Row(solvers.dpm_2, 2),
-    "DPM-Solver-3": Row(solvers.dpm_3, 3),
-    "DPM-Solver++ 2S": Row(solvers.dpmpp_2s, 2),
-    "DPM-Solver++ 3S": Row(solvers.dpmpp_3s, 3),
-    "DPM-Solver++ 2M": Row(solvers.dpmpp_2m),
-    "DPM-Solver++ 3M": Row(solvers.dpmpp_3m),
-    "UniPC-1": Row(functools.partial(solvers.unipc, order=1)),
-    "UniPC-2": Row(functools.partial(solvers.unipc, order=2)),
-    "UniPC-3": Row(functools.partial(solvers.unipc, order=3)),
-    "DEIS-tAB1": Row(functools.partial(solvers.deis, order=2)),
-    "DEIS-tAB2": Row(functools.partial(solvers.deis, order=3)),
-    "DEIS-tAB3": Row(solvers.deis),
-    "RK4": Row(solvers.rk4, 4),
+ODE_SOLVERS: Mapping[str, MakeFn] = {
+    "DDIM": solvers.ddim,
+    "Heun": solvers.heun,
+    "DPM-Solver-2": solvers.dpm_2,
+    "DPM-Solver-3": solvers.dpm_3,
+    "DPM-Solver++ 2S": solvers.dpmpp_2s,
+    "DPM-Solver++ 3S": solvers.dpmpp_3s,
+    "DPM-Solver++ 2M": solvers.dpmpp_2m,
+    "DPM-Solver++ 3M": solvers.dpmpp_3m,
+    "UniPC-1": functools.partial(solvers.unipc, order=1),
+    "UniPC-2": functools.partial(solvers.unipc, order=2),
+    "UniPC-3": functools.partial(solvers.unipc, order=3),
+    "DEIS-tAB1": functools.partial(solvers.deis, order=2),
+    "DEIS-tAB2": functools.partial(solvers.deis, order=3),
+    "DEIS-tAB3": solvers.deis,
+    "RK4": solvers.rk4,
 }
-SDE_SOLVERS: Mapping[str, Row] = {
-    "ancestral": Row(solvers.ancestral),
-    "DDIM, η = ½": Row(functools.partial(solvers.ddim, eta=0.5)),
-    "Euler–Maruyama": Row(solvers.euler_maruyama),
-    "reverse diffusion": Row(solvers.reverse_diffusion),
-    "predictor–corrector": Row(
-        functools.partial(
-            solvers.predictor_corrector,
-            corrector=functools.partial(solvers.langevin, norms="batch"),
-        ),
-        2,
+SDE_SOLVERS: Mapping[str, MakeFn] = {
+    "ancestral": solvers.ancestral,
+    "DDIM, η = ½": functools.partial(solvers.ddim, eta=0.5),
+    "Euler–Maruyama": solvers.euler_maruyama,
+    "reverse diffusion": solvers.reverse_diffusion,
+    "predictor–corrector": functools.partial(
+        solvers.predictor_corrector,
+        corrector=functools.partial(solvers.langevin, norms="batch"),
     ),
-    "SDE-DPM-Solver++ 2M": Row(functools.partial(solvers.dpmpp_2m, eta=1.0)),
-    "SDE-DPM-Solver++ 3M": Row(functools.partial(solvers.dpmpp_3m, eta=1.0)),
-    "Heun with churn 0.1": Row(functools.partial(solvers.stochastic_heun, churn=0.1), 2),
-    "DDIM": Row(solvers.ddim),
-    "DEIS-tAB3": Row(solvers.deis),
+    "SDE-DPM-Solver++ 2M": functools.partial(solvers.dpmpp_2m, eta=1.0),
+    "SDE-DPM-Solver++ 3M": functools.partial(solvers.dpmpp_3m, eta=1.0),
+    "Heun with churn 0.1": functools.partial(solvers.stochastic_heun, churn=0.1),
+    "DDIM": solvers.ddim,
+    "DEIS-tAB3": solvers.deis,
 }
 GRIDS: Mapping[str, GridFn] = {
     "uniform": lambda process, n, t_min: schedules.uniform_times(n, t_min=t_min),

@@ -19,7 +19,16 @@ from absl import flags
 from tqdm import tqdm
 
 from experiments import cli, solver_pictures, solver_tables
-from experiments.solver_rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS, SDES, Mixture, Row, mixtures
+from experiments.solver_rows import (
+    GRIDS,
+    ODE_SOLVERS,
+    SDE_SOLVERS,
+    SDES,
+    MakeFn,
+    Mixture,
+    evaluations,
+    mixtures,
+)
 from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.files import atomic_write
@@ -73,7 +82,7 @@ def main() -> None:
 
 
 def measure(
-    counts: Sequence[int], ode_solvers: Mapping[str, Row], sde_solvers: Mapping[str, Row]
+    counts: Sequence[int], ode_solvers: Mapping[str, MakeFn], sde_solvers: Mapping[str, MakeFn]
 ) -> tuple[list[Errors], list[Errors], dict[str, float]]:
     """Errors of ODE solvers on every grid, of laws on one, and the floor of laws."""
     ode: list[Errors] = []
@@ -107,7 +116,7 @@ def _laws(
     mixture: Mixture,
     name: str,
     counts: Sequence[int],
-    sde_solvers: Mapping[str, Row],
+    sde_solvers: Mapping[str, MakeFn],
     bar: tqdm,
 ) -> tuple[list[Errors], float]:
     """Distances of laws under one SDE, and that between two sets of noisy data."""
@@ -131,9 +140,9 @@ def _laws(
 class Walker:
     """The driver's loop in Python: walks of any number of steps share one compiled step."""
 
-    def __init__(self, mixture: Mixture, process: Process, row: Row) -> None:
-        self.process, self.evaluations = process, row.evaluations
-        self.solver = row.make(mixture.model(process), process)
+    def __init__(self, mixture: Mixture, process: Process, make: MakeFn) -> None:
+        self.process, self.evaluations = process, evaluations(make)
+        self.solver = make(mixture.model(process), process)
         self.step = jax.jit(self.solver.step)
 
     def __call__(self, key: Key, x: Array, grid: Any, count: int, t_min: float) -> Array | None:
@@ -188,7 +197,7 @@ def _counts(texts: Sequence[str]) -> list[int]:
     return counts
 
 
-def _chosen(names: Sequence[str]) -> tuple[dict[str, Row], dict[str, Row]]:
+def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]:
     """Solvers of the ODE and of the SDE, all or those that are named."""
     known = {*ODE_SOLVERS, *SDE_SOLVERS}
     if not set(names) <= known:
