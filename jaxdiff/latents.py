@@ -42,12 +42,15 @@ def encode(
         InputError: as :func:`jaxdiff.flow.integrate`.
 
     Example:
+        >>> import jax
         >>> from jaxdiff import oracles, processes
         >>> exact = oracles.gaussian(processes.VP(), jnp.full(1, 3.0), jnp.eye(1))
-        >>> code = encode(exact, processes.VP(), jnp.full((1, 1), 4.0))  # mean + 1 std
+        >>> to_code = jax.jit(lambda x0: encode(exact, processes.VP(), x0))
+        >>> to_data = jax.jit(lambda code: decode(exact, processes.VP(), code))
+        >>> code = to_code(jnp.full((1, 1), 4.0))  # mean + 1 std
         >>> round(float(code[0, 0]), 2)  # α(1) · mean + 1 std
         1.02
-        >>> round(float(decode(exact, processes.VP(), code)[0, 0]), 3)
+        >>> round(float(to_data(code)[0, 0]), 3)
         4.0
 
     Reference: Song et al. 2021, section 4.3 and appendix D.5.

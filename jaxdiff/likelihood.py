@@ -83,7 +83,8 @@ def log_likelihood(
         >>> from jaxdiff import oracles, processes
         >>> process = processes.VP()
         >>> exact = oracles.gaussian(process, jnp.zeros(2), jnp.eye(2))
-        >>> log_prob, latent = log_likelihood(jax.random.key(0), exact, process, jnp.zeros((1, 2)))
+        >>> run = jax.jit(lambda key, x0: log_likelihood(key, exact, process, x0))
+        >>> log_prob, latent = run(jax.random.key(0), jnp.zeros((1, 2)))
         >>> round(float(log_prob[0]), 3)  # −log 2π
         -1.838
 
@@ -139,8 +140,9 @@ def log_likelihood_by_probe(
         >>> from jaxdiff import oracles, processes
         >>> process, cov = processes.VP(), jnp.array([[1.0, 0.5], [0.5, 1.0]])
         >>> exact = oracles.gaussian(process, jnp.zeros(2), cov)
-        >>> key, x0 = jax.random.key(0), jnp.zeros((1, 2))
-        >>> each = log_likelihood_by_probe(key, exact, process, x0, num_probes=8).log_prob
+        >>> run = jax.jit(
+        ...     lambda key, x0: log_likelihood_by_probe(key, exact, process, x0, num_probes=8))
+        >>> each = run(jax.random.key(0), jnp.zeros((1, 2))).log_prob
         >>> each.shape, float(jnp.std(each, axis=0, ddof=1)[0]) > 0.1
         ((8, 1), True)
 

@@ -67,7 +67,8 @@ def consistency_terms(
         >>> process = processes.VP()
         >>> exact = oracles.gaussian(process, jnp.zeros(2), jnp.eye(2))
         >>> x0, times = jnp.zeros((4, 2)), schedules.uniform_times(9, t_min=0.1)
-        >>> consistency_terms(jax.random.key(0), exact, process, x0, times=times).denoising.shape
+        >>> terms = jax.jit(lambda key, x0: consistency_terms(key, exact, process, x0, times=times))
+        >>> terms(jax.random.key(0), x0).denoising.shape
         (4,)
 
     Reference: Luo 2022 (Understanding diffusion models), eq. 44, from which eq. 45 does not follow.

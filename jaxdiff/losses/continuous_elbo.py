@@ -126,9 +126,11 @@ def continuous_elbo(
         >>> from jaxdiff.losses import times
         >>> process = processes.VP()
         >>> exact = oracles.gaussian(process, jnp.zeros(2), jnp.eye(2))
-        >>> time = times.importance(jax.random.key(0), 4, process, weights.likelihood, t_min=0.01)
-        >>> key, x0 = jax.random.key(1), jnp.zeros((4, 2))
-        >>> continuous_elbo(key, exact, process, x0, time, t_min=0.01).denoising.shape
+        >>> @jax.jit
+        ... def bound(time_key, key, x0):
+        ...     time = times.importance(time_key, 4, process, weights.likelihood, t_min=0.01)
+        ...     return continuous_elbo(key, exact, process, x0, time, t_min=0.01)
+        >>> bound(jax.random.key(0), jax.random.key(1), jnp.zeros((4, 2))).denoising.shape
         (4,)
 
     Reference: Kingma et al. 2021, eq. 11 and 18.

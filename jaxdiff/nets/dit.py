@@ -86,7 +86,7 @@ class DiT(nn.Module):
         >>> net = DiT(features=16, depth=2, heads=2)
         >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
         >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
-        >>> net.apply(params, x, level).shape
+        >>> jax.jit(net.apply)(params, x, level).shape
         (2, 8, 8, 1)
 
     Reference: Peebles & Xie 2023.

@@ -24,8 +24,9 @@ class MLP(nn.Module):
     Example:
         >>> import jax
         >>> net = MLP(width=16, depth=1)
-        >>> params = net.init(jax.random.key(0), jnp.ones((3, 2)), jnp.ones(3))
-        >>> net.apply(params, jnp.ones((3, 2)), jnp.ones(3)).shape
+        >>> x, level = jnp.ones((3, 2)), jnp.ones(3)
+        >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
+        >>> jax.jit(net.apply)(params, x, level).shape
         (3, 2)
     """
 

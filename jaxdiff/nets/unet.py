@@ -60,10 +60,10 @@ class UNet(nn.Module):
 
     Example:
         >>> import jax
-        >>> net = UNet(channels=8)
+        >>> net = UNet(channels=8, blocks_per_level=1)
         >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
         >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
-        >>> net.apply(params, x, level).shape
+        >>> jax.jit(net.apply)(params, x, level).shape
         (2, 8, 8, 1)
 
     Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021,
