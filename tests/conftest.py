@@ -1,26 +1,58 @@
 """Settings of every test: CPU, no silent rank promotion, compiled code shared between processes."""
 
+import gc
 import os
 from importlib.metadata import version
 from pathlib import Path
 
+import compile_cache
+
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Most of the suite's time is XLA's, which compiles in 0.6 of it with fewer passes of LLVM and by
-# its older emitters; these jaxlib 0.11 has no longer.
-FLAGS = ["--xla_backend_optimization_level=1", "--xla_cpu_use_fusion_emitters=false"]
-FLAGS = FLAGS[: 2 if version("jaxlib").startswith("0.10.") else 1]
+# Most of the suite's time is XLA's, which compiles these small programs in a third of it with no
+# passes of LLVM, in one module each, and by its older emitters; jaxlib 0.11 no longer has the last.
+FLAGS = [
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+    "--xla_cpu_use_fusion_emitters=false",
+]
+FLAGS = FLAGS[: 4 if version("jaxlib").startswith("0.10.") else 3]
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
-# The same small programs are compiled again and again, by workers and by the commands they start.
-CACHE = Path(__file__).parents[1] / ".pytest_cache" / "jax"
-os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# The same programs are compiled again and again, by workers and by the commands that they start.
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache.folder()))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402 (it reads the environment when it is imported)
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
+compile_cache.write_whole()
+# Tracing makes many objects and few cycles: a tenth of the time went into looking for these.
+gc.freeze()
+gc.set_threshold(100_000, 50, 100)
+
+
+def pytest_sessionstart(session):
+    if not hasattr(session.config, "workerinput"):  # once, and not in every worker of pytest-xdist
+        compile_cache.expire()
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
+def pytest_collection_modifyitems(items):
+    """Give workers whole files, or all that is asked of one solver; what takes long comes first.
+
+    What a file compiles, its tests share; what a solver compiles, all files that test it.
+    """
+    long = set()
+    for item in items:
+        solver = getattr(item, "callspec", None) and item.callspec.params.get("solver")
+        group = f"solver {solver}" if isinstance(solver, str) else item.path.name
+        item.add_marker(pytest.mark.xdist_group(group))
+        if item.get_closest_marker("slow") and not isinstance(solver, str):
+            long.add(item.path)
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(autouse=True, scope="module")

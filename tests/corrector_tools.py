@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tables import BETAS, PROCESSES
+from process_table import BETAS, PROCESSES
 
 from jaxdiff.predictions import Denoised
 from jaxdiff.solvers.langevin import annealed_langevin, langevin
 
-DDPM, NCSN = PROCESSES["ddpm_linear_1000"], PROCESSES["ncsn_232"]
+DDPM, NCSN = PROCESSES["ddpm_linear_1000"].process, PROCESSES["ncsn_232"].process
 BETA = np.append(np.nan, BETAS["ddpm_linear_1000"])  # counted from 1, as in the papers
 BARS = np.append(1.0, np.cumprod(1 - BETA[1:]))
 LADDER = np.append(0.0, 0.01 * 5000 ** (np.arange(232) / 231))

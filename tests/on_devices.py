@@ -24,7 +24,7 @@ from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.fingerprint import fingerprint
 
-STEPS, BATCH = 20, 32
+STEPS, BATCH = 8, 32
 LAYOUTS = {"8×1": 1, "4×2": 2, "2×4": 4}
 COLLECTIVE = re.compile(
     r"= \(?(\S.*?)\)? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\("
@@ -108,7 +108,7 @@ def bounds_of_points():
 
 
 def main():
-    run = small_run(choice("mlp", width=64, depth=2), (2,))
+    run = small_run(choice("mlp", width=64, depth=1), (2,))
     endless = data.batches(data.load("toy:moons").train, batch_size=BATCH, seed=0)
     batches = [next(endless) for _ in range(STEPS)]
     meshes = {name: devices.mesh(fsdp=fsdp) for name, fsdp in LAYOUTS.items()}

@@ -3,13 +3,8 @@
 import jax
 import numpy as np
 import pytest
-from tables import (
-    BETAS,
-    CHAINS,
-    PROCESSES,
-    as_float64,
-    float64,
-)
+from assertions import float64
+from process_table import BETAS, CHAINS, PROCESSES, as_float64
 
 from jaxdiff import processes
 
@@ -38,4 +33,4 @@ def rates(process, t):
 def values(name, t):
     """(log_alpha, variance, log_snr, f, g2) of a row, in float64 numpy."""
     with float64():
-        return jax.device_get(rates(as_float64(PROCESSES[name]), np.float64(t)))
+        return jax.device_get(rates(as_float64(PROCESSES[name].process), np.float64(t)))

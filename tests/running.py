@@ -1,32 +1,39 @@
-"""The modules of the project, run in processes of their own, as a person would from its root."""
+"""The modules of the project, run as a person would from its root: in this process, or in others.
 
+A command is run in the process of the tests, unless its own start or its death is what is tested:
+what one needs at first, imported libraries and compiled code, then serves the next.
+"""
+
+import contextlib
+import io
 import multiprocessing
 import os
 import runpy
 import subprocess
 import sys
 import tempfile
+import traceback
+import warnings
 from pathlib import Path
 from typing import NamedTuple
+from unittest import mock
 
+import compile_cache
 import jax
+from absl import app, flags
 
 ROOT = Path(__file__).parents[1]
-# What runs for a moment spends it compiling, and the next one compiles what this one did.
-QUICKLY = {"jax_disable_most_optimizations": 1, "jax_persistent_cache_min_compile_time_secs": 0}
-ENVIRONMENT = {
-    **os.environ,
-    **{name.upper(): str(value) for name, value in QUICKLY.items()},
-    "PYTHONPATH": str(ROOT),
-}
+ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
     ["jaxdiff.train", "experiments.cli", "orbax.checkpoint", "grain", "tensorboardX",
      "matplotlib.figure", "sklearn.datasets"]
 )  # fmt: skip
+UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""What Python shows nobody unless it is told to."""
 
 
-class Forked(NamedTuple):
+class Ended(NamedTuple):
     """What a command left, under the names of ``subprocess``."""
 
     returncode: int | None
@@ -34,12 +41,74 @@ class Forked(NamedTuple):
     stderr: str
 
 
+def run(module, *arguments):
+    """Run a module to its end as ``python -m module arguments`` would, in this process."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    _forget_flags()
+    with (
+        contextlib.redirect_stdout(stdout),
+        contextlib.redirect_stderr(stderr),
+        contextlib.chdir(ROOT),
+        _as_users_have_it(),
+        mock.patch.object(sys, "argv", [module, *arguments]),
+        mock.patch.object(app, "run", _parse_and_run),
+    ):
+        try:
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+            code = 0
+        except SystemExit as end:
+            code = end.code or 0
+        except BaseException:
+            traceback.print_exc()
+            code = 1
+        finally:
+            _forget_flags()
+    return Ended(code, stdout.getvalue(), stderr.getvalue())
+
+
+def _parse_and_run(main, flags_parser):
+    """Be ``absl.app.run``, which also prepares a process for its only program."""
+    sys.exit(main(flags_parser(sys.argv)))
+
+
+def _forget_flags():
+    """Delete the flags of commands, and set those of modules that serve them to their defaults.
+
+    A command that a test has imported has defined its flags, too; config.seed and its like belong
+    to the command whose configuration they override.
+    """
+    for name in list(flags.FLAGS):
+        module = flags.FLAGS.find_module_defining_flag(name.partition(".")[0])
+        if module not in sys.modules or _is_command(module):
+            delattr(flags.FLAGS, name)
+    flags.FLAGS.unparse_flags()
+
+
+def _is_command(module):
+    return module.startswith("experiments.") and hasattr(sys.modules[module], "main")
+
+
+@contextlib.contextmanager
+def _as_users_have_it():
+    """Promote ranks and show warnings, as jax and Python do unless a test run tells them not to."""
+
+    def show(message, category, filename, lineno, file=None, line=None):
+        sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
+
+    with jax.numpy_rank_promotion("allow"), warnings.catch_warnings():
+        warnings.showwarning = show
+        for category in UNSEEN:
+            warnings.simplefilter("ignore", category)
+        yield
+
+
 def command(*arguments):
-    """Run a module to its end."""
-    line = [sys.executable, "-m", *arguments]
-    return subprocess.run(
-        line, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )
+    """Run a module to its end in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", *arguments],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    return Ended(done.returncode, done.stdout, done.stderr)
 
 
 def forked(*arguments):
@@ -54,6 +123,13 @@ class Started:
     def __init__(self, process, said):
         self.process, self.said = process, said
 
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exception):
+        if self.alive:  # a test that fails leaves nothing running
+            self.process.kill()
+
     @property
     def alive(self):
         return self.process.is_alive()
@@ -63,14 +139,14 @@ class Started:
 
     def end(self):
         self.process.join()
-        return Forked(self.process.exitcode, *(path.read_text() for path in self.said))
+        return Ended(self.process.exitcode, *(path.read_text() for path in self.said))
 
 
 def _as_main(arguments, stdout, stderr):
-    for name, value in QUICKLY.items():
-        jax.config.update(name, value)
+    compile_cache.write_whole()
     for path, number in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
+    sys.stdout.reconfigure(line_buffering=True)  # for tests that wait for a line
     os.chdir(ROOT)
     sys.path.insert(0, str(ROOT))
     sys.argv = list(arguments)

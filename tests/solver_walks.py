@@ -1,21 +1,20 @@
 """Walks of solvers over exact models, and the exact flows that they are held against."""
 
 import functools
+from collections import Counter
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import published_multistep  # noqa: F401 (it enters its solvers in the table, and the others)
+from process_table import exact_law
 from scipy import stats
-from solver_table import (
-    SOLVERS,
-    exact_law,
-)
+from solver_table import SOLVERS
 
 from jaxdiff import oracles
 
 DETERMINISTIC = [name for name, row in SOLVERS.items() if row.deterministic]
 STOCHASTIC = [name for name, row in SOLVERS.items() if not row.deterministic]
-SMOOTH = ["vp", "sub_vp", "ve"]
 
 MEAN = np.array([1.0, -0.5])
 VARIANCES = np.array([0.8, 0.3])
@@ -61,11 +60,16 @@ MODELS = {
 }
 
 
+TRACES = Counter()
+"""How often the step of (solver, model) was traced."""
+
+
 @functools.cache
 def jitted_step(solver, model="gaussian"):
     """One step ``(process, key, state, t, s) -> state``, compiled once per process and shape."""
 
     def step(process, key, state, t, s):
+        TRACES[solver, model] += 1
         made = SOLVERS[solver].make(MODELS[model](process), process)
         return made.step(key, state, t, s)
 
@@ -80,13 +84,13 @@ def walk(solver, process, x, times, *, model="gaussian", key=None, exact_start=N
     as many first steps as it remembers.
     """
     row, dtype = SOLVERS[solver], jnp.result_type(float)
-    step, x, times = jitted_step(solver, model), jnp.asarray(x, dtype), np.asarray(times, dtype)
+    step, x, times = jitted_step(solver, model), np.asarray(x, dtype), np.asarray(times, dtype)
     keys = split(jax.random.key(0) if key is None else key, len(times) - 1)
-    state = row.make(None, process).init(x, times[0])
+    state = jax.device_get(row.make(None, process).init(x, times[0]))
     for index, (k, t, s) in enumerate(zip(keys, times[:-1], times[1:], strict=True)):
         state = step(process, k, state, t, s)
         if exact_start and index < row.memory:
-            state = state._replace(x=jnp.asarray(exact_start(s), dtype))
+            state = state._replace(x=np.asarray(exact_start(s), dtype))
     return np.asarray(state.x)
 
 
@@ -97,12 +101,17 @@ def split(key, num):
     return [jax.random.wrap_key_data(row) for row in data[:num]]
 
 
-BATCH = 4096
+def draws(keys, shape):
+    """The normal numbers that a solver draws with each of the keys, in float64 numpy."""
+    return [np.asarray(jax.random.normal(key, shape), np.float64) for key in keys]
+
+
+ROWS = 16
 
 
 def padded(x):
-    """A few rows in a batch of the one size that is compiled in float32."""
-    return jnp.zeros((BATCH, 2)).at[: len(x)].set(x)
+    """A few rows in a batch of the one size that walks of the plane are compiled for."""
+    return np.concatenate([x, np.zeros((ROWS - len(x), 2), np.asarray(x).dtype)])
 
 
 def slope(counts, errors):
@@ -143,8 +152,8 @@ def mixture_flow(scales, x, t, s):
         weights, means, stds = mixture_law(scales, time)
         return stats.norm.cdf((z[..., None] - means) / stds) @ weights
 
-    target = cdf(x, t)
-    low, high = np.full_like(x, -1e3), np.full_like(x, 1e3)
+    target, reach = cdf(x, t), 20 * np.hypot(*scales(s)[:2])
+    low, high = np.full_like(x, -reach), np.full_like(x, reach)
     for _ in range(80):
         middle = 0.5 * (low + high)
         below = cdf(middle, s) < target

@@ -19,9 +19,9 @@ X, LEVEL = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
         (DDPM, {}, 35_746_307),  # as google/ddpm-cifar10-32 has them
         (DDPM, {"attention_up": "last"}, 35_218_947),
         (DDPMPP, {}, 61_804_419),
-        (DDPMPP, {"blocks_per_level": 8}, 106_632_579),
+        pytest.param(DDPMPP, {"blocks_per_level": 8}, 106_632_579, marks=pytest.mark.slow),
         (NCSNPP, {}, 62_758_787),
-        (NCSNPP, {"blocks_per_level": 8}, 107_586_947),
+        pytest.param(NCSNPP, {"blocks_per_level": 8}, 107_586_947, marks=pytest.mark.slow),
     ],
 )
 def test_a_published_network_has_its_number_of_parameters(make, options, numbers):

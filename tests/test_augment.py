@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from net_tools import shapes_of
 from tiny import tiny_config
 
 from jaxdiff import data, train
@@ -86,8 +87,8 @@ def loss_fns(**options):
     """The loss of a network that returns nothing, of floats and of bytes."""
     config = tiny_config(data=train.DataConfig(name="digits", **options))
     run = assemble(config, (4, 6, 1), None)
-    params = jax.eval_shape(run.network.init, keys(1)[0], jnp.zeros((1, 4, 6, 1)), jnp.ones(1))
-    params = jax.tree.map(lambda leaf: jnp.full(leaf.shape, 0.1), params)
+    params = shapes_of(run.network, jnp.zeros((1, 4, 6, 1)), jnp.ones(1))
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), params)
     made = (objective.loss_fn, objective.training_loss_fn)
     return [(make(config, run.network, run.process), params) for make in made]
 
@@ -96,21 +97,27 @@ def test_the_loss_of_bytes_is_that_of_their_floats():
     (plain, params), (of_bytes, _) = loss_fns(low=0.0)
     x, label = images(5, (4, 6, 1)), np.zeros(5, np.int32)
     key = jax.random.key(3)
-    expected = plain(params, key, {"x": data.to_floats(x, (0.0, 1.0)), "label": label})
-    np.testing.assert_array_equal(of_bytes(params, key, {"x": x, "label": label}), expected)
+    floats = data.to_floats(x, (0.0, 1.0))
+    expected = jax.jit(plain)(params, key, {"x": floats, "label": label})
+    got = jax.jit(of_bytes)(params, key, {"x": x, "label": label})
+    np.testing.assert_array_equal(got, expected)
 
 
 @pytest.mark.parametrize("option", ["flip", "dequantize"])
 def test_chance_belongs_to_the_row_wherever_it_comes(option):
     _, (of_bytes, params) = loss_fns(**{option: True})
-    batch = {"x": images(16, (4, 6, 1)), "label": np.zeros(16, np.int32)}
-    key = jax.random.key(3)
-    whole = np.asarray(of_bytes(params, key, batch))
-    part = jax.tree.map(lambda leaf: leaf[1::2], batch)
-    got = of_bytes(params, key, part, Part(np.arange(1, 16, 2), 16))
-    np.testing.assert_allclose(got, whole[1::2], rtol=1e-5)
     (_, (without, _)) = loss_fns()
-    assert not np.allclose(without(params, key, batch), whole, rtol=1e-5)
+
+    @jax.jit
+    def losses(params, key, batch):
+        part = jax.tree.map(lambda leaf: leaf[1::2], batch)
+        own = of_bytes(params, key, part, Part(np.arange(1, 16, 2), 16))
+        return of_bytes(params, key, batch), own, without(params, key, batch)
+
+    batch = {"x": images(16, (4, 6, 1)), "label": np.zeros(16, np.int32)}
+    whole, own, plain = losses(params, jax.random.key(3), batch)
+    np.testing.assert_allclose(own, whole[1::2], rtol=1e-5)
+    assert not np.allclose(plain, whole, rtol=1e-5)
 
 
 def test_what_is_for_images_is_refused_of_vectors():

@@ -1,4 +1,4 @@
-"""The commands as a person runs them: those of the README, and the mistakes easily made."""
+"""The commands as a person runs them: those of the README, on the smallest runs there are."""
 
 import json
 import re
@@ -7,98 +7,91 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from running import ROOT, command, forked
-
-DIGITS = "experiments/configs/digits_vp.py"
-TINY = [
-    "--config.network.channels=4",
-    "--config.network.multipliers=(1,)",
-    "--config.training.num_steps=3",
-    "--config.training.batch_size=4",
-    "--config.training.log_every=1",
-    "--config.optimizer.warmup_steps=1",
-    "--config.sampling.num_steps=2",
-    "--config.sampling.num_images=4",
-]
-TOY = [flag for flag in TINY if "network" not in flag]
+from running import ROOT, command, run
+from tiny import DIGITS, FEW_SAMPLES, FEW_STEPS, POINTS, SMALLEST_MLP, SMALLEST_UNET
 
 SMALL = {
-    "experiments.objectives": [
-        "--steps=2", "--batch=4", "--only=DSM VP", "--workdir={tmp_path}"
-    ],
-    "experiments.solvers": [
-        "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,DDIM", "--workdir={tmp_path}"
-    ],
+    "experiments.objectives": ["--steps=2", "--batch=4", "--only=DSM VP"],
+    "experiments.solvers": ["--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,ancestral"],
     "experiments.objective_costs": [
-        "--channels=4", "--blocks=1", "--size=4", "--batch=2", "--rounds=1", "--exact_batch=0",
-        "--only=FD-SSM",
+        "--channels=4", "--blocks=1", "--size=4", "--batch=2", "--rounds=1", "--only=FD-SSM",
     ],
 }  # fmt: skip
 
 
-def readme_commands():
-    blocks = re.findall(r"```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    text = "\n".join(blocks).replace("\\\n", " ")
-    return [shlex.split(m) for m in re.findall(r"python -m (experiments\.[^&\n#]*)", text)]
+def readme(name):
+    """Blocks of one language in the README."""
+    return re.findall(rf"```{name}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+
+def readme_commands(module):
+    """Its commands that run a module, as lists of what follows ``python -m``, without a workdir."""
+    text = "\n".join(readme("bash")).replace("\\\n", " ")
+    found = [shlex.split(m) for m in re.findall(r"python -m (experiments\.[^&\n#]*)", text)]
+    return [[a for a in line if "--workdir" not in a] for line in found if line[0] == module]
+
+
+def assert_went_well(done):
+    assert done.returncode == 0, done.stderr
+    for line in done.stdout.splitlines():
+        if line.startswith("wrote "):
+            assert Path(line.removeprefix("wrote ")).exists()
 
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
+    """What the README's first command leaves, of three steps of a small network."""
     workdir = tmp_path_factory.mktemp("digits") / "digits_vp"
-    done = command("experiments.train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY)
-    assert done.returncode == 0, done.stderr
-    return workdir, done
+    line, *_ = readme_commands("experiments.train")
+    assert DIGITS[0] in line
+    done = run(*line, *SMALLEST_UNET, *FEW_SAMPLES, *FEW_STEPS, f"--workdir={workdir}")
+    assert_went_well(done)
+    return workdir
 
 
-def test_training_says_what_it_wrote_and_where(digits_run):
-    workdir, done = digits_run
+@pytest.mark.slow
+def test_training_says_what_it_wrote_and_where(tmp_path):
+    """In a process of its own, from its start to its end."""
+    line = next(c for c in readme_commands("experiments.train") if POINTS[0] in c)
+    done = command(*line, *SMALLEST_MLP, *FEW_SAMPLES, *FEW_STEPS, f"--workdir={tmp_path}")
+    assert_went_well(done)
     last = done.stdout.strip().splitlines()[-6:]
     names = ["config.json", "metrics.jsonl", "loss.png", "tensorboard", "checkpoints"]
     names += ["samples.png"]
-    assert last == [f"wrote {workdir / name}" for name in names]
-    assert all((workdir / name).exists() for name in names)
+    assert last == [f"wrote {tmp_path / name}" for name in names]
+    assert all((tmp_path / name).exists() for name in names)
     assert "3/3" in done.stderr  # the bar reached its end
     assert "examples/s" in done.stderr
 
 
+@pytest.mark.slow
 def test_training_again_goes_on_and_changes_nothing(digits_run):
-    workdir, _ = digits_run
-    before = (workdir / "metrics.jsonl").read_bytes()
-    done = forked("experiments.train", f"--config={DIGITS}", f"--workdir={workdir}", *TINY)
+    before = (digits_run / "metrics.jsonl").read_bytes()
+    done = run("experiments.train", *DIGITS, *FEW_STEPS, f"--workdir={digits_run}")
     assert done.returncode == 0
     assert "going on from step 3 of 3" in done.stdout
-    assert (workdir / "metrics.jsonl").read_bytes() == before
+    assert (digits_run / "metrics.jsonl").read_bytes() == before
 
 
-def test_every_command_of_the_readme_runs(digits_run, tmp_path):
-    """Sampling and evaluating are run on the tiny run, with as few samples as they take."""
-    workdir, _ = digits_run
-    commands = readme_commands()
-    assert {c[0] for c in commands} >= {"experiments.train", "experiments.sample"}
-    assert "experiments.evaluate" in {c[0] for c in commands}
-    for module, *flags in commands:
-        if module == "experiments.train":
-            flags = [f for f in flags if not f.startswith("--workdir")]
-            name = next(f for f in flags if f.startswith("--config="))
-            flags += [
-                f"--workdir={tmp_path / Path(name).stem}",
-                *(TINY if "toy" not in name else TOY),
-            ]
-        elif module in SMALL:
-            flags = [flag.format(tmp_path=tmp_path) for flag in SMALL[module]]
-        else:
-            flags = [f for f in flags if not f.startswith(("--workdir", "--n=", "--steps"))]
-            flags += [f"--workdir={workdir}", "--n=8"]
-            flags += ["--draws=2", "--ode_draws=0"] if module == "experiments.evaluate" else []
-        done = forked(module, *flags)
-        assert done.returncode == 0, done.stderr
-        for line in done.stdout.splitlines():
-            if line.startswith("wrote "):
-                assert Path(line.removeprefix("wrote ")).exists()
+@pytest.mark.slow
+@pytest.mark.parametrize("module", SMALL)
+def test_a_measurement_of_the_readme_runs(tmp_path, module):
+    line, *_ = readme_commands(module)
+    more = [] if module == "experiments.objective_costs" else [f"--workdir={tmp_path}"]
+    done = run(*line, *SMALL[module], *more)
+    assert_went_well(done)
+    assert ("wrote" in done.stdout) == bool(more)
+
+
+def test_the_readme_has_no_command_that_no_test_here_runs():
+    known = {"experiments.train": 2, "experiments.sample": 1, "experiments.evaluate": 1}
+    known |= dict.fromkeys(SMALL, 1)
+    modules = set(re.findall(r"python -m (experiments[.\w]*)", "\n".join(readme("bash"))))
+    assert {module: len(readme_commands(module)) for module in modules} == known
 
 
 def test_the_library_example_of_the_readme_draws_its_mixture():
-    (example, *_) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    example, *_ = readme("python")
     names = {}
     exec(example, names)  # what a reader would paste
     x, modes = np.asarray(names["x"]), np.asarray(names["modes"])
@@ -108,28 +101,30 @@ def test_the_library_example_of_the_readme_draws_its_mixture():
     assert np.mean(np.linalg.norm(x - modes[nearest], axis=1)) < 0.5  # 0.25 for std 0.2
 
 
+@pytest.mark.slow
 def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
-    workdir, _ = digits_run
+    line, *_ = readme_commands("experiments.sample")
+    assert "--trajectory" in line
     files = []
     for index, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(index)
-        done = forked(
-            "experiments.sample", f"--workdir={workdir}", "--n=3", f"--seed={seed}",
-            f"--out={out}", "--solver=heun", "--times=karras", "--steps=2",
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr
+        flags = [f"--workdir={digits_run}", f"--out={out}", "--n=3", f"--seed={seed}"]
+        assert_went_well(run(*line, *flags, *(["--notrajectory"] if index else [])))
+        assert (out / "samples.png").exists()
         files.append(np.load(out / "samples.npz")["x"])
+    assert (tmp_path / "0" / "trajectory.png").exists()
     assert files[0].dtype == np.uint8
     assert files[0].shape == (3, 8, 8, 1)
     np.testing.assert_array_equal(files[0], files[1])
     assert not np.array_equal(files[0], files[2])
 
 
+@pytest.mark.slow
 def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
-    workdir, _ = digits_run
-    done = forked("experiments.evaluate", f"--workdir={workdir}", "--n=16", "--seed=4", "--draws=3")
-    assert done.returncode == 0, done.stderr
-    record = json.loads((workdir / "evaluation.json").read_text())
+    line, *_ = readme_commands("experiments.evaluate")
+    done = run(*line, f"--workdir={digits_run}", "--n=16", "--seed=4", "--draws=3")
+    assert_went_well(done)
+    record = json.loads((digits_run / "evaluation.json").read_text())
     bound, figures = record["bits_per_dim"], record["figures"]
     assert (bound["n"], bound["draws"], bound["seed"]) == (297, 3, 4)
     assert f"{bound['bits']:.4f} ± {bound['std_error']:.4f} bits/dim of 297 test" in done.stdout
@@ -147,130 +142,51 @@ def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
         assert f"{figure['value']:.4f}" in done.stdout
 
 
-TRAIN = ["experiments.train", f"--config={DIGITS}", "--workdir={new}"]
-MISTAKES = {
-    "unknown field": ([*TRAIN, "--config.training.steps=3"], "training.steps does not exist"),
-    "unknown section": ([*TRAIN, "--config.trainer.steps=3"], "config.trainer does not exist"),
-    "wrong type": ([*TRAIN, "--config.training.num_steps=many"], "config.training.num_steps=many"),
-    "out of range": (
-        [*TRAIN, "--config.optimizer.learning_rate=-1"],
-        "config.optimizer.learning_rate takes a number above 0, got -1.0",
-    ),
-    "unknown flag": ([*TRAIN, "--speed=3"], "speed"),
-    "argument": ([*TRAIN, "fast"], "everything is a flag here, got the argument 'fast'"),
-    "unknown data": ([*TRAIN, "--config.data.name=digit"], "unknown data set 'digit'"),
-    "missing file": ([*TRAIN, "--config.data.name=npz:none.npz"], "none.npz"),
-    "not an image": ([*TRAIN, "--config.data.name=folder:{folder}"], "notes.txt"),
-    "size": (
-        [*TRAIN, "--config.network.multipliers=(1,2,2,2,2)"],
-        "images whose sides divide by 16, got 8 x 8",
-    ),
-    "no channels": (
-        [*TRAIN, "--config.network.channels=0"],
-        "channels takes a whole number",
-    ),
-    "letters for numbers": (
-        [*TRAIN, "--config.network.multipliers=ab"],
-        "multipliers takes a list",
-    ),
-    "no such level": (
-        [*TRAIN, "--config.network.attention_levels=(9,)"],
-        "attention_levels takes levels from 0 to 1, got (9,)",
-    ),
-    "dropout": (
-        [*TRAIN, "--config.network.dropout=1.5"],
-        "dropout takes a number in [0, 1)",
-    ),
-    "order": ([*TRAIN, "--config.sampling.solver.order=7"], "solver: order of DEIS is 1, 2, 3 or"),
-    "seed": ([*TRAIN, "--config.seed=18446744073709551616"], "config.seed takes a whole number in"),
-    "idle option": (
-        [*TRAIN, "--config.optimizer.weight_decay=0.1"],
-        "weight_decay takes 0",
-    ),
-    "empty range": ([*TRAIN, "--config.data.low=3.0"], "low < high"),
-    "flipped vectors": (
-        [
-            "experiments.train",
-            "--config=experiments/configs/toy_vp.py",
-            "--workdir={new}",
-            "--config.data.flip=true",
-        ],
-        "flip and dequantize are for images",
-    ),
-    "whole section": (
-        [*TRAIN, "--config.process=ve"],
-        "config.process takes its fields",
-    ),
-    "no config file": (
-        ["experiments.train", "--config=none.py", "--workdir={new}"],
-        "--config takes the path of a config file, got 'none.py'",
-    ),
-    "no workdir": (["experiments.train", f"--config={DIGITS}"], "--workdir=DIR"),
-    "another config": (
-        ["experiments.train", f"--config={DIGITS}", "--workdir={run}", *TINY, "--config.seed=5"],
-        "config.seed: 0 -> 5",
-    ),
-    "nothing to sample": (["experiments.sample", "--workdir={new}"], "holds no run"),
-    "nothing to evaluate": (["experiments.evaluate", "--workdir={new}"], "holds no run"),
-    "nothing trained": (["experiments.sample", "--workdir={untrained}"], "holds no checkpoint"),
-    "checkpoints of whom": (
-        ["experiments.train", f"--config={DIGITS}", "--workdir={orphaned}", *TINY],
-        "holds checkpoints but no config.json",
-    ),
-    "label": (["experiments.sample", "--workdir={run}", "--out={new}", "--label=3"], "no classes"),
-    "unknown solver": (
-        ["experiments.sample", "--workdir={run}", "--out={new}", "--solver=rk9"],
-        "solver.name takes one of",
-    ),
-    "option of a solver": (
-        ["experiments.sample", "--workdir={run}", "--out={new}", "--option=eta"],
-        "--option takes NAME=VALUE, an option of the solver, got 'eta'",
-    ),
-    "option that is none of a solver": (
-        ["experiments.sample", "--workdir={run}", "--out={new}", "--option=save_fn=3"],
-        "--option takes NAME=VALUE, an option of the solver, got 'save_fn=3'",
-    ),
-    "option of no grid": (
-        ["experiments.sample", "--workdir={run}", "--out={new}", "--times_option=rho=3"],
-        "--times_option takes the --times that it is an option of",
-    ),
-    "counts": (
-        ["experiments.solvers", "--workdir={new}", "--counts=10,5"],
-        "--counts takes two or more increasing numbers of evaluations, from 4, got 10,5",
-    ),
-    "seed of samples": (
-        ["experiments.sample", "--workdir={run}", "--out={new}", "--seed=18446744073709551616"],
-        "seed=18446744073709551616",
-    ),
-    "unknown objective": (
-        ["experiments.objectives", "--workdir={new}", "--only=SSM,SMS"],
-        "--only takes some of ESM (knows the score), ISM exact,",
-    ),
-    "no samples": (["experiments.sample", "--workdir={run}", "--out={new}", "--n=0"], "n=0"),
-}
+@pytest.fixture(scope="module")
+def weights(digits_run, tmp_path_factory):
+    """The weights of a run as files, and a run made of these."""
+    root = tmp_path_factory.mktemp("weights")
+    files, copy = root / "files", root / "copy"
+    for flags in (
+        [f"--workdir={digits_run}", f"--write={files}"],
+        [f"--workdir={copy}", f"--read={files}", *DIGITS, *FEW_STEPS],
+    ):
+        done = run("experiments.weights", *flags)
+        assert_went_well(done)
+        assert "wrote" in done.stdout
+    return files, copy
 
 
-@pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence_and_exit_code_2(digits_run, tmp_path, name):
-    workdir, _ = digits_run
-    new, folder = tmp_path / "new", tmp_path / "folder"
-    folder.mkdir()
-    (folder / "notes.txt").write_text("not an image")
-    untrained, orphaned = tmp_path / "untrained", tmp_path / "orphaned"
-    untrained.mkdir()
-    (untrained / "config.json").write_bytes((workdir / "config.json").read_bytes())
-    (orphaned / "checkpoints").mkdir(parents=True)
-    places = {"new": new, "folder": folder, "run": workdir}
-    places |= {"untrained": untrained, "orphaned": orphaned}
-    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    arguments, sentence = MISTAKES[name]
-    done = forked(*(a.format(**places) for a in arguments))
-    assert done.returncode == 2, done.stderr
-    said = done.stderr.strip().splitlines()
-    assert len([line for line in said if line.startswith("error: ")]) == 1
-    assert said[-1].startswith("error: ")
-    assert sentence in said[-1]
-    assert "Traceback" not in done.stderr
-    assert not new.exists()
-    assert not [*orphaned.rglob("*.json"), *untrained.rglob("*.png")]
-    assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+@pytest.mark.slow
+def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(
+    digits_run, weights, tmp_path
+):
+    samples = []
+    for workdir in (digits_run, weights[1]):
+        out = tmp_path / workdir.name
+        done = run("experiments.sample", f"--workdir={workdir}", f"--out={out}", "--n=4")
+        assert_went_well(done)
+        samples.append(np.load(out / "samples.npz")["x"])
+    np.testing.assert_array_equal(*samples)
+    assert samples[0].std() > 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "sentence"),
+    [
+        (["--read={files}", "--write={files}"], "--read=PATH or --write=DIR"),
+        (["--read={files}"], "--read takes --config=FILE"),
+        (["--read={files}", DIGITS[0]], "its channels 4, not 32"),
+        (["--read={files}", *DIGITS, *FEW_STEPS, "--workdir={run}"], "holds a run already"),
+        (["--read={run}", *DIGITS, *FEW_STEPS], "holds no network of ours"),
+    ],
+    ids=["both", "no config", "another network", "not over a run", "no weights"],
+)
+def test_a_mistake_about_weights_is_one_sentence(digits_run, weights, tmp_path, flags, sentence):
+    filled = [flag.format(run=digits_run, files=weights[0]) for flag in flags]
+    done = run("experiments.weights", f"--workdir={tmp_path / 'new'}", *filled)
+    assert done.returncode == 2
+    assert sentence in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert not (tmp_path / "new").exists()

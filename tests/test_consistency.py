@@ -4,19 +4,24 @@ Data are Gaussian and the model is exact, or says c times what the exact one say
 of every form is then that of ``test_elbo.by_hand``.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, assert_mean_close, exact_scales
-from test_elbo import COV, MEAN, N, by_hand, data, error, shrunk
+from assertions import assert_mean_close
+from one_program import one_of
+from process_table import exact_scales
+from test_elbo import COV, MEAN, N, bound, by_hand, data, error, shrunk
 
 from jaxdiff import losses
 from jaxdiff.predictions import DenoisedWithVariance
+from jaxdiff.processes import VP
 from jaxdiff.typing import InputError
 
 every_process = pytest.mark.parametrize("name", ["vp", "subvp", "ve", "ddpm_linear_1000"])
-GRID = np.float32([1.0, 0.85, 0.7, 0.5, 0.35, 0.2, 0.1])
+GRID = np.linspace(1.0, 0.1, 10, dtype=np.float32)
 PAIR = np.float32([0.9, 0.6])
 MODELS = {"exact": 1.0, "shrunk": 0.7}
 FRACTIONS = (0.0, 0.4)
@@ -30,23 +35,22 @@ def neighbours(key, process, x0, times, fraction, shrink):
     )
 
 
-@jax.jit
-def posteriors(key, process, x0, times, fraction, shrink):
-    model = shrunk(process, shrink)
-    return losses.elbo_terms(key, model, process, x0, times=times, variance_fraction=fraction)
-
-
 def total(elbo):
     return sum(np.asarray(part, np.float64) for part in elbo)
+
+
+@functools.cache
+def total_over_neighbours(name, fraction, shrink):
+    return total(neighbours(jax.random.key(0), one_of(name), data(), GRID, fraction, shrink))
 
 
 @every_process
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_both_forms_have_the_same_mean_and_it_is_the_closed_form(name, model, fraction):
-    arguments = PROCESSES[name], data(), jnp.asarray(GRID), fraction, MODELS[model]
-    late = total(neighbours(jax.random.key(0), *arguments))
-    early = total(posteriors(jax.random.key(1), *arguments))
+    arguments = one_of(name), data(), GRID, fraction, MODELS[model]
+    late = total_over_neighbours(name, fraction, MODELS[model])
+    early = total(bound(jax.random.key(1), *arguments))
     expected = sum(by_hand(name, GRID, fraction, MODELS[model]))
     assert_mean_close(late, expected)
     spread = np.hypot(late.std(), early.std()) / np.sqrt(N)
@@ -89,7 +93,7 @@ def raw_log_ratio(name, times, fraction, shrink):
 def test_the_raw_log_ratio_of_a_walk_has_the_same_mean(name, fraction):
     for shrink in MODELS.values():
         walked = raw_log_ratio(name, GRID, fraction, shrink)
-        late = total(neighbours(jax.random.key(2), PROCESSES[name], data(), GRID, fraction, shrink))
+        late = total_over_neighbours(name, fraction, shrink)
         assert_mean_close(walked, sum(by_hand(name, GRID, fraction, shrink)))
         spread = np.hypot(walked.std(), late.std()) / np.sqrt(N)
         assert abs(walked.mean() - late.mean()) <= 5 * spread
@@ -114,7 +118,7 @@ def parts_by_hand(name, times, fraction):
 @every_process
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_each_part_of_two_latents_is_its_closed_form(name, fraction):
-    arguments = PROCESSES[name], data(), jnp.asarray(PAIR), fraction, 1.0
+    arguments = one_of(name), data(), PAIR, fraction, 1.0
     found = neighbours(jax.random.key(3), *arguments)
     prior, denoising = parts_by_hand(name, PAIR, fraction)
     assert_mean_close(found.prior, prior)
@@ -125,57 +129,63 @@ def test_each_part_of_two_latents_is_its_closed_form(name, fraction):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("latents", "ratio"), [(20, 1.2), (100, 3.0)])
 def test_the_form_over_neighbours_varies_more_and_the_more_the_longer_the_chain(latents, ratio):
     """In the part that differs, prior and denoising; both draw the same reconstruction."""
-    times = jnp.linspace(1, 1 / latents, latents)
-    arguments = PROCESSES["vp"], data(5000), times, 0.0, 1.0
-    late, early = (
-        neighbours(jax.random.key(0), *arguments),
-        posteriors(jax.random.key(0), *arguments),
-    )
+    times = np.linspace(1, 1 / latents, latents, dtype=np.float32)
+    arguments = VP(), data(5000), times, 0.0, 1.0
+    late, early = (form(jax.random.key(0), *arguments) for form in (neighbours, bound))
     late, early = (np.float64(form.prior + form.denoising) for form in (late, early))
     assert late.var() > ratio * early.var()
 
 
 def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
     fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
-    process, x0 = PROCESSES["vp"], data(8)
-    plain = shrunk(process)
+    process, plain = VP(), shrunk(VP())
 
     def learned(x, t):
         return DenoisedWithVariance(*plain(x, t), fractions)
 
-    def parts(model, fraction=None):
-        return losses.consistency_terms(
-            jax.random.key(0), model, process, x0, times=GRID, variance_fraction=fraction
-        ).denoising
+    @jax.jit
+    def every(x0):
+        def parts(model, fraction=None):
+            return losses.consistency_terms(
+                jax.random.key(0), model, process, x0, times=GRID, variance_fraction=fraction
+            ).denoising
 
-    own, small = parts(learned), parts(plain)
-    np.testing.assert_allclose(own, parts(plain, fractions), rtol=1e-5)
-    np.testing.assert_allclose(parts(learned, 0.0), small, rtol=1e-5)
+        return parts(learned), parts(plain, fractions), parts(learned, 0.0), parts(plain)
+
+    own, told, overruled, small = every(data(8))
+    np.testing.assert_allclose(own, told, rtol=1e-5)
+    np.testing.assert_allclose(overruled, small, rtol=1e-5)
     assert np.all(np.abs(own - small) > 1e-3)
 
 
 def test_the_decoder_is_told_its_std():
-    process = PROCESSES["vp"]
+    @jax.jit
+    def reconstructions(x0):
+        return [
+            losses.consistency_terms(
+                jax.random.key(0),
+                shrunk(VP()),
+                VP(),
+                x0,
+                times=GRID,
+                decoder=lambda x0, mean, std: x0[:, 0] + std,
+                decoder_std=std,
+            ).reconstruction
+            for std in (None, 0.25)
+        ]
+
     alpha, sigma = exact_scales("vp", GRID[-1])
-    for std, expected in ((None, sigma / alpha), (0.25, 0.25)):
-        elbo = losses.consistency_terms(
-            jax.random.key(0),
-            shrunk(process),
-            process,
-            data(4),
-            times=GRID,
-            decoder=lambda x0, mean, std: x0[:, 0] + std,
-            decoder_std=std,
-        )
-        np.testing.assert_allclose(-elbo.reconstruction - data(4)[:, 0], 4 * [expected], rtol=1e-5)
+    for found, std in zip(reconstructions(data(4)), (sigma / alpha, 0.25), strict=True):
+        np.testing.assert_allclose(-found - data(4)[:, 0], 4 * [std], rtol=1e-5)
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.5, 0.0], [0.5, 1.0], [1.0]])
 def test_grids_that_are_no_chain_of_latents_are_refused(times):
-    process = PROCESSES["vp"]
+    process = VP()
     with pytest.raises(InputError, match="times"):
         losses.consistency_terms(
             jax.random.key(0), shrunk(process), process, data(2), times=jnp.array(times)

@@ -10,11 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, assert_mean_close, exact_scales
+from assertions import assert_mean_close
+from one_program import one_of
+from process_table import exact_scales
 
 from jaxdiff import divergence, losses, oracles
 from jaxdiff.losses import times, weights
 from jaxdiff.predictions import Denoised
+from jaxdiff.processes import VP, SubVP
 
 MEAN = np.array([0.3, -0.5, 0.1])
 COV = np.array([[0.9, 0.3, 0.1], [0.3, 0.7, -0.2], [0.1, -0.2, 0.5]])
@@ -26,8 +29,9 @@ CASES = ["vp", "subvp", "ve", "cosine_vp", "learned_vp", "ddpm_cosine_100"]
 every_case = pytest.mark.parametrize("name", CASES)
 
 
+@functools.cache
 def data():
-    return jnp.asarray(np.random.default_rng(0).multivariate_normal(MEAN, COV, N), jnp.float32)
+    return np.random.default_rng(0).multivariate_normal(MEAN, COV, N).astype(np.float32)
 
 
 def model_of(process, share):
@@ -43,7 +47,7 @@ def model_of(process, share):
     return denoise_fn
 
 
-@functools.partial(jax.jit, static_argnames="share")
+@jax.jit
 def bounds(key, process, x0, share):
     """(continuous bound, Girsanov with exact and with Hutchinson's divergence), each ``[N]``."""
     time_key, *keys = jax.random.split(key, 5)
@@ -61,7 +65,7 @@ def bounds(key, process, x0, share):
 
 @functools.cache
 def drawn(name, share):
-    return jax.device_get(bounds(jax.random.key(1), PROCESSES[name], data(), share))
+    return jax.device_get(bounds(jax.random.key(1), one_of(name), data(), share))
 
 
 def snr(name, t):
@@ -140,20 +144,22 @@ def test_a_wrong_model_pays_half_the_squared_distance_of_the_scores(name):
     assert abs(wrong.mean() - right.mean() - excess) < 5 * error
 
 
+@jax.jit
+def difference_of_rates(process, x0, t):
+    """Girsanov's less the denoising one of the wrong model, with the same noise in both."""
+    arguments = jax.random.key(3), model_of(process, WRONG), process, x0, jnp.full(N, t)
+    return losses.girsanov_rate(*arguments) - losses.denoising_rate(*arguments)
+
+
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve", "learned_vp", "ddpm_linear_1000"])
 def test_rates_differ_by_what_partial_integration_gives(name):
     """E[girsanov − denoising] = −½ g²D/σ² − Df at each time, for a wrong model too."""
     t, h = 0.4003, 1e-5
-    process, x0 = PROCESSES[name], data()
-    model, ts = model_of(process, WRONG), jnp.full(N, t)
-    key = jax.random.key(3)  # the same noise in both
-    girsanov = losses.girsanov_rate(key, model, process, x0, ts)
-    denoising = losses.denoising_rate(key, model, process, x0, ts)
     (a0, s0), (a1, s1) = exact_scales(name, np.array(t - h)), exact_scales(name, np.array(t + h))
     f = np.log(a1 / a0) / (2 * h)
     sigma2 = exact_scales(name, np.array(t))[1] ** 2
     g2 = (s1**2 - s0**2) / (2 * h) - 2 * f * sigma2
-    values = np.asarray(girsanov - denoising, np.float64)
+    values = np.asarray(difference_of_rates(one_of(name), data(), t), np.float64)
     error = values.std() / np.sqrt(N)
     constant = -1.5 * g2 / sigma2 - 3 * f
     assert abs(values.mean() - constant) < 5 * error + 1e-3 * abs(constant)
@@ -180,14 +186,23 @@ def test_reconstruction_is_that_of_the_gaussian_decoder(name):
     assert_mean_close(drawn(name, 1.0)[0].reconstruction, expected)
 
 
+@jax.jit
+def both_forms(x0, t_min, share):
+    """Of VP, at independent uniform times."""
+    process = VP()
+    time, model = times.uniform(jax.random.key(4), N, t_min=t_min), model_of(process, share)
+    forms = losses.continuous_elbo, losses.girsanov_bound
+    return [
+        form(jax.random.key(seed), model, process, x0, time, t_min=t_min)
+        for seed, form in enumerate(forms)
+    ]
+
+
 @pytest.mark.parametrize("share", [1.0, WRONG])
 def test_the_range_of_times_is_counted_in_both_forms(share):
-    """From t_min = 0.6 on, where 1 − t_min is far from 1, at independent uniform times."""
-    process, x0, t_min = PROCESSES["vp"], data(), 0.6
-    time = times.uniform(jax.random.key(4), N, t_min=t_min)
-    model = model_of(process, share)
-    elbo = losses.continuous_elbo(jax.random.key(5), model, process, x0, time, t_min=t_min)
-    girsanov = losses.girsanov_bound(jax.random.key(6), model, process, x0, time, t_min=t_min)
+    """From t_min = 0.6 on, where 1 − t_min is far from 1."""
+    t_min = 0.6
+    elbo, girsanov = both_forms(data(), t_min, share)
     diffusion = integral("vp", share, t_min=t_min)
     assert_mean_close(elbo.denoising, diffusion)
     entropy = 1.5 * np.log(2 * np.pi * np.e * exact_scales("vp", np.array(t_min))[1] ** 2)
@@ -195,19 +210,18 @@ def test_the_range_of_times_is_counted_in_both_forms(share):
 
 
 def test_the_decoder_is_told_the_estimate_and_the_std_at_t_min_or_the_one_asked_for():
-    process, x0 = PROCESSES["subvp"], data()[:16]
-    time = times.uniform(jax.random.key(0), 16, t_min=0.2)
-    alpha, sigma = exact_scales("subvp", np.float32(0.2))
-    for asked, std in ((None, sigma / alpha), (0.25, 0.25)):
-        elbo = losses.continuous_elbo(
-            jax.random.key(1),
-            lambda x, t: Denoised(0 * x + jnp.mean(t), x),
-            process,
-            x0,
-            time,
-            t_min=0.2,
-            decoder=lambda x0, mean, std: mean[:, 0] + 2 * x0[:, 0] + 3 * std,
-            decoder_std=asked,
+    x0, stds = data()[:16], (None, 0.25)
+
+    @jax.jit
+    def reconstructions(x0):
+        time = times.uniform(jax.random.key(0), 16, t_min=0.2)
+        model = lambda x, t: Denoised(0 * x + jnp.mean(t), x)  # noqa: E731
+        bound = functools.partial(
+            losses.continuous_elbo, jax.random.key(1), model, SubVP(), x0, time, t_min=0.2
         )
-        expected = 0.2 + 2 * np.asarray(x0[:, 0]) + 3 * std
-        np.testing.assert_allclose(-elbo.reconstruction, expected, rtol=1e-4)
+        decoder = lambda x0, mean, std: mean[:, 0] + 2 * x0[:, 0] + 3 * std  # noqa: E731
+        return [bound(decoder=decoder, decoder_std=std).reconstruction for std in stds]
+
+    alpha, sigma = exact_scales("subvp", np.float32(0.2))
+    for found, std in zip(reconstructions(x0), (sigma / alpha, 0.25), strict=True):
+        np.testing.assert_allclose(-found, 0.2 + 2 * x0[:, 0] + 3 * std, rtol=1e-4)

@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from assertions import assert_finite, assert_variance_close
 from corrector_tools import CORRECTORS, KEY, eps_model, linear_model, numbers
-from tables import PROCESSES, assert_finite, assert_variance_close
+from process_table import PROCESSES
 
 import jaxdiff
 from jaxdiff import oracles, schedules, solvers
@@ -30,6 +31,13 @@ def counted(denoise_fn, seen):
     return denoise
 
 
+@functools.cache
+def alone(make):
+    """A predictor or a corrector by itself, and its compiled step."""
+    solver = make(linear_model(VP(), 0.9), VP())
+    return solver, jax.jit(solver.step)
+
+
 @pytest.mark.parametrize(
     ("predictor", "corrector"),
     [
@@ -44,12 +52,10 @@ def test_predictor_corrector_is_the_composition_by_hand(order, predictor, correc
     """Also of a predictor that remembers: its state goes on, with the corrected sample in it."""
     process, x = VP(), numbers(4, 2)
     times = np.array([0.9, 0.7, 0.4, 0.2], np.float32)
-    model = linear_model(process, 0.9)
     made = predictor_corrector(
-        model, process, predictor=predictor, corrector=corrector, order=order
+        linear_model(process, 0.9), process, predictor=predictor, corrector=corrector, order=order
     )
-    walker, fixer = predictor(model, process), corrector(model, process)
-    step, walk, correct = jax.jit(made.step), jax.jit(walker.step), jax.jit(fixer.step)
+    step, (walker, walk), (fixer, correct) = jax.jit(made.step), alone(predictor), alone(corrector)
 
     state, by_hand = made.init(x, times[0]), walker.init(x, times[0])
     for key, (t, s) in zip(jax.random.split(KEY, 3), itertools.pairwise(times), strict=True):
@@ -67,6 +73,25 @@ def test_predictor_corrector_is_the_composition_by_hand(order, predictor, correc
     assert type(state) is type(by_hand)
 
 
+@functools.cache
+def of_one_point(predictor, order):
+    """The end of a walk towards data that are all one point."""
+    process, times = VP(), np.float32([0.9, 0.75, 0.6, 0.4, 0.3, 0.2])
+
+    def model(x, t):
+        x0 = jnp.full_like(x, 0.7)
+        return Denoised(x0, (x - process.alpha(t) * x0) / process.sigma(t))
+
+    made = predictor_corrector(
+        model,
+        process,
+        predictor=getattr(solvers, predictor),
+        corrector=CORRECTORS["langevin"],
+        order=order,
+    )
+    return jax.jit(lambda x: jaxdiff.sample(KEY, made, x, times))(numbers(5, 12))
+
+
 @pytest.mark.parametrize("order", ["predictor_first", "corrector_first"])
 @pytest.mark.parametrize("predictor", ["heun", "rk4", "dpmpp_3s", "dpmpp_3m", "unipc"])
 def test_no_predictor_forgets_what_was_corrected(predictor, order):
@@ -75,19 +100,7 @@ def test_no_predictor_forgets_what_was_corrected(predictor, order):
     A predictor with a corrector of its own, UniPC, must keep them too. (DEIS interpolates the
     noise, of which it remembers what was there before a move.)
     """
-    process, times = VP(), jnp.array([0.9, 0.75, 0.6, 0.4, 0.3, 0.2])
-
-    def model(x, t):
-        x0 = jnp.full_like(x, 0.7)
-        return Denoised(x0, (x - process.alpha(t) * x0) / process.sigma(t))
-
-    def run(predictor):
-        made = predictor_corrector(
-            model, process, predictor=predictor, corrector=CORRECTORS["langevin"], order=order
-        )
-        return jaxdiff.sample(KEY, made, numbers(5, 12), times)
-
-    ends = run(getattr(solvers, predictor)), run(solvers.ddim)
+    ends = of_one_point(predictor, order), of_one_point("ddim", order)
     np.testing.assert_allclose(*ends, rtol=1e-4, atol=1e-4)
 
 
@@ -147,49 +160,42 @@ def named(name):
 
 
 ALL = ["reverse_diffusion", *CORRECTORS, "predictor_first", "corrector_first"]
-every_solver = pytest.mark.parametrize("name", ALL)
 
 
-@functools.cache
-def jitted_step(name):
-    """Compiled once for each kind of process."""
-
-    @jax.jit
-    def step(process, key, state, t, s):
-        exact = oracles.gaussian(process, jnp.array([0.7, -0.5]), jnp.diag(jnp.array([0.5, 0.0])))
-        return named(name)(exact, process).step(key, state, t, s)
-
-    return step
+@jax.jit
+def step_of_all(process, key, states, t, s):
+    """One program for each kind of process: what the solvers have in common is compiled once."""
+    exact = oracles.gaussian(process, jnp.array([0.7, -0.5]), jnp.diag(jnp.array([0.5, 0.0])))
+    return {
+        name: named(name)(exact, process).step(key, state, t, s) for name, state in states.items()
+    }
 
 
-def walk(name, process, x, times, key=KEY):
-    """The driver's loop in Python, so that walks of any length share one executable."""
-    state = named(name)(None, process).init(x, times[0])
-    keys = jax.random.split(key, 10)
+def walk_all(process, x, times, key=KEY):
+    """Where every solver ends, by the driver's loop in Python: of any length, by one program."""
+    states = {name: named(name)(None, process).init(x, times[0]) for name in ALL}
     for index, (t, s) in enumerate(itertools.pairwise(np.float32(times))):
-        state = jitted_step(name)(process, keys[index], state, t, s)
-    return state.x
+        states = step_of_all(process, jax.random.fold_in(key, index), states, t, s)
+    return {name: np.asarray(state.x) for name, state in states.items()}
 
 
 @pytest.mark.parametrize("process", ["vp", "subvp", "ve_348", "ddpm_linear_1000", "ncsn_232"])
-@every_solver
-def test_samples_are_finite_from_noise_to_data_in_any_number_of_steps(name, process):
+def test_samples_are_finite_from_noise_to_data_in_any_number_of_steps(process):
     """With extremes of the prior, and data that do not vary at all along one axis."""
-    process = PROCESSES[process]
-    x = process.sigma(1.0) * jnp.array([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]])
+    process = PROCESSES[process].process
+    x = np.asarray(process.sigma(1.0)) * np.float32([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]])
     for n in (1, 2, 3, 10):
-        end = walk(name, process, x, np.linspace(1, 0, n + 1))
-        assert end.shape == x.shape
-        assert end.dtype == x.dtype
-        assert_finite(end)
-    assert_finite(walk(name, process, x, [1.0, 0.999999, 1e-5, 0.0]))
+        ends = walk_all(process, x, np.linspace(1, 0, n + 1))
+        assert {(end.shape, end.dtype) for end in ends.values()} == {(x.shape, x.dtype)}
+        assert_finite(ends)
+    assert_finite(walk_all(process, x, [1.0, 0.999999, 1e-5, 0.0]))
 
 
 @pytest.mark.parametrize("norms", ["example", "batch"])
 @pytest.mark.parametrize("process", ["vp", "ncsn_232"])
 def test_langevin_moves_nothing_where_there_is_no_noise(process, norms):
     """At σ = 0, whatever a model may say that ε is; and with a finite slope."""
-    process, x = PROCESSES[process], jnp.asarray(numbers(3, 4))
+    process, x = PROCESSES[process].process, numbers(3, 4)
 
     @jax.jit
     @functools.partial(jax.value_and_grad, has_aux=True)
@@ -208,7 +214,7 @@ def test_langevin_moves_nothing_where_there_is_no_noise(process, norms):
 @pytest.mark.parametrize("norms", ["example", "batch"])
 @pytest.mark.parametrize("process", ["vp", "ve_348"])
 def test_langevin_is_finite_where_the_score_vanishes(process, norms):
-    process = PROCESSES[process]
+    process = PROCESSES[process].process
     solver = langevin(linear_model(process, 0.0), process, num_steps=2, norms=norms)
 
     @jax.jit
@@ -217,28 +223,31 @@ def test_langevin_is_finite_where_the_score_vanishes(process, norms):
         return jnp.sum(solver.step(KEY, solver.init(x, t), t, t).x)
 
     for t in (1e-5, 0.5, 1.0):
-        assert_finite(move(jnp.zeros((2, 3)), t))
+        assert_finite(move(np.zeros((2, 3), np.float32), t))
 
 
-@every_solver
-def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only(name):
+def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():
     """The same noise for the first example, another example beside it."""
-    process, times, x = VP(), [0.9, 0.6, 0.3], jnp.asarray(numbers(3, 2))
-    one, other = (walk(name, process, y, times)[0] for y in (x, x.at[1].mul(3.0)))
-    if name == "langevin_batch":
-        assert np.max(np.abs(one - other)) > 1e-3
-    else:
-        np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
+    x, times = numbers(3, 2), [0.9, 0.6, 0.3]
+    beside = x * np.float32([[1], [3], [1]])
+    ends, others = walk_all(VP(), x, times), walk_all(VP(), beside, times)
+    for name in ALL:
+        if name == "langevin_batch":
+            assert np.max(np.abs(ends[name][0] - others[name][0])) > 1e-3
+        else:
+            np.testing.assert_allclose(
+                ends[name][0], others[name][0], rtol=1e-6, atol=1e-6, err_msg=name
+            )
 
 
-@every_solver
-def test_one_key_gives_one_sample_with_jit_and_without(name):
-    process, times, x = VP(), [0.9, 0.6], jnp.asarray(numbers(3, 2))
-    compiled = walk(name, process, x, times)
+def test_one_key_gives_one_sample_with_jit_and_without():
+    x, times = numbers(3, 2), [0.9, 0.6]
+    compiled, another = walk_all(VP(), x, times), walk_all(VP(), x, times, jax.random.key(4))
     with jax.disable_jit():
-        eager = walk(name, process, x, times)
-    np.testing.assert_allclose(compiled, eager, rtol=1e-4, atol=1e-4)
-    assert np.max(np.abs(compiled - walk(name, process, x, times, jax.random.key(4)))) > 0.01
+        eager = walk_all(VP(), x, times)
+    for name in ALL:
+        np.testing.assert_allclose(compiled[name], eager[name], rtol=1e-4, atol=1e-4, err_msg=name)
+        assert np.max(np.abs(compiled[name] - another[name])) > 0.01, name
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 import scipy.stats
-from tables import assert_finite, float64
+from assertions import assert_finite, float64
 
 from jaxdiff import losses
 from jaxdiff.losses import decoders
@@ -21,9 +21,12 @@ MEANS = (-50.0, -1.2, -1.0, 0.0, 0.33, 1.0, 50.0)
 STDS = (1e-3, 0.05, 0.7, 3.0)
 
 
+gaussian, bits_per_dim = jax.jit(decoders.gaussian), jax.jit(losses.bits_per_dim)
+
+
 @functools.cache
-def discretized(num_levels):
-    bound = functools.partial(decoders.discretized_gaussian, num_levels=num_levels)
+def discretized(num_levels, **levels):
+    bound = functools.partial(decoders.discretized_gaussian, num_levels=num_levels, **levels)
     return jax.jit(bound)
 
 
@@ -136,14 +139,8 @@ def test_slopes_of_a_level_near_the_mean_are_those_of_its_mass():
 def test_levels_of_another_range_have_the_same_probabilities():
     levels, mean, std = np.arange(256.0), 77.3, 12.0
     with float64():
-        found = decoders.discretized_gaussian(
-            jnp.asarray(levels)[:, None],
-            jnp.full((256, 1), mean),
-            std,
-            num_levels=256,
-            low=0.0,
-            high=255.0,
-        )
+        decoder = discretized(256, low=0.0, high=255.0)
+        found = np.asarray(decoder(levels[:, None], np.full((256, 1), mean), std))
     a = np.append(-np.inf, levels[1:] - 0.5)
     b = np.append(levels[:-1] + 0.5, np.inf)
     middle = (levels > 30) & (levels < 130)
@@ -152,20 +149,27 @@ def test_levels_of_another_range_have_the_same_probabilities():
     assert np.exp(found).sum() == pytest.approx(1, rel=1e-10)
 
 
-def test_fine_levels_tend_to_the_density_times_their_width_as_its_square():
+FINE, FINE_STD = (257, 1025, 4097), 0.3
+
+
+@functools.cache
+def fine(num_levels, mean=0.1):
+    """Pairs of picked levels, their z, log probability and log density."""
+    picked = np.linspace(num_levels // 4, 3 * num_levels // 4, 16).astype(int).reshape(8, 2)
+    x0 = -1 + picked * 2 / (num_levels - 1)
+    with float64():
+        arguments = x0, np.full(x0.shape, mean), FINE_STD
+        found = jax.device_get((discretized(num_levels)(*arguments), gaussian(*arguments)))
+    return np.float64(picked), (x0 - mean) / FINE_STD, *found
+
+
+@pytest.mark.parametrize("num_levels", FINE)
+def test_fine_levels_tend_to_the_density_times_their_width_as_its_square(num_levels):
     """log ∫ p = log p + log w + w² p''/(24 p) + …, p''/p = (z² − 1)/s²."""
-    std, mean = 0.3, 0.1
-    for num_levels in (257, 1025, 4097):
-        width = 2 / (num_levels - 1)
-        x0 = np.linspace(-1, 1, num_levels)[num_levels // 4 : 3 * num_levels // 4 : 16]
-        z = (x0 - mean) / std
-        with float64():
-            each, centre = jnp.asarray(x0)[:, None], jnp.full((len(x0), 1), mean)
-            levels = decoders.discretized_gaussian(each, centre, std, num_levels=num_levels)
-            density = decoders.gaussian(each, centre, std)
-        left = np.asarray(levels - density) - np.log(width)
-        second = width**2 * (z**2 - 1) / (24 * std**2)
-        np.testing.assert_allclose(left, second, atol=3 * (width / std) ** 4 / 24 + 1e-11)
+    width, (_, z, levels, density) = 2 / (num_levels - 1), fine(num_levels)
+    left = levels - density - 2 * np.log(width)
+    second = np.sum(width**2 * (z**2 - 1) / (24 * FINE_STD**2), axis=1)
+    np.testing.assert_allclose(left, second, atol=2 * (3 * (width / FINE_STD) ** 4 / 24 + 1e-11))
 
 
 RNG = np.random.default_rng(0)
@@ -181,10 +185,10 @@ STD_SHAPES = {
 
 def in_both(decoder, *arguments):
     """The decoder's answers in float32 and in float64, each with its tolerance."""
-    arrays = [np.asarray(part) for part in arguments]
-    yield decoder(*(jnp.asarray(part, jnp.float32) for part in arrays)), 1e-4
+    decoder = jax.jit(decoder)
+    yield decoder(*(np.asarray(part, np.float32) for part in arguments)), 1e-4
     with float64():
-        yield decoder(*(jnp.asarray(part, jnp.float64) for part in arrays)), 1e-10
+        yield decoder(*(np.asarray(part, np.float64) for part in arguments)), 1e-10
 
 
 @pytest.mark.parametrize("std", STD_SHAPES)
@@ -211,12 +215,13 @@ def test_bernoulli_is_the_log_probability_of_coins():
 
 
 def test_bernoulli_of_an_estimate_beyond_its_levels_is_cut_at_one_in_a_million():
-    x0 = jnp.array([[-1.0], [1.0], [-1.0], [1.0]])
-    mean = jnp.array([[7.0], [-7.0], [-7.0], [7.0]])
-    found = decoders.bernoulli(x0, mean, 0.0)
+    x0 = np.float32([[-1.0], [1.0], [-1.0], [1.0]])
+    mean = np.float32([[7.0], [-7.0], [-7.0], [7.0]])
+    bernoulli = functools.partial(decoders.bernoulli, x0, std=0.0)
+    found, slope = jax.jit(lambda m: (bernoulli(m), jax.jacobian(bernoulli)(m)))(mean)
     # 1 − 1e-6 in float32 has a step of 6e-8: the complement is 1e-6 to 5%.
     np.testing.assert_allclose(found, np.log([1e-6, 1e-6, 1, 1]), atol=0.06)
-    assert_finite(jax.jacobian(lambda m: decoders.bernoulli(x0, m, 0.0))(mean))
+    assert_finite(slope)
 
 
 @pytest.mark.parametrize(("num_levels", "low", "high"), [(1, -1, 1), (256, 1, -1), (256, 0, 0)])
@@ -265,41 +270,39 @@ def test_bits_of_logits_are_those_of_masked_autoregressive_flow():
 
 def test_bits_of_a_probability_have_no_jacobian():
     """Six coins of one half are one bit each; 256 levels of a flat law are 8."""
-    x0 = jnp.ones((5, 3, 2))
-    nats = -decoders.bernoulli(x0, 0 * x0, 0.0)
-    np.testing.assert_allclose(losses.bits_per_dim(nats, x0), np.ones(5), rtol=1e-6)
-    flat = jnp.full(5, 6 * np.log(256))
-    np.testing.assert_allclose(losses.bits_per_dim(flat, jnp.asarray(U)), 8 * np.ones(5), rtol=1e-6)
+    x0 = np.ones((5, 3, 2), np.float32)
+    nats = -jax.jit(decoders.bernoulli)(x0, 0 * x0, 0.0)
+    np.testing.assert_allclose(bits_per_dim(nats, x0), np.ones(5), rtol=1e-6)
+    flat = np.full(5, 6 * np.log(256), np.float32)
+    np.testing.assert_allclose(bits_per_dim(flat, np.float32(U)), 8 * np.ones(5), rtol=1e-6)
 
 
-def test_bits_of_the_density_meet_those_of_fine_levels():
+@pytest.mark.parametrize("num_levels", FINE)
+def test_bits_of_the_density_meet_those_of_fine_levels(num_levels):
     """−log₂ P(level) = −log₂[p(x) w]: apart by w²(z² − 1)/(24 s² log 2) at most."""
-    for num_levels in (65, 1025, 16385):
-        width, std = 2 / (num_levels - 1), 0.3
-        picked = (np.array([[0.2, 0.4], [0.55, 0.8]]) * (num_levels - 1)).astype(int)
-        with float64():
-            u = jnp.asarray(picked, jnp.float64)
-            x0 = -1 + u * width
-            arguments = x0, 0 * x0, std
-            levels = losses.bits_per_dim(
-                -decoders.discretized_gaussian(*arguments, num_levels=num_levels), u
-            )
-            density = losses.bits_per_dim(
-                -decoders.gaussian(*arguments), u, to_data=lambda u, w=width: -1 + u * w
-            )
-        furthest = (0.62 / std) ** 2 / 24 / np.log(2)
-        np.testing.assert_allclose(density, levels, atol=(width / std) ** 2 * furthest + 1e-10)
+    width, (u, _, levels, density) = 2 / (num_levels - 1), fine(num_levels)
+    with float64():
+        to_data = lambda u: -1 + u * width  # noqa: E731
+        of_density = jax.jit(functools.partial(losses.bits_per_dim, to_data=to_data))(-density, u)
+        of_levels = bits_per_dim(-levels, u)
+    furthest = (0.62 / FINE_STD) ** 2 / 24 / np.log(2)
+    np.testing.assert_allclose(
+        of_density, of_levels, atol=(width / FINE_STD) ** 2 * furthest + 1e-10
+    )
 
 
 def test_bits_of_dequantised_data_bound_those_of_the_level():
     """Theis et al. 2016, eq. 3: E_u[−log₂ p(k + u)] ≥ −log₂ ∫ p; for N(m, s²) in closed form."""
     mean, std, level = 3.2, 0.9, 4.0
     u = level + (np.arange(4000) + 0.5)[:, None] / 4000
-    found = losses.bits_per_dim(
-        -decoders.gaussian(jnp.asarray(u), jnp.full(u.shape, mean), std),
-        jnp.asarray(u),
-        to_data=lambda u: u,
-    )
+    u = np.float32(u)
+
+    @jax.jit
+    def bits(u):
+        nats = -decoders.gaussian(u, jnp.full(u.shape, mean), std)
+        return losses.bits_per_dim(nats, u, to_data=lambda u: u)
+
+    found = bits(u)
     exact = 0.5 * np.log2(2 * np.pi * std**2)
     second = ((level + 1 - mean) ** 3 - (level - mean) ** 3) / 3
     exact += second / (2 * std**2) / np.log(2)

@@ -1,10 +1,13 @@
 """From a network to a model: the input it sees, the level it is told, the answer it gives."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, assert_finite, assert_variance_close, exact_scales
+from assertions import assert_finite, assert_variance_close
+from process_table import PROCESSES, exact_scales
 
 from jaxdiff import denoisers, oracles
 from jaxdiff.denoisers import denoiser
@@ -26,7 +29,20 @@ def noisy(name, t=T, event=(3,), seed=0):
 
 @every_process
 def test_a_network_that_knows_the_answer_gives_the_exact_model_whatever_its_kind(name):
-    process, x_t = PROCESSES[name], noisy(name)
+    x_t = noisy(name)
+    expected, found = models_that_know(PROCESSES[name].process, x_t, T)
+    # A view is as exact as the rounding of x_t over its own scale.
+    alpha, sigma = (scale[:, None] for scale in exact_scales(name, T))
+    rounding = 1e-6 * np.abs(x_t) + 1e-7
+    for kind in KINDS:
+        x0, eps = found[kind]
+        assert np.all(np.abs(x0 - expected.x0) <= rounding / alpha + 1e-6), kind
+        assert np.all(np.abs(eps - expected.eps) <= rounding / sigma + 1e-6), kind
+
+
+@jax.jit
+def models_that_know(process, x_t, t):
+    """The exact model, and for each kind that of a network which gives the exact answer."""
     exact = oracles.gaussian(process, np.float32([0.1, 0.2, -0.3]), 0.25 * jnp.eye(3))
 
     def knows(kind):
@@ -38,46 +54,46 @@ def test_a_network_that_knows_the_answer_gives_the_exact_model_whatever_its_kind
 
         return denoiser(network, process, kind=kind, data_std=DATA_STD)
 
-    expected = exact(x_t, T)
-    # A view is as exact as the rounding of x_t over its own scale.
-    alpha, sigma = (scale[:, None] for scale in exact_scales(name, T))
-    rounding = 1e-6 * np.abs(x_t) + 1e-7
-    for kind in KINDS:
-        x0, eps = knows(kind)(x_t, T)
-        assert np.all(np.abs(x0 - expected.x0) <= rounding / alpha + 1e-6)
-        assert np.all(np.abs(eps - expected.eps) <= rounding / sigma + 1e-6)
+    return exact(x_t, t), {kind: knows(kind)(x_t, t) for kind in KINDS}
+
+
+@jax.jit
+def seen(process, x_t, t):
+    """By a "network" that returns what it sees, as an estimate of x0."""
+    return denoiser(lambda x, _: x, process, kind="x0", data_std=DATA_STD)(x_t, t).x0
 
 
 @every_process
 def test_the_network_sees_unit_variance_at_every_noise_level(name):
-    # A "network" that returns what it sees, as an estimate of x0.
-    seen = denoiser(lambda x, _: x, PROCESSES[name], kind="x0", data_std=DATA_STD)
     t = np.float32([0.0, 0.01, 0.3711, 1.0]).repeat(2000)
-    x = seen(noisy(name, t, event=()), t).x0
+    x = seen(PROCESSES[name].process, noisy(name, t, event=()), t)
     assert_variance_close(np.reshape(x, (4, 2000)).T, np.ones(4), mean=0)
 
 
 def test_the_network_sees_its_input_untouched_where_asked():
-    seen = denoiser(lambda x, _: x, PROCESSES["ve"], kind="x0", scale_input=False)
+    seen = denoiser(lambda x, _: x, PROCESSES["ve"].process, kind="x0", scale_input=False)
     x_t = noisy("ve", event=(2, 2, 1))
     np.testing.assert_array_equal(seen(x_t, T).x0, x_t)
+
+
+@jax.jit
+def told(process, x_t, t):
+    """Time, log σ/α and log SNR as a network is told them, which returns them as an estimate."""
+
+    def network(x, level):
+        return x * 0 + level[:, None]
+
+    levels = (denoisers.time, denoisers.log_sigma, denoisers.log_snr)
+    models = [denoiser(network, process, kind="x0", level_fn=level) for level in levels]
+    return [model(x_t, t).x0[:, 0] for model in models]
 
 
 @every_process
 def test_the_network_is_told_the_noise_level_asked_for(name):
     alpha, sigma = exact_scales(name, T)
-    expected = {
-        denoisers.time: T,
-        denoisers.log_sigma: np.log(sigma / alpha),
-        denoisers.log_snr: 2 * np.log(alpha / sigma),
-    }
-
-    def told(x, level):
-        return x * 0 + level[:, None]
-
-    for level, number in expected.items():
-        actual = denoiser(told, PROCESSES[name], kind="x0", level_fn=level)(noisy(name), T).x0
-        np.testing.assert_allclose(actual[:, 0], number, rtol=2e-5, atol=2e-5)
+    expected = (T, np.log(sigma / alpha), 2 * np.log(alpha / sigma))
+    for actual, number in zip(told(PROCESSES[name].process, noisy(name), T), expected, strict=True):
+        np.testing.assert_allclose(actual, number, rtol=2e-5, atol=2e-5)
 
 
 def test_edm_kind_is_the_preconditioning_of_karras_et_al_2022_equation_7():
@@ -93,13 +109,14 @@ def test_edm_kind_is_the_preconditioning_of_karras_et_al_2022_equation_7():
     c_out = (sigma * d / np.hypot(sigma, d))[:, None]
     c_in = (1 / np.hypot(sigma, d))[:, None]
     expected = c_skip * x + c_out * (np.tanh(c_in * x) + 0.1 * np.log(sigma)[:, None])
-    np.testing.assert_allclose(model(x, t).x0, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(model)(x, t).x0, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_one_time_for_all_is_the_same_time_for_each():
-    model = denoiser(lambda x, level: x * level[:, None], PROCESSES["vp"], kind="v")
+    model = denoiser(lambda x, level: x * level[:, None], PROCESSES["vp"].process, kind="v")
     x_t = noisy("vp")
-    one, each = model(x_t, 0.3), model(x_t, np.full(len(T), 0.3, np.float32))
+    times = 0.3, np.full(len(T), 0.3, np.float32)
+    one, each = jax.jit(lambda x_t, times: [model(x_t, t) for t in times])(x_t, times)
     np.testing.assert_allclose(one.x0, each.x0, rtol=1e-6)
     np.testing.assert_allclose(one.eps, each.eps, rtol=1e-6)
 
@@ -108,17 +125,20 @@ def test_one_time_for_all_is_the_same_time_for_each():
 @pytest.mark.parametrize("kind", ["v", "edm"])
 def test_values_and_gradients_of_parameters_are_finite_at_both_ends(kind, name):
     t = np.float32([0.0, 1.0])
-    x_t = noisy(name, t)
+    assert_finite(value_and_gradient(kind)(0.7, PROCESSES[name].process, noisy(name, t), t))
 
-    def total(w):
-        x0, eps = denoiser(
-            lambda x, _: w * x, PROCESSES[name], kind=kind, level_fn=denoisers.log_snr
-        )(x_t, t)
+
+@functools.cache
+def value_and_gradient(kind):
+    def total(w, process, x_t, t):
+        x0, eps = denoiser(lambda x, _: w * x, process, kind=kind, level_fn=denoisers.log_snr)(
+            x_t, t
+        )
         return jnp.sum(x0**2) + jnp.sum(eps**2)
 
-    assert_finite(jax.value_and_grad(total)(0.7))
+    return jax.jit(jax.value_and_grad(total))
 
 
 def test_kinds_that_do_not_exist_are_refused():
     with pytest.raises(InputError, match="eps, x0, v, score, sigma_score, edm"):
-        denoiser(lambda x, _: x, PROCESSES["vp"], kind="noise")
+        denoiser(lambda x, _: x, PROCESSES["vp"].process, kind="noise")

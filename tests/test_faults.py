@@ -7,29 +7,31 @@ import time
 
 import jax
 import pytest
-from running import forked, start
+from PIL import Image
+from running import forked, run, start
+from tiny import POINTS
 
 from jaxdiff import train
 
-STEPS, KILLS = 80, 20
-FLAGS = [
-    "experiments.train",
-    "--config=experiments/configs/toy_vp.py",
-    "--config.network.width=8",
-    f"--config.training.num_steps={STEPS}",
-    "--config.training.batch_size=16",
-    "--config.training.checkpoint_every=2",
-    "--config.training.log_every=1",
-    "--config.optimizer.warmup_steps=1",
-    "--config.sampling.num_images=4",
-    "--config.sampling.num_steps=2",
-]
+STEPS, SAVED_EVERY, PICTURED_AT = 24, 4, 16
 
 
-def parameters(workdir):
+def flags(steps=STEPS, saved_every=SAVED_EVERY):
+    return [
+        "experiments.train",
+        *POINTS,
+        f"--config.training.num_steps={steps}",
+        "--config.training.batch_size=16",
+        f"--config.training.checkpoint_every={saved_every}",
+        f"--config.training.sample_every={PICTURED_AT}",
+        "--config.training.log_every=1",
+    ]
+
+
+def parameters(workdir, steps=STEPS):
     """Bytes of every averaged parameter at the end of a run."""
     run = train.load(workdir)
-    assert run.step == STEPS
+    assert run.step == steps
     return [leaf.tobytes() for leaf in map(jax.device_get, jax.tree.leaves(run.params))]
 
 
@@ -41,7 +43,7 @@ def losses(workdir):
 @pytest.fixture(scope="module")
 def unbroken(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("unbroken") / "run"
-    done = forked(*FLAGS, f"--workdir={workdir}")
+    done = run(*flags(), f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     return workdir
 
@@ -51,9 +53,21 @@ def wait_for(running, happened):
         time.sleep(0.001)
 
 
+def kill(running, delay=0.0):
+    time.sleep(delay)
+    running.signal(signal.SIGKILL)
+    assert running.end().returncode == -signal.SIGKILL  # it was in the middle of its work
+
+
 def rows_of(workdir):
     log = workdir / "metrics.jsonl"
     return log.read_text().count("\n") if log.exists() else 0
+
+
+def saved(workdir):
+    """The step of the newest checkpoint that is whole, 0 where there is none."""
+    names = (path.name for path in (workdir / "checkpoints").glob("*"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def writing(workdir):
@@ -61,34 +75,80 @@ def writing(workdir):
     return any((workdir / "checkpoints").glob("*tmp*"))
 
 
-def test_a_run_killed_twenty_times_ends_in_the_same_bits(unbroken, tmp_path):
-    """Every other time while a checkpoint is written; each run makes a few steps at least."""
-    workdir, chance, while_writing = tmp_path / "run", random.Random(0), 0
-    for kill in range(KILLS):
-        before = rows_of(workdir)
-        running = start(*FLAGS, f"--workdir={workdir}", folder=tmp_path)
-        enough = before + chance.randint(1, 3)
-        wait_for(running, lambda enough=enough: rows_of(workdir) > enough)
-        if kill % 2:
-            wait_for(running, lambda: writing(workdir))
-        else:
-            time.sleep(0.05 * chance.random())
-        running.signal(signal.SIGKILL)
-        assert running.end().returncode == -signal.SIGKILL  # it was in the middle of its work
-        while_writing += writing(workdir)
-    assert while_writing >= KILLS // 4
-    done = forked(*FLAGS, f"--workdir={workdir}")
+def cut_last_line(workdir):
+    """Leave of the log what a kill leaves that comes while a line is written."""
+    log = workdir / "metrics.jsonl"
+    log.write_bytes(log.read_bytes()[:-20])
+
+
+def assert_ends_like(reference, workdir, steps=STEPS, saved_every=SAVED_EVERY):
+    """Go on to the end, which must be that of a run which nothing interrupted."""
+    done = run(*flags(steps, saved_every), f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert "going on from step" in done.stdout
-    assert parameters(workdir) == parameters(unbroken)
-    assert losses(workdir) == losses(unbroken)
+    assert parameters(workdir, steps) == parameters(reference, steps)
+    assert losses(workdir) == losses(reference)
     assert not writing(workdir)
 
 
+@pytest.mark.slow
+def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_path):
+    workdir = tmp_path / "run"
+
+    def kill_when(happened):
+        running = start(*flags(), f"--workdir={workdir}", folder=tmp_path)
+        wait_for(running, happened)
+        kill(running)
+
+    def kill_in_a_write():
+        for _ in range(4):  # it takes 0.1 s, which a busy machine may miss; the next one comes
+            kill_when(lambda: writing(workdir))
+            if writing(workdir):
+                return
+        pytest.fail("no checkpoint was ever caught while it was written")
+
+    kill_when((workdir / "config.json").exists)  # it begins to compile
+    assert not rows_of(workdir)
+    kill_when(lambda: rows_of(workdir))  # the first steps, of which nothing is saved
+    kill_in_a_write()
+    before = saved(workdir)
+    kill_when(lambda: saved(workdir) > before)  # a checkpoint has just become whole
+    kill_in_a_write()  # beside an older one
+    cut_last_line(workdir)
+    kill_when((workdir / "samples").exists)  # the folder is made to write a picture into
+    for picture in (workdir / "samples").glob("*.png"):
+        Image.open(picture).verify()
+    kill_when(lambda: saved(workdir) == STEPS)  # the last step, before the pictures of the end
+    assert not (workdir / "samples.png").exists()
+    assert_ends_like(unbroken, workdir)
+    assert (workdir / "samples.png").read_bytes() == (unbroken / "samples.png").read_bytes()
+
+
+@pytest.mark.slow
+@pytest.mark.weekly
+def test_a_run_killed_twenty_times_at_random_ends_in_the_same_bits(tmp_path):
+    """Every other time while a checkpoint is written; each run makes a few steps at least."""
+    steps, saved_every, kills = 80, 2, 20
+    reference, workdir = tmp_path / "unbroken", tmp_path / "run"
+    assert run(*flags(steps, saved_every), f"--workdir={reference}").returncode == 0
+    chance, while_writing = random.Random(0), 0
+    for number in range(kills):
+        enough = rows_of(workdir) + chance.randint(1, 3)
+        running = start(*flags(steps, saved_every), f"--workdir={workdir}", folder=tmp_path)
+        wait_for(running, lambda enough=enough: rows_of(workdir) > enough)
+        if number % 2:
+            wait_for(running, lambda: writing(workdir))
+        kill(running, delay=0.0 if number % 2 else 0.05 * chance.random())
+        while_writing += writing(workdir)
+    assert while_writing >= kills // 4
+    assert_ends_like(reference, workdir, steps, saved_every)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_training_saved_and_says_how_to_go_on(unbroken, tmp_path, number):
     workdir = tmp_path / "run"
-    running = start(*FLAGS, f"--workdir={workdir}", folder=tmp_path)
+    running = start(*flags(), f"--workdir={workdir}", folder=tmp_path)
     wait_for(running, lambda: rows_of(workdir) >= 5)
     running.signal(number)
     done = running.end()
@@ -98,39 +158,46 @@ def test_a_signal_ends_training_saved_and_says_how_to_go_on(unbroken, tmp_path, 
     stopped = train.load(workdir).step
     assert 5 <= stopped < STEPS
     assert f"stopped by {number.name} after step {stopped}; saved is {stopped}" in done.stdout
-    done = forked(*last.removeprefix("to go on: python -m ").split())
+    done = run(*last.removeprefix("to go on: python -m ").split())
     assert done.returncode == 0, done.stderr
     assert f"going on from step {stopped} of" in done.stdout
     assert parameters(workdir) == parameters(unbroken)
 
 
+@pytest.mark.slow
 def test_a_second_process_in_the_same_workdir_is_refused_and_the_first_goes_on(tmp_path):
     workdir = tmp_path / "run"
-    first = start(*FLAGS, f"--workdir={workdir}", folder=tmp_path)
-    wait_for(first, lambda: rows_of(workdir) >= 1)
-    second = forked(*FLAGS, f"--workdir={workdir}")
-    assert second.returncode == 2
-    assert "is being trained in by another process" in second.stderr
-    assert first.alive
-    first.signal(signal.SIGTERM)
-    assert first.end().returncode == 0
+    long = [*flags(steps=100_000), f"--workdir={workdir}"]
+    with start(*long, folder=tmp_path) as first:
+        wait_for(first, lambda: rows_of(workdir) >= 1)
+        second = run(*long)
+        assert second.returncode == 2
+        assert "is being trained in by another process" in second.stderr
+        seen = rows_of(workdir)
+        wait_for(first, lambda: rows_of(workdir) > seen)
+        assert first.alive
+        first.signal(signal.SIGTERM)
+        assert first.end().returncode == 0
 
 
+@pytest.mark.slow
 def test_a_damaged_newest_checkpoint_is_named_and_costs_only_its_steps(unbroken, tmp_path):
     workdir = shutil.copytree(unbroken, tmp_path / "run")
     for path in (workdir / "checkpoints" / str(STEPS)).rglob("*"):
         if path.is_file():
             path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    done = forked(*FLAGS, f"--workdir={workdir}")
+    done = run(*flags(), f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert f"checkpoints/{STEPS}, now {workdir}/damaged/{STEPS}, is damaged" in done.stderr
-    assert f"going on from step {STEPS - 2}" in done.stdout
+    assert f"going on from step {STEPS - SAVED_EVERY}" in done.stdout
     assert parameters(workdir) == parameters(unbroken)
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
+    """To the process's own end, which a command that runs among the tests does not reach."""
     (tmp_path / "file").write_text("")
-    done = forked(*FLAGS, f"--workdir={tmp_path / 'file' / 'run'}")
+    done = forked(*flags(), f"--workdir={tmp_path / 'file' / 'run'}")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr

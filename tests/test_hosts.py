@@ -7,22 +7,37 @@ import socket
 import time
 
 import pytest
-from running import forked, start
-from tiny import DIGITS
+from running import run, start
+from tiny import FEW_SAMPLES, POINTS
 
 from jaxdiff import train
 
-FLAGS = [
-    "experiments.train",
-    *DIGITS,
-    "--config.training.num_steps=20",
+STEPS = 6
+SMALL = [
+    f"--config.training.num_steps={STEPS}",
     "--config.training.batch_size=16",
-    "--config.training.checkpoint_every=10",
-    "--config.training.eval_every=10",
+    "--config.training.checkpoint_every=3",
     "--config.training.log_every=1",
 ]
-LONG = [flag for flag in FLAGS if "num_steps=20" not in flag]
-LONG += ["--config.training.num_steps=100000", "--heartbeat_seconds=10"]
+IMAGES = [  # flipped at random, with classes, a third of them withheld
+    "experiments.train",
+    "--config=experiments/configs/cifar10_dit.py",
+    "--config.data.name=digits",
+    "--config.data.flip=true",
+    "--config.model.label_dropout=0.3",
+    "--config.network.features=8",
+    "--config.network.depth=1",
+    "--config.network.heads=1",
+    "--config.network.patch=4",
+    "--config.optimizer.learning_rate=1e-2",
+    "--config.training.eval_every=3",
+    *FEW_SAMPLES,
+    *SMALL,
+]
+# wide enough for a matrix that is worth dividing
+OF_POINTS = ["experiments.train", *POINTS, "--config.network.width=32", *SMALL]
+LONG = [*OF_POINTS, "--config.training.num_steps=100000", "--config.training.checkpoint_every=10"]
+LONG += ["--heartbeat_seconds=10"]
 
 
 def free_port():
@@ -52,33 +67,33 @@ def losses(workdir):
     return {row["step"]: row["loss"] for row in rows}
 
 
-@pytest.fixture(scope="module")
-def alone(tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("alone") / "run"
-    done = forked(*FLAGS, f"--workdir={workdir}")
-    assert done.returncode == 0, done.stderr
-    return losses(workdir)
-
-
-@pytest.mark.parametrize(("n", "more"), [(2, []), (4, ["--fsdp=2"])])
-def test_processes_together_have_the_losses_of_one(alone, tmp_path, n, more):
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flags", "n", "more"),
+    [(IMAGES, 2, []), (OF_POINTS, 4, ["--fsdp=2"])],
+    ids=["2, of images", "4, parameters divided"],
+)
+def test_processes_together_have_the_losses_of_one(tmp_path, flags, n, more):
+    alone = run(*flags, f"--workdir={tmp_path / 'alone'}")
+    assert alone.returncode == 0, alone.stderr
     workdir = tmp_path / "run"
-    with together(n, [*FLAGS, f"--workdir={workdir}", *more], tmp_path) as processes:
+    with together(n, [*flags, f"--workdir={workdir}", *more], tmp_path) as processes:
         ended = [p.end() for p in processes]
     assert [done.returncode for done in ended] == [0] * n, ended[0].stderr + ended[-1].stderr
-    found = losses(workdir)
-    assert found.keys() == alone.keys()
-    assert all(found[step] == pytest.approx(alone[step], rel=1e-5) for step in alone)
+    expected, found = losses(tmp_path / "alone"), losses(workdir)
+    assert found.keys() == expected.keys() == set(range(1, STEPS + 1))
+    assert all(found[step] == pytest.approx(expected[step], rel=1e-5) for step in expected)
     assert f"for {n} devices" in ended[0].stdout
     assert not any("wrote" in done.stdout for done in ended[1:])  # only one of them speaks
-    assert train.load(workdir).step == 20  # a checkpoint of many is read by one
+    assert train.load(workdir).step == STEPS  # a checkpoint of many is read by one
 
 
+@pytest.mark.slow
 def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_path):
     workdir = tmp_path / "run"
     flags = [*LONG, f"--workdir={workdir}"]
     with together(2, flags, tmp_path) as processes:
-        while not (workdir / "checkpoints" / "10").is_dir():
+        while not any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
             assert all(p.alive for p in processes), processes[0].end().stderr
             time.sleep(0.05)
         processes[1].signal(signal.SIGKILL)
@@ -117,7 +132,7 @@ def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_
     ids=["nobody to meet", "which of them", "auto and not"],
 )
 def test_flags_that_do_not_go_together_are_one_sentence(tmp_path, flags):
-    done = forked(*FLAGS, f"--workdir={tmp_path / 'run'}", *flags)
+    done = run(*OF_POINTS, f"--workdir={tmp_path / 'run'}", *flags)
     assert done.returncode == 2
     assert "--coordinator" in done.stderr
     assert not (tmp_path / "run").exists()

@@ -6,9 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from solver_table import PROCESSES
+from assertions import assert_finite
+from one_program import one_of
+from process_table import PROCESSES, SMOOTH
 from solver_walks import FLOWS, MODELS, gaussian_x0
-from tables import assert_finite
 
 import jaxdiff
 from jaxdiff import latents, schedules, solvers
@@ -36,11 +37,15 @@ def there_and_back(model):
 
 
 @pytest.mark.parametrize(
-    ("model", "process"), [("gaussian", "vp"), *(("mixture", name) for name in PROCESSES)]
+    ("model", "process"),
+    [
+        pytest.param("gaussian", "vp", marks=pytest.mark.slow),
+        *(("mixture", name) for name in PROCESSES),
+    ],
 )
 def test_an_example_returns_from_its_code_and_the_code_is_exact(model, process):
     row, x = PROCESSES[process], data(model)
-    code, back = there_and_back(model)(row.process, x)
+    code, back = there_and_back(model)(one_of(process) if model == "mixture" else row.process, x)
     np.testing.assert_allclose(back, x, atol=1e-4)
     exact, sigma = FLOWS[model](row.scales, x.astype(float), T_MIN, 1.0), row.scales(1.0).sigma
     np.testing.assert_allclose(code / sigma, exact / sigma, atol=1e-4)
@@ -59,15 +64,17 @@ def ddim_round_trip(model, inversion):
     return jax.jit(run)
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def log_snr_times(process, n):
+    return schedules.log_snr_times(process, n, t_min=T_MIN)
+
+
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("model", DIM)
 def test_ddim_inversion_returns_to_a_thousandth_in_a_hundred_steps(model, process):
-    process, x = PROCESSES[process].process, data(model)
-    for times in (
-        schedules.log_snr_times(process, 100, t_min=T_MIN),
-        schedules.uniform_times(100, t_min=T_MIN),
-    ):
-        back = ddim_round_trip(model, solvers.ddim_inversion)(process, x, times)
+    x, evenly = data(model), np.linspace(1.0, T_MIN, 101, dtype=np.float32)
+    for times in (log_snr_times(one_of(process), 100), evenly):
+        back = ddim_round_trip(model, solvers.ddim_inversion)(one_of(process), x, times)
         np.testing.assert_allclose(back, x, atol=1e-3)
 
 
@@ -76,24 +83,26 @@ def test_ddim_on_increasing_times_returns_to_its_order_only():
     process, x = PROCESSES["vp"].process, data("gaussian")
     run, errors = ddim_round_trip("gaussian", solvers.ddim), []
     for n in (100, 200):
-        times = schedules.log_snr_times(process, n, t_min=T_MIN)
+        times = log_snr_times(process, n)
         errors.append(np.max(np.abs(run(process, x, times) - x)))
     assert errors[0] > 0.05
     assert errors[0] / errors[1] == pytest.approx(2, abs=0.2)
 
 
+@functools.partial(jax.jit, static_argnums=4)
+def inverted_step(process, x, t, s, iterations):
+    solver = solvers.ddim_inversion(MODELS["gaussian"](process), process, iterations=iterations)
+    return solver.step(jax.random.key(0), solver.init(x, t), jnp.asarray(t), jnp.asarray(s)).x
+
+
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("process", ["vp", "sub_vp", "ve"])
+@pytest.mark.parametrize("process", SMOOTH)
 def test_a_step_of_ddim_undoes_its_inversion_exactly(process):
     """On one step of any length, against the published step of DDIM, as the iterations converge."""
     row, x = PROCESSES[process], data("gaussian").astype(float)
     model, errors = gaussian_x0(row.scales), []
     for iterations in (1, 2, 4, 40):
-        solver = solvers.ddim_inversion(
-            MODELS["gaussian"](row.process), row.process, iterations=iterations
-        )
-        t, s = jnp.asarray(0.1), jnp.asarray(0.25)
-        noisier = np.asarray(solver.step(jax.random.key(0), solver.init(jnp.asarray(x), t), t, s).x)
+        noisier = np.asarray(inverted_step(one_of(process), x, 0.1, 0.25, iterations))
         (a_t, sd_t, _, _), (a_s, sd_s, _, _) = row.scales(0.1), row.scales(0.25)
         x0 = model(noisier, 0.25)
         step = a_t * x0 + sd_t * (noisier - a_s * x0) / sd_s
@@ -110,9 +119,12 @@ def test_inversion_asks_no_model_about_noise_of_zero():
         jax.debug.callback(lambda t: seen.append(float(t)), t)
         return MODELS["gaussian"](process)(x, t)
 
-    solver = solvers.ddim_inversion(model, process, iterations=2)
-    times = jnp.array([0.0, 0.25, 0.5])
-    end = jaxdiff.sample(jax.random.key(0), solver, jnp.ones((1, 2)), times)
+    @jax.jit
+    def run(x, times):
+        solver = solvers.ddim_inversion(model, process, iterations=2)
+        return jaxdiff.sample(jax.random.key(0), solver, x, times)
+
+    end = run(np.ones((1, 2), np.float32), np.float32([0.0, 0.25, 0.5]))
     jax.block_until_ready(end)
     jax.effects_barrier()
     assert_finite(end)
@@ -127,6 +139,8 @@ def test_inversion_without_iterations_is_refused():
 
 # Paths between codes
 
+interpolate = jax.jit(latents.interpolate)
+
 
 def test_interpolation_walks_the_great_circle_at_an_even_pace():
     """In the plane of the codes, by angles of w θ; codes of one norm keep it."""
@@ -135,7 +149,7 @@ def test_interpolation_walks_the_great_circle_at_an_even_pace():
     z1 *= np.linalg.norm(z0, axis=(1, 2), keepdims=True) / np.linalg.norm(
         z1, axis=(1, 2), keepdims=True
     )
-    path = np.asarray(latents.interpolate(jnp.asarray(z0), jnp.asarray(z1), jnp.asarray(weights)))
+    path = np.asarray(interpolate(*(np.float32(part) for part in (z0, z1, weights))))
     assert path.shape == (7, 5, 4, 3)
     np.testing.assert_allclose(path[[0, -1]], [z0, z1], atol=1e-5)
     flat = path.reshape(7, 5, 12)
@@ -154,20 +168,20 @@ def test_interpolation_walks_the_great_circle_at_an_even_pace():
 def test_interpolation_keeps_the_law_of_independent_codes():
     """Two draws of N(0, I) mix to N(0, I), up to the little by which their norms differ."""
     z0, z1 = np.random.default_rng(0).normal(size=(2, 200, 3000)).astype(np.float32)
-    middle = latents.interpolate(z0, z1, jnp.array([0.5]))[0]
-    assert float(jnp.var(middle)) == pytest.approx(1, abs=5 * np.sqrt(2 / 600_000) + 1 / 3000)
-    assert float(jnp.var(0.5 * (z0 + z1))) == pytest.approx(0.5, abs=0.01)
+    middle = np.asarray(interpolate(z0, z1, np.float32([0.5]))[0])
+    assert np.var(middle) == pytest.approx(1, abs=5 * np.sqrt(2 / 600_000) + 1 / 3000)
+    assert np.var(0.5 * (z0 + z1)) == pytest.approx(0.5, abs=0.01)
 
 
 def test_parallel_and_opposite_codes_mix_linearly():
-    z, weights = jnp.array([[3.0, -4.0]]), jnp.array([0.0, 0.25, 1.0, 1.5])
+    z, weights = np.float32([[3.0, -4.0]]), np.float32([0.0, 0.25, 1.0, 1.5])
     for factor in (1.0, 2.0, -1.0):
         expected = (1 - weights + factor * weights)[:, None, None] * z[None]
-        path = latents.interpolate(z, factor * z, weights)
+        path = interpolate(z, np.float32(factor) * z, weights)
         np.testing.assert_allclose(path, expected, atol=1e-5)
-    assert_finite(latents.interpolate(z, 0 * z, weights))
-    slopes = jax.jacobian(lambda a: latents.interpolate(a, z, weights))
-    assert_finite([slopes(z), slopes(-z), slopes(0 * z)])
+    slopes = jax.jit(jax.jacobian(latents.interpolate))
+    assert_finite([interpolate(z, 0 * z, weights)])
+    assert_finite([slopes(a, z, weights) for a in (z, -z, 0 * z)])
 
 
 def test_what_cannot_be_mixed_is_refused():

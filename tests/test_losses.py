@@ -6,18 +6,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import (
-    PROCESSES,
-    as_float64,
-    assert_finite,
-    assert_mean_close,
-    exact_scales,
-    float64,
-)
+from assertions import assert_finite, assert_mean_close, float64
+from one_program import one_of
+from process_table import PROCESSES, exact_scales
 
 from jaxdiff import losses, oracles, processes
 from jaxdiff.losses import times, weights
 from jaxdiff.predictions import Denoised
+from jaxdiff.processes import VP
 from jaxdiff.typing import InputError
 
 every_process = pytest.mark.parametrize("name", PROCESSES)
@@ -46,26 +42,43 @@ def minimum(target, alpha, sigma, cov=COV):
     return np.trace(own - shared @ np.linalg.solve(noisy, shared.T))
 
 
+@jax.jit
+def losses_of_the_exact_model(process, x0, t):
+    exact = oracles.gaussian(process, jnp.array(MEAN.tolist()), jnp.array(COV.tolist()))
+    return {
+        target: losses.denoising(jax.random.key(0), exact, process, x0, t, target=target)
+        for target in TARGETS
+    }
+
+
 @every_process
 def test_loss_of_the_exact_model_is_the_least_possible_at_every_time_whatever_the_target(name):
-    process, n = PROCESSES[name], 3000
-    exact = oracles.gaussian(process, MEAN, COV)
-
-    x0, t = jnp.asarray(np.tile(draw(n), (len(T), 1))), np.repeat(T, n)
-    for target in TARGETS:
+    n = 3000
+    x0, t = np.tile(draw(n), (len(T), 1)), np.repeat(T, n)
+    for target, found in losses_of_the_exact_model(one_of(name), x0, t).items():
         expected = [minimum(target, *exact_scales(name, each)) for each in T]
-        found = losses.denoising(jax.random.key(0), exact, process, x0, t, target=target)
         assert_mean_close(found.reshape(len(T), n).T, expected)
 
 
 def test_loss_is_the_squared_distance_written_out_by_hand():
-    process, key = PROCESSES["vp"], jax.random.key(3)
-    x0 = np.random.default_rng(0).standard_normal((4, 2, 2, 1)).astype(np.float32)
-    x_t, eps = (np.asarray(part) for part in processes.perturb(key, process, x0, T))
-    alpha, sigma = (scale.reshape(4, 1, 1, 1) for scale in exact_scales("vp", T))
+    key, x0 = (
+        jax.random.key(3),
+        np.random.default_rng(0).standard_normal((4, 2, 2, 1)).astype(np.float32),
+    )
 
-    def denoise_fn(x, t):
-        return Denoised(0.5 * x, 0.3 * x)
+    @jax.jit
+    def drawn(x0, t):
+        def loss(target):
+            denoise_fn = lambda x, t: Denoised(0.5 * x, 0.3 * x)  # noqa: E731
+            weight_fn = lambda _, t: jnp.arange(4.0)  # noqa: E731
+            return losses.denoising(
+                key, denoise_fn, VP(), x0, t, target=target, weight_fn=weight_fn
+            )
+
+        return processes.perturb(key, VP(), x0, t), {target: loss(target) for target in TARGETS}
+
+    (x_t, eps), found = jax.device_get(drawn(x0, T))
+    alpha, sigma = (scale.reshape(4, 1, 1, 1) for scale in exact_scales("vp", T))
 
     errors = {
         "eps": eps - 0.3 * x_t,
@@ -75,32 +88,35 @@ def test_loss_is_the_squared_distance_written_out_by_hand():
     }
     for target, error in errors.items():
         expected = np.array([0.0, 1.0, 2.0, 3.0]) * np.sum(error**2, axis=(1, 2, 3))
-        actual = losses.denoising(
-            key, denoise_fn, process, x0, T, target=target, weight_fn=lambda _, t: jnp.arange(4.0)
-        )
-        np.testing.assert_allclose(actual, expected, rtol=1e-4)
+        np.testing.assert_allclose(found[target], expected, rtol=1e-4)
+
+
+@jax.jit
+@functools.partial(jax.vmap, in_axes=(None, 0, 0, None, None, None))
+@jax.grad
+def gradient(parameters, x0, key, process, scales, t):
+    """Of the loss of one example in a linear model of the noise."""
+    alpha, sigma = scales
+
+    def linear(x_t, t):
+        eps = x_t @ parameters[0].T + parameters[1][None]
+        return Denoised((x_t - sigma * eps) / alpha, eps)
+
+    return losses.denoising(key, linear, process, x0[None], jnp.full(1, t))[0]
 
 
 @every_process
 def test_gradient_vanishes_at_the_closed_form_optimum_and_nowhere_near_it(name):
-    process, n, t = PROCESSES[name], 4000, 0.3711
+    n, t = 4000, 0.3711
     alpha, sigma = exact_scales(name, t)
     weight = sigma * np.linalg.inv(alpha**2 * COV + sigma**2 * np.eye(2))
     best = np.float32(weight), np.float32(-weight @ (alpha * MEAN))
-
-    def loss(parameters, x0, eps_key):
-        def linear(x_t, t):
-            eps = x_t @ parameters[0].T + parameters[1][None]
-            return Denoised((x_t - sigma * eps) / alpha, eps)
-
-        return losses.denoising(eps_key, linear, process, x0[None], jnp.full(1, t))[0]
-
-    gradient = jax.jit(jax.vmap(jax.grad(loss), in_axes=(None, 0, 0)))
-    x0, keys = draw(n), jax.random.split(jax.random.key(1), n)
-    for part in gradient(best, x0, keys):
+    keys = jax.random.split(jax.random.key(1), n)
+    rest = draw(n), keys, one_of(name), np.float32([alpha, sigma]), t
+    for part in gradient(best, *rest):
         assert_mean_close(part, np.zeros(part.shape[1:]))
     with pytest.raises(AssertionError, match="standard errors away"):
-        assert_mean_close(gradient((0.8 * best[0], best[1]), x0, keys)[0], np.zeros((2, 2)))
+        assert_mean_close(gradient((0.8 * best[0], best[1]), *rest)[0], np.zeros((2, 2)))
 
 
 WEIGHTS = {
@@ -113,16 +129,24 @@ WEIGHTS = {
 }
 
 
+@jax.jit
+def weights_of(process, t):
+    return {
+        weighting: {target: weight_fn(process, t, target=target) for target in TARGETS}
+        for weighting, weight_fn in WEIGHTS.items()
+    }
+
+
 @functools.cache
 def every_weight(name):
     """Every weighting for every target, at the times T, in float64."""
     with float64():
-        process, t = as_float64(PROCESSES[name]), jnp.float64(T)
-        return {
-            (weighting, target): np.asarray(weight_fn(process, t, target=target))
-            for weighting, weight_fn in WEIGHTS.items()
-            for target in TARGETS
-        }
+        found = jax.device_get(weights_of(one_of(name), np.float64(T)))
+    return {
+        (weighting, target): weight
+        for weighting, of_target in found.items()
+        for target, weight in of_target.items()
+    }
 
 
 @every_process
@@ -159,8 +183,7 @@ def test_likelihood_weight_is_half_the_rate_at_which_snr_falls(name):
     # Kingma et al. 2021, eq. 18: −½ SNR'(t) ‖x_0 − x̂_0‖².
     h, t = 1e-6, np.array([0.0537, 0.1237, 0.6213, 0.8887])
     with float64():
-        process = as_float64(PROCESSES[name])
-        weight = weights.likelihood(process, jnp.asarray(t), target="x0")
+        weight = weights_of(one_of(name), t)["likelihood"]["x0"]
     (alpha, sigma), (alpha_h, sigma_h) = exact_scales(name, t - h), exact_scales(name, t + h)
     slope = ((alpha_h / sigma_h) ** 2 - (alpha / sigma) ** 2) / (2 * h)
     # The chains' tables are float32; their differences have fewer digits.
@@ -178,19 +201,19 @@ def test_edm_weight_measures_the_error_in_f(name):
 
 @every_process
 def test_weights_on_eps_are_finite_at_both_ends(name):
-    bounded = [weights.eps, weights.x0, weights.min_snr, weights.edm]
-    found = [weight_fn(PROCESSES[name], jnp.array([0.0, 1.0])) for weight_fn in bounded]
+    every = weights_of(one_of(name), np.float32([0.0, 1.0]))
+    found = [every[bounded]["eps"] for bounded in ("eps", "x0", "min_snr", "edm")]
     assert_finite(found)
     assert np.all(np.asarray(found) >= 0)
 
 
 def test_a_target_that_does_not_exist_is_refused():
     with pytest.raises(InputError, match="eps, x0, v, score"):
-        weights.eps(PROCESSES["vp"], jnp.ones(1), target="noise")
+        weights.eps(PROCESSES["vp"].process, jnp.ones(1), target="noise")
     x0, t = jnp.ones((1, 2)), jnp.ones(1)
-    exact = oracles.gaussian(PROCESSES["vp"], MEAN, COV)
+    exact = oracles.gaussian(PROCESSES["vp"].process, MEAN, COV)
     with pytest.raises(InputError, match="noise"):
-        losses.denoising(jax.random.key(0), exact, PROCESSES["vp"], x0, t, target="noise")
+        losses.denoising(jax.random.key(0), exact, PROCESSES["vp"].process, x0, t, target="noise")
 
 
 SAMPLERS = {"uniform": times.uniform, "stratified": times.stratified}

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from net_tools import any_params, shapes_of
 from tiny import tiny_config
 
 from jaxdiff import denoisers, processes, train
@@ -20,32 +21,33 @@ CLASSES = train.ModelConfig(data_std=1.0, class_conditional=True)
 def run_of(**model):
     config = tiny_config(model=dataclasses.replace(CLASSES, **model))
     run = assemble(config, (2,), 3)
-    params = fresh_state(run).params
-    keys = jax.random.key(3)
-    return dataclasses.replace(
-        run, params=jax.tree.map(lambda p: p + 0.3 * jax.random.normal(keys, p.shape), params)
-    )
+    shapes = shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1), jnp.zeros(1, int))
+    return dataclasses.replace(run, params=any_params(shapes))
 
 
 def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last_class():
     run = run_of(label_dropout=0.25)
     assert run.network.num_classes == 4
-    label = jnp.tile(jnp.arange(3), 20_000)
-    keys = objective.each(jax.random.key(0), jnp.arange(60_000))
-    told = objective.withheld(keys, label, 0.25, run.network.num_classes)
-    dropped = np.asarray(told) == 3
-    np.testing.assert_array_equal(np.asarray(told)[~dropped], np.asarray(label)[~dropped])
+    label = np.tile(np.arange(3), 20_000)
+
+    @jax.jit
+    def withheld(key, label):
+        keys = objective.each(key, jnp.arange(60_000))
+        return objective.withheld(keys, label, 0.25, run.network.num_classes)
+
+    told = np.asarray(withheld(jax.random.key(0), label))
+    dropped = told == 3
+    np.testing.assert_array_equal(told[~dropped], label[~dropped])
     # a share of n = 60,000 draws has the standard error √(¼·¾/n)
     assert abs(dropped.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / len(label))
 
 
 def test_without_a_label_such_a_network_is_the_unconditional_model():
     run = run_of(label_dropout=0.25)
-    x, t = jnp.ones((3, 2)), 0.4
-    without = run.denoise_fn(x, t).x0
-    last = run.conditioned(jnp.full(3, 3))(x, t).x0
-    np.testing.assert_array_equal(without, last)
-    assert np.max(np.abs(without - run.conditioned(jnp.zeros(3, int))(x, t).x0)) > 1e-3
+    conditioned = jax.jit(lambda label: run.conditioned(label)(jnp.ones((3, 2)), 0.4).x0)
+    without = conditioned(None)
+    np.testing.assert_array_equal(without, conditioned(np.full(3, 3)))
+    assert np.max(np.abs(without - conditioned(np.zeros(3, int)))) > 1e-3
 
 
 def test_without_label_dropout_a_label_is_needed():
@@ -62,21 +64,22 @@ def test_label_dropout_without_classes_is_refused():
 
 
 def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
-    chain = processes.DiscreteVP.from_betas(jnp.linspace(0.01, 0.2, 10))
-    t = jnp.arange(1, 11) / 10
+    chain = processes.DiscreteVP.from_betas(np.linspace(0.01, 0.2, 10, dtype=np.float32))
+    t = np.float32(np.arange(1, 11) / 10)
     np.testing.assert_allclose(denoisers.chain_index(chain, t), np.arange(10), atol=1e-5)
     with pytest.raises(InputError, match="takes a chain"):
         denoisers.chain_index(processes.VP(), t)
 
 
 def test_half_a_sum_is_half_the_mean_times_the_numbers():
-    losses = {}
-    for reduction in ("mean", "half_sum"):
+    def loss(reduction, key):
         run = assemble(tiny_config(loss=train.LossConfig(reduction=reduction)), (2,), None)
+        params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
         loss_fn = objective.loss_fn(run.config, run.network, run.process)
-        batch = {"x": jnp.ones((4, 2))}
-        losses[reduction] = loss_fn(fresh_state(run).params, jax.random.key(0), batch)
-    np.testing.assert_allclose(losses["half_sum"], losses["mean"] * 2 / 2, rtol=1e-6)
+        return jax.jit(loss_fn)(params, key, {"x": np.ones((4, 2), np.float32)})
+
+    half_sum, mean = (loss(reduction, jax.random.key(0)) for reduction in ("half_sum", "mean"))
+    np.testing.assert_allclose(half_sum, mean * 2 / 2, rtol=1e-6)
 
 
 def test_constants_neither_move_nor_decay_nor_drift():
@@ -84,7 +87,7 @@ def test_constants_neither_move_nor_decay_nor_drift():
     config = tiny_config(model=train.ModelConfig(level="fourier"), loss=train.LossConfig())
     run = assemble(config, (2,), None)
     assert run.network.embedding == "fourier"
-    state = fresh_state(run)
+    state = jax.jit(lambda: fresh_state(run))()
     before = jax.tree.map(np.asarray, state.params)
     step = jax.jit(
         lambda state, batch: train.train_step(
@@ -96,7 +99,7 @@ def test_constants_neither_move_nor_decay_nor_drift():
         )
     )
     for _ in range(3):
-        state, _ = step(state, {"x": jnp.ones((8, 2))})
+        state, _ = step(state, {"x": np.ones((8, 2), np.float32)})
     for params in (state.params, *state.averages):
         jax.tree.map(np.testing.assert_array_equal, params["constants"], before["constants"])
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, before)["params"]
@@ -104,10 +107,10 @@ def test_constants_neither_move_nor_decay_nor_drift():
 
 
 def test_the_average_of_what_never_changes_is_itself_to_the_bit():
-    value = jnp.asarray(np.random.default_rng(0).normal(size=1000), jnp.float32)
-    average = value
-    for step in range(20):
-        average = update(average, value, exponential(0.9999)(jnp.int32(step)))
+    step = jax.jit(lambda average, value, k: update(average, value, exponential(0.9999)(k)))
+    average = value = np.random.default_rng(0).normal(size=1000).astype(np.float32)
+    for k in range(20):
+        average = step(average, value, k)
     np.testing.assert_array_equal(average, value)
 
 

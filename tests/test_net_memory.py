@@ -17,8 +17,8 @@ DTYPES = ("float32", "bfloat16")
 
 
 @functools.cache
-def gradients(**options):
-    """Compiled gradients of mean output² in training, with the output."""
+def program(**options):
+    """The program of the gradients of mean output² in training, with the output; and its inputs."""
     net = TINY(**options)
     variables = any_params(shapes_of(net, X, LEVEL))
 
@@ -26,7 +26,13 @@ def gradients(**options):
         y = net.apply(variables, X, LEVEL, train=True, rngs={"dropout": key})
         return jnp.mean(y**2), y
 
-    run = jax.jit(jax.grad(loss, has_aux=True))
+    return jax.jit(jax.grad(loss, has_aux=True)).trace(variables, jax.random.key(0)), variables
+
+
+@functools.cache
+def gradients(**options):
+    traced, variables = program(**options)
+    run = traced.lower().compile()
     return lambda seed: run(variables, jax.random.key(seed))
 
 
@@ -50,14 +56,11 @@ def test_dropout_under_remat_follows_its_key():
 
 def test_remat_computes_a_convolution_again_in_every_block():
     """Seen in the program. The last one of a block is not, for no gradient needs its output."""
-    variables = shapes_of(TINY(), X, LEVEL)
-
-    def convolutions(remat):
-        net = TINY(remat=remat)
-        program = jax.make_jaxpr(jax.grad(lambda v: jnp.sum(net.apply(v, X, LEVEL) ** 2)))
-        return str(program(variables)).count("conv_general_dilated[")
-
-    assert convolutions(True) >= convolutions(False) + 5
+    again, once = (
+        str(traced.jaxpr).count("conv_general_dilated[")
+        for traced, _ in (program(remat=True), program())
+    )
+    assert again >= once + 5
 
 
 def test_bfloat16_is_near_float32_and_returns_it():

@@ -1,10 +1,14 @@
 """Exact denoisers against integrals and against derivatives of the exact log density."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, as_float64, assert_finite, exact_scales, float64
+from assertions import assert_finite, float64
+from one_program import one_of
+from process_table import PROCESSES, exact_scales
 
 from jaxdiff import oracles
 from jaxdiff.typing import InputError
@@ -36,6 +40,26 @@ def conditional_means(density, x_t, alpha, sigma):
     return (x0 * joint).sum(1) / total, (eps * joint).sum(1) / total
 
 
+LAWS = {
+    "gaussian": lambda process, one_d: oracles.gaussian(
+        process, *([jnp.array([0.7]), jnp.array([[0.16]])] if one_d else map(now, (MEAN, COV)))
+    ),
+    "mixture": lambda process, one_d: oracles.mixture(
+        process, now(WEIGHTS), now(CENTRES[:, None] if one_d else MODES), now(STDS)
+    ),
+}
+
+
+def now(values):
+    """In the precision of now: JAX remembers the one in which a numpy array was first traced."""
+    return jnp.array(values.tolist())
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def views(law, process, x_t, t):
+    return LAWS[law](process, x_t.shape[1] == 1)(x_t, t)
+
+
 @every_process
 @pytest.mark.parametrize("law", DENSITIES)
 def test_conditional_means_equal_their_integrals(law, name):
@@ -43,12 +67,7 @@ def test_conditional_means_equal_their_integrals(law, name):
     alpha, sigma = exact_scales(name, t)
     x_t = alpha * np.tile(np.linspace(-2, 2, 5), 3) + sigma * np.tile([0.5, -1, 0, 2, -0.3], 3)
     with float64():
-        process = as_float64(PROCESSES[name])
-        if law == "gaussian":
-            denoise_fn = oracles.gaussian(process, jnp.array([0.7]), jnp.array([[0.16]]))
-        else:
-            denoise_fn = oracles.mixture(process, WEIGHTS, CENTRES[:, None], STDS)
-        x0, eps = jax.device_get(denoise_fn(jnp.asarray(x_t)[:, None], jnp.asarray(t)))
+        x0, eps = jax.device_get(views(law, one_of(name), x_t[:, None], t))
     expected_x0, expected_eps = conditional_means(DENSITIES[law], x_t, alpha, sigma)
     # The chains' tables are float32, hence not closer.
     np.testing.assert_allclose(x0[:, 0], expected_x0, rtol=1e-4, atol=1e-4)
@@ -85,34 +104,29 @@ def test_both_views_are_the_score_and_tweedies_formula(law, name):
     t = np.array([1e-2, 0.1237, 0.6213, 0.8887, 1.0])
     alpha, sigma = (scale[:, None] for scale in exact_scales(name, t))
     noise = np.random.default_rng(0).standard_normal((5, 3))
+    score_fn = {"gaussian": score_of_gaussian, "mixture": score_of_mixture}[law]
+    x_t = alpha * MODES[[0, 1, 0, 1, 0]] + np.hypot(alpha, sigma) * noise
     with float64():
-        process = as_float64(PROCESSES[name])
-        if law == "gaussian":
-            denoise_fn, score_fn = oracles.gaussian(process, MEAN, COV), score_of_gaussian
-        else:
-            denoise_fn = oracles.mixture(process, WEIGHTS, MODES, STDS)
-            score_fn = score_of_mixture
-        x_t = jnp.asarray(alpha * MODES[[0, 1, 0, 1, 0]] + np.hypot(alpha, sigma) * noise)
-        x0, eps = jax.device_get(denoise_fn(x_t, jnp.asarray(t)))
+        x0, eps = jax.device_get(views(law, one_of(name), x_t, t))
         score = np.asarray(score_fn(x_t, alpha[:, 0], sigma[:, 0]))
     np.testing.assert_allclose(eps, -sigma * score, rtol=2e-4, atol=2e-5)
     # Tweedie's formula divides by α, which the oracle does not.
     np.testing.assert_allclose(alpha * x0, np.asarray(x_t) + sigma**2 * score, rtol=2e-4, atol=2e-4)
 
 
+@jax.jit
+def scales(process, t):
+    return process.alpha(t), process.sigma(t)
+
+
 @every_process
 def test_both_views_add_up_and_are_finite_at_both_ends(name):
     t = np.float32([0, 1e-4, 0.5, 0.9999, 1])
-    alpha, sigma = PROCESSES[name].alpha(t)[:, None], PROCESSES[name].sigma(t)[:, None]
+    alpha, sigma = (scale[:, None] for scale in scales(one_of(name), t))
     x0, noise = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
     x_t = alpha * x0 + sigma * noise
-    for denoise_fn in (
-        oracles.gaussian(PROCESSES[name], jnp.float32(MEAN), jnp.float32(COV)),
-        oracles.mixture(
-            PROCESSES[name], jnp.float32(WEIGHTS), jnp.float32(MODES), jnp.float32(STDS)
-        ),
-    ):
-        estimate = denoise_fn(x_t, t)
+    for law in LAWS:
+        estimate = views(law, one_of(name), x_t, t)
         assert_finite(estimate._asdict())
         total = alpha * estimate.x0 + sigma * estimate.eps
         np.testing.assert_allclose(total, x_t, rtol=2e-5, atol=2e-5)
@@ -121,19 +135,16 @@ def test_both_views_add_up_and_are_finite_at_both_ends(name):
 
 
 def test_at_full_noise_nothing_is_known_but_the_mean():
-    process = PROCESSES["cosine_vp"]  # α(1) is 5e-5
-    x_t = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    x0 = oracles.gaussian(process, np.float32(MEAN), np.float32(COV))(x_t, 1.0).x0
-    np.testing.assert_allclose(x0, np.broadcast_to(MEAN, (4, 3)), atol=1e-3)
-    denoise_fn = oracles.mixture(process, WEIGHTS, np.float32(MODES), np.float32(STDS))
-    x0 = denoise_fn(x_t, 1.0).x0
-    np.testing.assert_allclose(x0, np.broadcast_to(WEIGHTS @ MODES, (4, 3)), atol=1e-3)
+    x_t = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
+    for law, mean in (("gaussian", MEAN), ("mixture", WEIGHTS @ MODES)):
+        x0 = views(law, one_of("cosine_vp"), x_t, np.ones(5, np.float32)).x0  # α(1) is 5e-5
+        np.testing.assert_allclose(x0, np.broadcast_to(mean, (5, 3)), atol=1e-3)
 
 
 def both(event, std=0.6):
     """The same law twice: as a Gaussian, and as a mixture of one."""
     mean = np.random.default_rng(1).standard_normal(event).astype(np.float32)
-    process, dim = PROCESSES["vp"], mean.size
+    process, dim = PROCESSES["vp"].process, mean.size
     return (
         jax.jit(oracles.gaussian(process, mean, std**2 * jnp.eye(dim))),
         jax.jit(oracles.mixture(process, jnp.array([3.0]), mean[None], jnp.array([std]))),
@@ -159,7 +170,7 @@ def test_one_time_for_all_is_the_same_time_for_each():
 
 
 def test_weights_are_normalised_and_a_singular_covariance_is_a_point_in_its_null_space():
-    process, x_t = PROCESSES["vp"], np.float32([[0.3, 0.4]])
+    process, x_t = PROCESSES["vp"].process, np.float32([[0.3, 0.4]])
     modes, stds = np.float32([[1.0, 0.0], [-1.0, 2.0]]), np.float32([0.2, 0.5])
     one, ten = (
         jax.jit(oracles.mixture(process, factor * np.float32([0.3, 0.7]), modes, stds))(x_t, 0.4)
@@ -171,7 +182,7 @@ def test_weights_are_normalised_and_a_singular_covariance_is_a_point_in_its_null
 
 
 def test_laws_whose_parts_disagree_are_refused():
-    process = PROCESSES["vp"]
+    process = PROCESSES["vp"].process
     with pytest.raises(InputError, match="cov"):
         oracles.gaussian(process, jnp.zeros(3), jnp.eye(2))
     with pytest.raises(InputError, match="components"):

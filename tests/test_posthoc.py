@@ -5,53 +5,68 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 from jax.flatten_util import ravel_pytree
+from safetensors.numpy import load_file
 from tiny import tiny_config
 
 from jaxdiff import train
+from jaxdiff.train import posthoc
+from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.workdir import write_config
 from jaxdiff.typing import InputError
 
 STDS, OTHER = (0.05, 0.1), 0.08
 
 
-def run_with(workdir, **changes):
-    settings = dataclasses.replace(tiny_config(num_steps=60).training, log_every=60, **changes)
-    config = dataclasses.replace(tiny_config(num_steps=60), training=settings)
-    train.train(config, workdir, say=lambda line: None)
-    return workdir
+def with_training(config, **changes):
+    return dataclasses.replace(config, training=dataclasses.replace(config.training, **changes))
 
 
 @pytest.fixture(scope="module")
 def workdir(tmp_path_factory):
-    return run_with(
-        tmp_path_factory.mktemp("posthoc") / "run",
-        ema_stds=STDS, other_ema_decays=(0.5,), checkpoint_every=5,
+    """A run that keeps all three averages, so that one of them can be left out afterwards."""
+    config = with_training(
+        tiny_config(num_steps=60), log_every=60,
+        ema_stds=(*STDS, OTHER), other_ema_decays=(0.5,), checkpoint_every=5,
     )  # fmt: skip
+    folder = tmp_path_factory.mktemp("posthoc") / "run"
+    train.train(config, folder, say=lambda line: None)
+    return folder
+
+
+def stored(workdir, std):
+    """The average that the run itself followed to its end, by name."""
+    tensors = load_file(workdir / "averages" / "000000060.safetensors")
+    return {n.removeprefix(f"{std}:"): v for n, v in tensors.items() if n.startswith(f"{std}:")}
+
+
+def by_name(params):
+    return traverse_util.flatten_dict(jax.device_get(params), sep=".")
+
+
+def distance(a, b):
+    return np.sqrt(sum(np.sum((a[name] - b[name]) ** 2) for name in a | b))
+
+
+def test_the_average_that_was_not_kept_is_that_of_a_run_that_keeps_it(workdir):
+    config = with_training(train.load(workdir).config, ema_stds=STDS)
+    found = by_name(posthoc.average_of(workdir, config, std=OTHER, step=60))
+    followed, near = stored(workdir, OTHER), stored(workdir, 0.1)
+    assert distance(found, followed) < 0.05 * distance(near, followed)
+
+
+@pytest.mark.parametrize("std", STDS)
+def test_what_was_stored_is_found_again(workdir, std):
+    found, expected = by_name(train.load(workdir, ema_std=std).params), stored(workdir, std)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6)
 
 
 def flat(run):
     return np.asarray(ravel_pytree(jax.device_get(run.params))[0])
-
-
-def test_the_average_that_was_not_kept_is_that_of_a_run_that_keeps_it(workdir, tmp_path):
-    kept = run_with(tmp_path / "run", ema_stds=(OTHER,), checkpoint_every=60)
-    followed, near = (flat(train.load(kept, ema_std=OTHER)), flat(train.load(workdir, ema_std=0.1)))
-    found = flat(train.load(workdir, ema_std=OTHER))
-    assert np.linalg.norm(found - followed) < 0.05 * np.linalg.norm(near - followed)
-
-
-@pytest.mark.parametrize("std", STDS)
-def test_what_was_stored_is_found_again(workdir, tmp_path, std):
-    from safetensors.numpy import load_file
-
-    stored = load_file(workdir / "averages" / "000000060.safetensors")
-    expected = {n.removeprefix(f"{std}:"): v for n, v in stored.items() if n.startswith(f"{std}:")}
-    from flax import traverse_util
-
-    found = traverse_util.flatten_dict(train.load(workdir, ema_std=std).params, sep=".")
-    assert found.keys() == expected.keys()
-    for name, value in expected.items():
-        np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6)
 
 
 def test_each_kept_decay_can_be_had(workdir):
@@ -74,6 +89,9 @@ def test_an_average_that_cannot_be_had_is_refused(workdir, options, sentence):
 
 
 def test_a_run_that_stored_none_says_so(tmp_path):
-    workdir = run_with(tmp_path / "run", checkpoint_every=60)
+    config, state = tiny_config(), fresh_state(assemble(tiny_config(), (2,), 2))
+    write_config(tmp_path, config, (2,), 2)
+    with Checkpoints(tmp_path, keep=config.training) as checkpoints:
+        checkpoints.save(60, state.replace(step=state.step + 60))
     with pytest.raises(InputError, match=r"holds no averages of step 60.*got \(\)"):
-        train.load(workdir, ema_std=0.1)
+        train.load(tmp_path, ema_std=0.1)

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, assert_finite, assert_mean_close, exact_scales
+from assertions import assert_finite, assert_mean_close
+from process_table import PROCESSES, exact_scales
 
 from jaxdiff.predictions import KINDS, Denoised, from_denoised, to_denoised
 from jaxdiff.typing import InputError

@@ -4,15 +4,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from assertions import float64
+from process_table import PROCESSES, as_float64, exact_scales
 from process_tools import (
     H,
     every_process,
-)
-from tables import (
-    PROCESSES,
-    as_float64,
-    exact_scales,
-    float64,
 )
 
 from jaxdiff.processes import VP, DiscreteVE, DiscreteVP
@@ -23,9 +19,9 @@ from jaxdiff.typing import InputError
 def test_compiled_functions_cannot_take_one_process_for_another(name):
     # jit keeps what it compiled under the structure of its arguments: two kinds of process of
     # equal structure are, now and then, served each other's code.
-    structure = jax.tree.structure(PROCESSES[name])
-    for other in PROCESSES.values():
-        if type(other) is not type(PROCESSES[name]):
+    structure = jax.tree.structure(PROCESSES[name].process)
+    for other in (row.process for row in PROCESSES.values()):
+        if type(other) is not type(PROCESSES[name].process):
             assert structure != jax.tree.structure(other), f"{name} is taken for {type(other)}"
 
 
@@ -38,7 +34,7 @@ def test_changing_a_parameter_recompiles_nothing(name):
         traces.append(process)
         return process.log_snr(0.5)
 
-    process = PROCESSES[name]
+    process = PROCESSES[name].process
     changed = jax.tree.map(lambda leaf: leaf * 0.9, process)
     assert log_snr(process) != log_snr(changed)
     assert len(traces) == 1
@@ -59,7 +55,7 @@ def test_gradient_of_log_snr_with_respect_to_beta_max_is_the_closed_form():
 @every_process
 def test_gradient_with_respect_to_the_parameters_is_a_finite_difference(name):
     with float64():
-        process = as_float64(PROCESSES[name])
+        process = as_float64(PROCESSES[name].process)
 
         @jax.jit
         def scaled(factor):

@@ -3,6 +3,8 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+from assertions import assert_finite
+from process_table import BETAS, PROCESSES, exact_scales
 from process_tools import (
     INSIDE,
     H,
@@ -14,12 +16,6 @@ from process_tools import (
     transition,
     values,
 )
-from tables import (
-    BETAS,
-    PROCESSES,
-    assert_finite,
-    exact_scales,
-)
 
 from jaxdiff.processes import VE, VP, DiscreteVP, SubVP
 
@@ -28,7 +24,7 @@ from jaxdiff.processes import VE, VP, DiscreteVP, SubVP
 def test_alpha_and_sigma_are_the_published_formulas(name):
     t = np.float32([1e-4, 1e-3, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 0.9999, 1.0])
     alpha, sigma = exact_scales(name, t)
-    actual = scales(PROCESSES[name], t)
+    actual = scales(PROCESSES[name].process, t)
     np.testing.assert_allclose(actual[0], alpha, rtol=1e-5)
     np.testing.assert_allclose(actual[1], sigma, rtol=1e-5)
     np.testing.assert_allclose(actual[2], 2 * np.log(alpha / sigma), rtol=2e-5, atol=2e-5)
@@ -36,18 +32,15 @@ def test_alpha_and_sigma_are_the_published_formulas(name):
 
 @every_process
 def test_data_comes_in_whole_and_noise_free(name):
-    alpha, sigma, _ = scales(PROCESSES[name], 0.0)
-    # A continuous VE starts at its smallest noise, a learned schedule at its log SNR of 9.
-    learned = name == "learned_vp"
-    np.testing.assert_allclose(alpha, (1 + np.exp(-9.0)) ** -0.5 if learned else 1, rtol=1e-7)
-    smallest = 0.01 if name in ("ve", "ve_348") else (1 + np.exp(9.0)) ** -0.5 if learned else 0.0
-    np.testing.assert_allclose(sigma, smallest, rtol=1e-6, atol=2e-15)
+    alpha, sigma, _ = scales(PROCESSES[name].process, 0.0)
+    np.testing.assert_allclose(alpha, PROCESSES[name].alpha_0, rtol=1e-7)
+    np.testing.assert_allclose(sigma, PROCESSES[name].sigma_0, rtol=1e-6, atol=2e-15)
 
 
 @every_process
 def test_log_snr_falls_strictly(name):
     t = np.float32(np.concatenate([[0, 1e-5, 1e-4], np.linspace(1e-3, 1, 1200)]))
-    assert np.all(np.diff(scales(PROCESSES[name], t)[2]) < 0)
+    assert np.all(np.diff(scales(PROCESSES[name].process, t)[2]) < 0)
 
 
 def test_signal_never_comes_back_in_a_chain_whose_betas_fall():
@@ -57,49 +50,43 @@ def test_signal_never_comes_back_in_a_chain_whose_betas_fall():
     assert np.all(np.diff(scales(process, t)[0]) <= 1e-6)
 
 
-@every_process
-def test_nothing_is_nan_or_infinite_at_either_end_in_value_or_gradient(name):
+@jax.jit
+def values_and_gradients(process, t):
+    """Of all that is a function of a process and of time, by name."""
     x_t, x0 = jnp.array([[0.7, -2.0]]), jnp.array([[0.3, 1.0]])
 
-    def functions(process):
-        def drift(t):
-            return drift_diffusion(process, t)[0]
-
-        def diffusion(t):
-            return drift_diffusion(process, t)[1]
-
-        def pairs(prefix, take):
-            return {
-                f"{prefix} from 0 to t": lambda t: take(0.0, t),
-                f"{prefix} from t to 1": lambda t: take(t, 1.0),
-            }
-
-        def mean(s, t):
-            return jnp.sum(posterior(process, x_t, x0, s=s, t=t).mean)
-
-        def std(s, t):
-            return posterior(process, x_t, x0, s=s, t=t).std
-
+    def pairs(prefix, take):
         return {
-            "alpha": process.alpha,
-            "sigma": process.sigma,
-            "log_snr": process.log_snr,
-            "f": drift,
-            "g2": diffusion,
-            **pairs("scale", lambda s, t: transition(process, s=s, t=t).scale),
-            **pairs("std", lambda s, t: transition(process, s=s, t=t).std),
-            **pairs("posterior mean", mean),
-            **pairs("posterior std", std),
+            f"{prefix} from 0 to t": lambda t: take(0.0, t),
+            f"{prefix} from t to 1": lambda t: take(t, 1.0),
         }
 
-    @jax.jit
-    def evaluate(process, t):
-        return {
-            what: dict(zip(("value", "gradient"), jax.value_and_grad(function)(t), strict=True))
-            for what, function in functions(process).items()
-        }
+    def mean(s, t):
+        return jnp.sum(posterior(process, x_t, x0, s=s, t=t).mean)
 
-    assert_finite({t: evaluate(PROCESSES[name], t) for t in (0.0, 1.0)})
+    def std(s, t):
+        return posterior(process, x_t, x0, s=s, t=t).std
+
+    functions = {
+        "alpha": process.alpha,
+        "sigma": process.sigma,
+        "log_snr": process.log_snr,
+        "f": lambda t: drift_diffusion(process, t)[0],
+        "g2": lambda t: drift_diffusion(process, t)[1],
+        **pairs("scale", lambda s, t: transition(process, s=s, t=t).scale),
+        **pairs("std", lambda s, t: transition(process, s=s, t=t).std),
+        **pairs("posterior mean", mean),
+        **pairs("posterior std", std),
+    }
+    return {
+        what: dict(zip(("value", "gradient"), jax.value_and_grad(function)(t), strict=True))
+        for what, function in functions.items()
+    }
+
+
+@every_process
+def test_nothing_is_nan_or_infinite_at_either_end_in_value_or_gradient(name):
+    assert_finite({t: values_and_gradients(PROCESSES[name].process, t) for t in (0.0, 1.0)})
 
 
 @every_process
@@ -132,8 +119,8 @@ def test_drift_and_diffusion_are_those_of_song_et_al_2021():
 
 @every_chain
 def test_chain_has_constant_drift_and_diffusion_rates_between_its_nodes(name):
-    T = PROCESSES[name].num_steps
-    f, g2 = drift_diffusion(PROCESSES[name], np.float32([[3.2, 3.5, 3.9, 4.0]]) / T)
+    T = PROCESSES[name].process.num_steps
+    f, g2 = drift_diffusion(PROCESSES[name].process, np.float32([[3.2, 3.5, 3.9, 4.0]]) / T)
     if name in BETAS:  # β acts at a constant rate: f = ½T log(1 − β) on the fourth interval
         rate = T * np.log(1 - BETAS[name][3])
         np.testing.assert_allclose(f, np.full((1, 4), rate / 2), rtol=2e-3)

@@ -6,7 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import BETAS, PROCESSES, as_float64, assert_finite, exact_scales, float64
+from assertions import assert_finite, float64
+from one_program import OneOf
+from process_table import BETAS, PROCESSES, as_float64, exact_scales
 
 from jaxdiff import losses, processes
 from jaxdiff.losses.reverse_step import gaussian_kl
@@ -28,7 +30,6 @@ every_fraction = pytest.mark.parametrize("fraction", FRACTIONS)
 RNG = np.random.default_rng(0)
 X0, GUESS, X_T = np.float32(RNG.standard_normal((3, BATCH, *EVENT)))
 
-kl = jax.jit(losses.posterior_kl)
 log_variance = jax.jit(losses.log_variance)
 
 
@@ -41,7 +42,7 @@ def in_float64(name):
             return processes.DiscreteVE.from_sigmas(
                 jnp.asarray(0.01 * 5000 ** (np.arange(232) / 231))
             )
-    return as_float64(PROCESSES[name])
+    return as_float64(PROCESSES[name].process)
 
 
 def expand(values):
@@ -71,23 +72,48 @@ def divergence_by_hand(name, fraction):
     return 0.5 * np.sum(each, axis=(1, 2))
 
 
-def call(name, fraction, dtype, guess=None):
-    process = in_float64(name) if dtype == np.float64 else PROCESSES[name]
-    x0, estimate = jnp.asarray(X0, dtype), jnp.asarray(GUESS, dtype)
-    guess = Denoised(estimate, estimate) if guess is None else guess(estimate)
-    t, s = jnp.asarray(PAIRS.T, dtype)
-    if fraction is not None:
-        fraction = jnp.asarray(fraction, dtype)
-    return kl(process, x0, guess, s=s, t=t, variance_fraction=fraction)
+def index_of(name):
+    return np.int32(list(PROCESSES).index(name))
+
+
+@functools.cache
+def rows(dtype):
+    double = dtype == np.float64
+    made = tuple((in_float64(name) if double else PROCESSES[name].process) for name in PROCESSES)
+    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), made)
+
+
+@jax.jit
+def steps_of(process, x0, estimate, s, t, fractions):
+    """Divergence and log variance of the steps with each fraction; the first also without any."""
+
+    def kl(fraction):
+        guess = Denoised(estimate, estimate)
+        return losses.posterior_kl(process, x0, guess, s=s, t=t, variance_fraction=fraction)
+
+    divergences = {name: kl(fraction) for name, fraction in fractions.items()} | {"none": kl(None)}
+    return divergences, {
+        name: losses.log_variance(process, fraction, x0, s=s, t=t)
+        for name, fraction in fractions.items()
+    }
+
+
+@functools.cache
+def found_of(name, dtype, pairs=tuple(map(tuple, PAIRS.tolist()))):
+    """In either precision: (divergences, log variances) by the name of the fraction."""
+    with float64() if dtype == np.float64 else jax.enable_x64(False):
+        process = OneOf(index_of(name), rows(dtype))
+        arguments = (np.asarray(part, dtype) for part in (X0, GUESS, *np.array(pairs).T[::-1]))
+        fractions = {name: np.asarray(v, dtype) for name, v in FRACTIONS.items()}
+        return jax.device_get(steps_of(process, *arguments, fractions))
 
 
 @every_process
 @every_fraction
 def test_divergence_is_that_of_two_gaussians(name, fraction):
     expected = divergence_by_hand(name, FRACTIONS[fraction])
-    np.testing.assert_allclose(call(name, FRACTIONS[fraction], np.float32), expected, rtol=2e-4)
-    with float64():
-        found = call(name, FRACTIONS[fraction], np.float64)
+    np.testing.assert_allclose(found_of(name, np.float32)[0][fraction], expected, rtol=2e-4)
+    found = found_of(name, np.float64)[0][fraction]
     assert found.dtype == np.float64
     np.testing.assert_allclose(found, expected, rtol=1e-10)
 
@@ -98,23 +124,33 @@ def test_divergence_at_fraction_0_is_half_the_gain_of_snr_times_the_error(name):
     (alpha_t, sigma_t), (alpha_s, sigma_s) = exact_scales(name, t), exact_scales(name, s)
     gain = (alpha_s / sigma_s) ** 2 - (alpha_t / sigma_t) ** 2
     expected = 0.5 * gain * np.sum((np.float64(X0) - GUESS) ** 2, axis=(1, 2))
+    for fraction in ("small", "none"):
+        np.testing.assert_allclose(found_of(name, np.float64)[0][fraction], expected, rtol=1e-10)
+
+
+def test_a_learned_variance_is_the_one_given_and_gives_way_to_the_one_asked_for():
+    @jax.jit
+    def run(process, x0, guess, s, t, fractions):
+        def kl(own, asked):
+            learned = DenoisedWithVariance(guess, guess, own)
+            return losses.posterior_kl(process, x0, learned, s=s, t=t, variance_fraction=asked)
+
+        return [[kl(own, asked) for asked in (None, 0.7)] for own in fractions]
+
+    own = [np.broadcast_to(expand(fraction), X0.shape) for fraction in FRACTIONS.values()]
     with float64():
-        for fraction in (0.0, None):
-            np.testing.assert_allclose(call(name, fraction, np.float64), expected, rtol=1e-10)
+        times = np.float64(PAIRS).T[::-1]
+        every = run(in_float64("vp"), np.float64(X0), np.float64(GUESS), *times, own)
+    for fraction, (found, overruled) in zip(FRACTIONS.values(), every, strict=True):
+        np.testing.assert_allclose(found, divergence_by_hand("vp", fraction), rtol=1e-10)
+        np.testing.assert_allclose(overruled, divergence_by_hand("vp", 0.7), rtol=1e-10)
 
 
-@every_fraction
-def test_a_learned_variance_is_the_one_given_and_gives_way_to_the_one_asked_for(fraction):
-    def learned(guess):
-        own = jnp.broadcast_to(jnp.asarray(expand(FRACTIONS[fraction])), guess.shape)
-        return DenoisedWithVariance(guess, guess, own)
-
-    with float64():
-        found = call("vp", None, np.float64, learned)
-        overruled = call("vp", 0.7, np.float64, learned)
-    expected = divergence_by_hand("vp", FRACTIONS[fraction])
-    np.testing.assert_allclose(found, expected, rtol=1e-10)
-    np.testing.assert_allclose(overruled, divergence_by_hand("vp", 0.7), rtol=1e-10)
+@jax.jit
+@functools.partial(jax.value_and_grad, argnums=(0, 1, 2))
+def total_divergence(rows, guess, fraction, index, x0, s, t):
+    process, estimate = OneOf(index, rows), Denoised(guess, guess)
+    return jnp.sum(losses.posterior_kl(process, x0, estimate, s=s, t=t, variance_fraction=fraction))
 
 
 @every_process
@@ -122,13 +158,15 @@ def test_slopes_of_the_divergence_are_those_derived_by_hand(name):
     """With e = x_0 − x̂_0 and δ = vw: −e^{−δ} ΔSNR e in x̂_0, ½w[1 − e^{−δ}(1 + ΔSNR e²)] in v."""
     t, s = np.float64(PAIRS).T
     v = FRACTIONS["per_component"]
-
-    def total(guess, fraction):
-        return jnp.sum(call(name, fraction, np.float64, lambda _: Denoised(guess, guess)))
-
     with float64():
-        by_guess, by_fraction = jax.grad(total, argnums=(0, 1))(
-            jnp.asarray(GUESS, jnp.float64), jnp.asarray(v)
+        _, (_, by_guess, by_fraction) = total_divergence(
+            rows(np.float64),
+            np.float64(GUESS),
+            v,
+            index_of(name),
+            np.float64(X0),
+            s,
+            t,
         )
     pulled, small, large, _ = steps(name, t, s)
     widest, missed, gain = np.log(large / small), np.float64(X0) - GUESS, pulled**2 / small
@@ -143,21 +181,12 @@ def test_slopes_of_the_divergence_are_those_derived_by_hand(name):
 def test_log_variance_lies_between_the_posterior_and_the_transition(name, fraction):
     t, s = np.float64(PAIRS).T
     _, small, large, _ = steps(name, t, s)
-    v = FRACTIONS[fraction]
-    expected = (1 - expand(v)) * np.log(small) + expand(v) * np.log(large)
+    v = expand(FRACTIONS[fraction])
+    expected = np.broadcast_to((1 - v) * np.log(small) + v * np.log(large), X0.shape)
     for dtype, rtol in ((np.float32, 1e-4), (np.float64, 1e-10)):
-        with float64() if dtype == np.float64 else jax.enable_x64(False):
-            process = in_float64(name) if dtype == np.float64 else PROCESSES[name]
-            found = log_variance(
-                process,
-                jnp.asarray(v, dtype),
-                jnp.asarray(X0, dtype),
-                s=jnp.asarray(s, dtype),
-                t=jnp.asarray(t, dtype),
-            )
-            found = np.asarray(found) + np.zeros(X0.shape)
+        found = np.broadcast_to(found_of(name, dtype)[1][fraction], X0.shape)
         # Near log 1 = 0 rounding is absolute.
-        np.testing.assert_allclose(found, expected + np.zeros(X0.shape), rtol=rtol, atol=rtol)
+        np.testing.assert_allclose(found, expected, rtol=rtol, atol=rtol)
 
 
 @functools.cache
@@ -174,14 +203,8 @@ def at_every_node(name, fraction):
     num_steps = len(BETAS[name])
     i = np.arange(1, num_steps + 1)
     with float64():
-        x = jnp.zeros((num_steps, 1))
-        found = log_variance(
-            in_float64(name),
-            jnp.asarray(fraction, jnp.float64),
-            x,
-            s=jnp.asarray((i - 1) / num_steps),
-            t=jnp.asarray(i / num_steps),
-        )
+        x = np.zeros((num_steps, 1))
+        found = log_variance(in_float64(name), fraction, x, s=(i - 1) / num_steps, t=i / num_steps)
         return np.broadcast_to(found, x.shape)[:, 0]
 
 
@@ -213,61 +236,35 @@ def test_divergence_of_ddpm_is_the_distance_of_the_means_over_twice_its_variance
     distance = pulled**2 * np.sum((np.float64(X0) - GUESS) ** 2, axis=(1, 2))
     ratio = tilde / beta
     expected = [distance / (2 * tilde), distance / (2 * beta) + 3 * (ratio - 1 - np.log(ratio))]
-    with float64():
-        guess = jnp.asarray(GUESS, jnp.float64)
-        found = kl(
-            in_float64(name),
-            jnp.asarray(X0, jnp.float64),
-            Denoised(guess, guess),
-            s=jnp.asarray(s),
-            t=jnp.asarray(t),
-            variance_fraction=jnp.float64(fraction),
-        )
-    np.testing.assert_allclose(found, expected[int(fraction)], rtol=1e-9)
+    found, _ = found_of(name, np.float64, tuple(zip(t, s, strict=True)))
+    kind = {0.0: "small", 1.0: "large"}[fraction]
+    np.testing.assert_allclose(found[kind], expected[int(fraction)], rtol=1e-9)
 
 
 ENDS = np.float32([[1.0, 0.0], [0.5, 0.0], [1e-3, 0.0], [1.0, 0.5], [1.0, 0.999]])
 
 
 @jax.jit
-def log_variance_and_slopes(process, fraction, s, t):
-    def total(process, fraction, s, t):
-        return jnp.sum(losses.log_variance(process, fraction, jnp.zeros((5, 2)), s=s, t=t))
-
-    value = losses.log_variance(process, fraction, jnp.zeros((5, 2)), s=s, t=t)
-    return value, jax.grad(total, argnums=(0, 1, 2, 3))(process, fraction, s, t)
+@functools.partial(jax.value_and_grad, argnums=(0, 1, 2, 3), has_aux=True)
+def total_log_variance(rows, fraction, s, t, index):
+    value = losses.log_variance(OneOf(index, rows), fraction, jnp.zeros((5, 2)), s=s, t=t)
+    return jnp.sum(value), value
 
 
 @every_process
 def test_log_variance_is_finite_with_finite_slopes_at_both_ends_of_time(name):
-    process = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), PROCESSES[name])
-    t, s = jnp.asarray(ENDS.T)
+    index, (t, s) = index_of(name), ENDS.T
     for fraction in (0.0, 0.3, 1.0):
-        assert_finite(log_variance_and_slopes(process, jnp.full(5, fraction), s, t))
+        v = np.full(5, fraction, np.float32)
+        assert_finite(total_log_variance(rows(np.float32), v, s, t, index))
 
 
 @every_process
 def test_divergence_is_finite_with_finite_slopes_from_t_1(name):
-    process = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), PROCESSES[name])
-    t, s = jnp.asarray(PAIRS.T)
-
-    def total(process, guess, fraction):
-        return jnp.sum(
-            losses.posterior_kl(
-                process,
-                jnp.asarray(X0),
-                Denoised(guess, guess),
-                s=s,
-                t=t,
-                variance_fraction=fraction,
-            )
-        )
-
+    index, (t, s) = index_of(name), PAIRS.T
     for fraction in (0.0, 1.0):
-        fractions = jnp.full(X0.shape, fraction)
-        assert_finite(
-            jax.value_and_grad(total, argnums=(0, 1, 2))(process, jnp.asarray(GUESS), fractions)
-        )
+        v = np.full(X0.shape, fraction, np.float32)
+        assert_finite(total_divergence(rows(np.float32), GUESS, v, index, X0, s, t))
 
 
 def test_gaussian_kl_is_its_integral_over_every_shape_it_takes():
@@ -286,12 +283,12 @@ def test_gaussian_kl_is_its_integral_over_every_shape_it_takes():
     def log_density(x, mean, log_variance):
         return -0.5 * (log_variance + (x - mean) ** 2 * np.exp(-log_variance))
 
-    for case in cases:
+    with float64():
+        every = jax.jit(lambda cases: [gaussian_kl(*case) for case in cases])(cases)
+    for case, found in zip(cases, every, strict=True):
         full = [np.broadcast_to(part, (4, 3)) for part in case]
         x = full[0][..., None] + np.exp(0.5 * full[1])[..., None] * nodes
         full = [part[..., None] for part in full]
         each = log_density(x, full[0], full[1]) - log_density(x, full[2], full[3])
         expected = np.sum(each @ weights, axis=1)
-        with float64():
-            found = gaussian_kl(*(jnp.asarray(part, jnp.float64) for part in case))
         np.testing.assert_allclose(found, expected, rtol=1e-10)

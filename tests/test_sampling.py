@@ -6,10 +6,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from solver_table import PROCESSES, SOLVERS, vp_scales
+from process_table import PROCESSES, vp_scales
+from solver_table import SOLVERS
+from solver_walks import ROWS, gaussian_model, walk
 
 import jaxdiff
-from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff import oracles, schedules, solvers
 from jaxdiff.processes import VP
 from jaxdiff.solvers import Solver
 from jaxdiff.typing import Array, InputError
@@ -84,21 +86,32 @@ def test_saved_begins_with_the_start_ends_with_the_sample_and_is_the_walk():
     np.testing.assert_array_equal(x, jaxdiff.sample(key, RANDOM_WALK, x_init, TIMES))
 
 
-@pytest.mark.parametrize("n", [1, 3])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_sample_is_the_loop_over_the_pairs_of_times(solver, n):
-    process, times = PROCESSES["ve"].process, schedules.uniform_times(n)
-    exact = oracles.gaussian(process, jnp.ones(2), jnp.diag(jnp.array([1.0, 0.2])))
-    made = SOLVERS[solver].make(exact, process)
-    x = processes.sample_prior(jax.random.key(1), process, (4, 2))
-    key = jax.random.key(0)
+def test_sample_is_the_loop_over_the_pairs_of_times(solver):
+    process, times, key = PROCESSES["ve"].process, np.linspace(1.0, 0.0, 4), jax.random.key(0)
+    x = 50 * np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32)
+    made = SOLVERS[solver].make(gaussian_model(process), process)
     got = jax.jit(lambda key, x: jaxdiff.sample(key, made, x, times))(key, x)
+    np.testing.assert_allclose(got, walk(solver, process, x, times, key=key), rtol=1e-4, atol=1e-4)
 
-    state = made.init(x, times[0])
-    step = jax.jit(made.step)
-    for k, t, s in zip(jax.random.split(key, n), times[:-1], times[1:], strict=True):
-        state = step(k, state, t, s)
-    np.testing.assert_allclose(got, state.x, rtol=1e-4, atol=1e-4)
+
+@pytest.mark.parametrize("solver", ["ddim", "unipc_2", "stochastic_heun"])
+def test_the_driver_compiles_once_for_all_numbers(solver):
+    traces = []
+
+    @jax.jit
+    def run(process, key, x, times):
+        traces.append(1)
+        made = SOLVERS[solver].make(gaussian_model(process), process)
+        return jaxdiff.sample(key, made, x, times)
+
+    one = PROCESSES["vp"].process
+    other = jax.tree.map(lambda leaf: leaf * 1.01, one)
+    run.trace(one, jax.random.key(0), jnp.zeros((4, 2)), schedules.uniform_times(5))
+    run.trace(other, jax.random.key(1), jnp.ones((4, 2)), schedules.uniform_times(5, t_min=0.1))
+    assert len(traces) == 1
+    run.trace(one, jax.random.key(0), jnp.zeros((4, 2)), schedules.uniform_times(6))
+    assert len(traces) == 2  # so a trace is counted
 
 
 def test_save_fn_picks_any_pytree_of_the_state():

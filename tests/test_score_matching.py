@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import PROCESSES, exact_scales
+from one_program import one_of
+from process_table import PROCESSES, exact_scales
 
 from jaxdiff import losses
 from jaxdiff.processes import VE, DiscreteVE
@@ -36,9 +37,10 @@ SLICES = {
 }
 
 
+@functools.cache
 def data(n=N, seed=0):
     rng = np.random.default_rng(seed)
-    return jnp.asarray(rng.multivariate_normal(MEAN, COV, n), jnp.float32)
+    return rng.multivariate_normal(MEAN, COV, n).astype(np.float32)
 
 
 def linear(theta):
@@ -63,57 +65,69 @@ def assert_mean(values, expected, z=5.0):
     assert abs(values.mean() - expected) <= z * error + 1e-4 * (1 + abs(expected))
 
 
+DIRECTION = np.array([[1.0, -0.5, 0.3], [-0.5, 0.2, 0.1], [0.3, 0.1, -0.7]])
+
+
+@jax.jit
+def with_slopes(theta, x):
+    """Every loss, and its derivative when A moves along DIRECTION, of each example."""
+    a, b = theta
+
+    def every(h):
+        score = linear((a + h * jnp.asarray(DIRECTION, jnp.float32), b))
+        return {
+            "esm": losses.esm(score, true_score, x),
+            "ism": losses.ism(score, x),
+            "ssm": losses.ssm(jax.random.key(2), score, x),
+            "fd_ssm": losses.fd_ssm(jax.random.key(2), score, x, step=0.1),
+            **{kind: sliced(jax.random.key(1), score, x) for kind, sliced in SLICES.items()},
+        }
+
+    return jax.jvp(every, (0.0,), (1.0,))
+
+
+@functools.cache
+def losses_of(theta):
+    return jax.device_get(with_slopes(tuple(map(np.float32, THETAS[theta])), data()))
+
+
 @every_theta
 def test_explicit_score_matching_is_its_closed_form(theta):
-    theta = THETAS[theta]
-    assert_mean(losses.esm(linear(theta), true_score, data()), explicit(theta))
+    assert_mean(losses_of(theta)[0]["esm"], explicit(THETAS[theta]))
 
 
 @every_theta
 def test_implicit_differs_by_half_the_fisher_information(theta):
-    theta = THETAS[theta]
     fisher = np.trace(np.linalg.inv(COV))
-    assert_mean(losses.ism(linear(theta), data()), explicit(theta) - 0.5 * fisher)
+    assert_mean(losses_of(theta)[0]["ism"], explicit(THETAS[theta]) - 0.5 * fisher)
 
 
 @every_theta
 @pytest.mark.parametrize("kind", SLICES)
 def test_sliced_differs_from_implicit_by_nothing(theta, kind):
-    model = linear(THETAS[theta])
-    sliced = SLICES[kind](jax.random.key(1), model, data())
-    assert_mean(sliced - losses.ism(model, data()), 0.0)
+    found, _ = losses_of(theta)
+    assert_mean(found[kind] - found["ism"], 0.0)
 
 
 @every_theta
-def test_gradients_of_implicit_and_sliced_are_those_of_explicit(theta):
+@pytest.mark.parametrize("loss", ["esm", "ism", "ssm", "fd_ssm"])
+def test_gradients_of_implicit_and_sliced_are_those_of_explicit(theta, loss):
     """∂J_ESM/∂A = AC − I + Aee' symmetrised; one direction of A is enough to tell them apart."""
     a, b = THETAS[theta]
-    away = MEAN - b
-    direction = np.array([[1.0, -0.5, 0.3], [-0.5, 0.2, 0.1], [0.3, 0.1, -0.7]])
-    moment = COV + np.outer(away, away)
-    expected = np.trace(direction @ (0.5 * (a @ moment + moment @ a) - np.eye(3)))
-    x = data()
-
-    def along(loss):
-        """Derivative of each example's loss when A moves along ``direction``."""
-        shift = jnp.asarray(direction, jnp.float32)
-        base = jnp.asarray(a, jnp.float32)
-        centre = jnp.asarray(b, jnp.float32)
-        return jax.jvp(
-            lambda h: loss(lambda y: -(y - centre[None]) @ (base + h * shift)), (0.0,), (1.0,)
-        )[1]
-
-    assert_mean(along(lambda s: losses.esm(s, true_score, x)), expected)
-    assert_mean(along(lambda s: losses.ism(s, x)), expected)
-    assert_mean(along(lambda s: losses.ssm(jax.random.key(2), s, x)), expected)
-    assert_mean(along(lambda s: losses.fd_ssm(jax.random.key(2), s, x, step=0.1)), expected)
+    moment = COV + np.outer(MEAN - b, MEAN - b)
+    expected = np.trace(DIRECTION @ (0.5 * (a @ moment + moment @ a) - np.eye(3)))
+    assert_mean(losses_of(theta)[1][loss], expected)
 
 
 def test_variance_reduction_reduces_variance():
     """By hand at x: Var ½(v·s)² > 0 = Var of ½‖s‖², and for Rademacher v a diagonal A is exact."""
-    model, x = linear(THETAS["isotropic"]), jnp.ones((4096, 3))
-    plain = losses.ssm(jax.random.key(0), model, x)
-    reduced = losses.ssm(jax.random.key(0), model, x, variance_reduction=True)
+
+    @jax.jit
+    def sliced(x):
+        ssm = functools.partial(losses.ssm, jax.random.key(0), linear(THETAS["isotropic"]), x)
+        return ssm(), ssm(variance_reduction=True)
+
+    plain, reduced = jax.device_get(sliced(np.ones((4096, 3), np.float32)))
     np.testing.assert_allclose(reduced, 0.5 * 3 * 0.49 - 2.1, rtol=1e-5)
     # (v·s)² for s = −0.7(1, 1, 1) is 0.49·9 with probability ¼ and 0.49 with ¾.
     variance = 0.25 * 0.49**2 * (0.25 * 81 + 0.75 - 9)
@@ -144,49 +158,43 @@ def test_an_energy_model_is_fitted_through_its_gradient():
     def score(x):
         return -jax.vmap(jax.grad(lambda y: 0.5 * y @ a @ y - y @ a @ b))(x)
 
-    x, key = data(64), jax.random.key(0)
-    model = linear(THETAS["skewed"])
-    np.testing.assert_allclose(losses.ism(score, x), losses.ism(model, x), rtol=1e-4, atol=1e-4)
-    np.testing.assert_allclose(
-        losses.ssm(key, score, x), losses.ssm(key, model, x), rtol=1e-4, atol=1e-4
-    )
+    @jax.jit
+    def both(x):
+        models = score, linear(THETAS["skewed"])
+        return [(losses.ism(m, x), losses.ssm(jax.random.key(0), m, x)) for m in models]
+
+    for found, expected in zip(*both(data(64)), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", PROCESSES)
-def test_denoising_differs_from_explicit_by_the_constant_of_vincent(name):
-    """At one t: x_t ~ N(αm, α²C + σ²I), and J_DSM − J_ESM = ½(D/σ² − tr(α²C + σ²I)⁻¹)."""
-    process, t = PROCESSES[name], 0.4
-    alpha, sigma = float(process.alpha(t)), float(process.sigma(t))
-    noisy_cov = alpha**2 * COV + sigma**2 * np.eye(3)
-    a, b = np.linalg.inv(COV + np.eye(3)), np.array([0.1, 0.0, -0.3])
-    away = alpha * MEAN - b
-    matched = np.trace(a @ noisy_cov @ a) - 2 * np.trace(a) + np.trace(np.linalg.inv(noisy_cov))
-    explicit_loss = 0.5 * (matched + np.sum((a @ away) ** 2))
-    constant = 0.5 * (3 / sigma**2 - np.trace(np.linalg.inv(noisy_cov)))
-    model = linear((a, b))
-    times = jnp.full(N, t)
-    got = losses.dsm(jax.random.key(0), lambda x, t: model(x), process, data(), times)
-    assert_mean(got, explicit_loss + constant)
+@jax.jit
+def denoised(theta, process, x0, t):
+    """The loss, and its derivative when A moves along DIRECTION, of each example."""
+
+    def loss(h):
+        model = linear((theta[0] + h * jnp.asarray(DIRECTION, jnp.float32), theta[1]))
+        score_fn = lambda x, t: model(x)  # noqa: E731
+        return losses.dsm(jax.random.key(0), score_fn, process, x0, jnp.full(len(x0), t))
+
+    return jax.jvp(loss, (0.0,), (1.0,))
 
 
 @every_theta
-@pytest.mark.parametrize("name", ["vp", "subvp", "ve"])
+@pytest.mark.parametrize("name", PROCESSES)
 def test_denoising_and_its_slope_are_explicit_ones_of_noisy_data_for_every_theta(theta, name):
-    """J_DSM − J_ESM = ½(D/σ² − tr S⁻¹) and ∂J_DSM/∂A = ½(AM + MA) − I, M = S + ee', S of x_t."""
-    process, t = PROCESSES[name], 0.4
+    """At one t: x_t ~ N(αm, S), S = α²C + σ²I. J_DSM − J_ESM = ½(D/σ² − tr S⁻¹) (Vincent 2011).
+
+    The slope ∂J_DSM/∂A is that of J_ESM, ½(AM + MA) − I with M = S + ee'.
+    """
+    t, (a, b) = 0.4, THETAS[theta]
     alpha, sigma = exact_scales(name, np.array(t))
-    noisy, (a, b) = alpha**2 * COV + sigma**2 * np.eye(3), THETAS[theta]
+    noisy = alpha**2 * COV + sigma**2 * np.eye(3)
     moment = noisy + np.outer(alpha * MEAN - b, alpha * MEAN - b)
-    matched = 0.5 * (np.trace(a @ moment @ a) - 2 * np.trace(a)) + 1.5 / sigma**2
-    direction = np.array([[1.0, -0.5, 0.3], [-0.5, 0.2, 0.1], [0.3, 0.1, -0.7]])
-    slope = np.trace(direction @ (0.5 * (a @ moment + moment @ a) - np.eye(3)))
-
-    def loss(h):
-        model = linear((jnp.asarray(a + 0.0, jnp.float32) + h * jnp.asarray(direction), b))
-        return losses.dsm(jax.random.key(1), lambda x, t: model(x), process, data(), jnp.full(N, t))
-
-    value, moved = jax.jvp(loss, (0.0,), (1.0,))
-    assert_mean(value, matched)
+    fisher = np.trace(np.linalg.inv(noisy))
+    explicit_loss = 0.5 * (np.trace(a @ moment @ a) - 2 * np.trace(a) + fisher)
+    slope = np.trace(DIRECTION @ (0.5 * (a @ moment + moment @ a) - np.eye(3)))
+    value, moved = denoised(tuple(map(np.float32, (a, b))), one_of(name), data(), t)
+    assert_mean(value, explicit_loss + 0.5 * (3 / sigma**2 - fisher))
     assert_mean(moved, slope)
 
 
@@ -194,10 +202,12 @@ def test_ladder_of_ncsn_averages_its_rungs():
     """λ = σ_i²: the mean over i of ½σ_i²[tr(A M_i A) − 2 tr A] + 3/2, M_i = C + σ_i² + ee'."""
     sigmas, (a, b) = np.array([0.2, 0.7, 2.0]), THETAS["skewed"]
     ladder = DiscreteVE.from_sigmas(jnp.array(sigmas.tolist()))
-    t, _ = losses.times.stratified(jax.random.key(0), 3 * (N // 3), num_steps=3)
+    stratified = jax.jit(losses.times.stratified, static_argnums=1, static_argnames="num_steps")
+    t, _ = stratified(jax.random.key(0), 3 * (N // 3), num_steps=3)
     model, weight = linear((a, b)), functools.partial(losses.weights.eps, target="score")
     x0 = data(len(t))
-    found = losses.dsm(jax.random.key(2), lambda x, t: model(x), ladder, x0, t, weight_fn=weight)
+    dsm = functools.partial(losses.dsm, jax.random.key(2), lambda x, t: model(x), weight_fn=weight)
+    found = jax.jit(dsm)(ladder, x0, t)
     e = np.outer(MEAN - b, MEAN - b)
     rungs = [
         0.5 * s**2 * (np.trace(a @ (COV + s**2 * np.eye(3) + e) @ a) - 2 * np.trace(a)) + 1.5
@@ -208,39 +218,21 @@ def test_ladder_of_ncsn_averages_its_rungs():
 
 def test_denoising_weighted_by_sigma2_is_the_error_in_the_noise():
     """λ = σ²: σ²·½‖s + ε/σ‖² = ½‖σs + ε‖², the loss of NCSN, half of the one on ε."""
-    process, t = VE(), jnp.linspace(0.1, 1.0, 64)
-    x0, key = data(64), jax.random.key(0)
-    model = linear(THETAS["isotropic"])
+    t, x0, key = np.linspace(0.1, 1.0, 64, dtype=np.float32), data(64), jax.random.key(0)
     weight = functools.partial(losses.weights.eps, target="score")
-    got = losses.dsm(key, lambda x, t: model(x), process, x0, t, weight_fn=weight)
-    eps = np.asarray(jax.random.normal(key, x0.shape))
-    sigma = np.asarray(process.sigma(t))[:, None]
-    x_t = np.asarray(x0) + sigma * eps
-    expected = 0.5 * np.sum((sigma * np.asarray(model(jnp.asarray(x_t))) + eps) ** 2, axis=1)
+
+    @jax.jit
+    def run(x0, t):
+        model = lambda x, t: linear(THETAS["isotropic"])(x)  # noqa: E731
+        got = losses.dsm(key, model, VE(), x0, t, weight_fn=weight)
+        return got, jax.random.normal(key, x0.shape)
+
+    got, eps = jax.device_get(run(x0, t))
+    a, b = THETAS["isotropic"]
+    sigma = exact_scales("ve", t)[1][:, None]
+    score = -(x0 + sigma * eps - b) @ a
+    expected = 0.5 * np.sum((sigma * score + eps) ** 2, axis=1)
     np.testing.assert_allclose(got, expected, rtol=1e-4)
-
-
-def test_losses_take_events_of_any_rank_under_jit_and_a_second_gradient():
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(4, 2, 3, 1)), jnp.float32)
-
-    def total(w):
-        def model(y):
-            return jnp.tanh(w * y)
-
-        every = [
-            losses.ism(model, x),
-            losses.ssm(jax.random.key(0), model, x),
-            losses.fd_ssm(jax.random.key(0), model, x),
-            losses.esm(model, lambda y: -y, x),
-        ]
-        assert all(loss.shape == (4,) for loss in every)
-        return sum(jnp.sum(loss) for loss in every)
-
-    slope, bend = jax.jit(jax.grad(total))(0.3), jax.jit(jax.grad(jax.grad(total)))(0.3)
-    h = 1e-2
-    around = [float(total(0.3 + k * h)) for k in (-1, 0, 1)]
-    assert float(slope) == pytest.approx((around[2] - around[0]) / (2 * h), rel=1e-2)
-    assert float(bend) == pytest.approx((around[2] - 2 * around[1] + around[0]) / h**2, rel=0.1)
 
 
 def test_probes_that_do_not_exist_are_refused():

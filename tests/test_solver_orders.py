@@ -11,20 +11,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from published import at
-from solver_table import (
-    PROCESSES,
-    SOLVERS,
-    Affine,
-    exact_law,
-)
+from process_table import PROCESSES, SMOOTH, Affine, each_process, exact_law
+from published_onestep import at
+from solver_table import SOLVERS
 from solver_walks import (
     AXES,
     DETERMINISTIC,
     FLOWS,
     MEAN_ALONG,
     MODELS,
-    SMOOTH,
     STOCHASTIC,
     VARIANCES,
     gaussian_flow,
@@ -42,7 +37,7 @@ from jaxdiff import oracles, processes, schedules, solvers
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("model", FLOWS)
-@pytest.mark.parametrize("process", SMOOTH)
+@each_process(SMOOTH, quick=["vp"])
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_ode_solver_converges_to_the_exact_flow_with_its_order(solver, process, model):
     """Evenly in log SNR, and a method with a memory from exact starting values.
@@ -70,7 +65,7 @@ def test_ode_solver_converges_to_the_exact_flow_with_its_order(solver, process, 
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("process", SMOOTH)
+@each_process(SMOOTH, quick=["vp"])
 def test_ddim_loses_the_cosine_of_every_angle_it_turns(process):
     """Of the standard deviation √λ, ∏ cos Δφ is left, with φ = arctan(σ/(α√λ)).
 
@@ -164,8 +159,8 @@ def third_moment(mean, variance):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("process", SMOOTH)
-@pytest.mark.parametrize("solver", [name for name in STOCHASTIC if name != "stochastic_heun"])
+@each_process(SMOOTH, quick=["vp"])
+@pytest.mark.parametrize("solver", [name for name in STOCHASTIC if SOLVERS[name].churn > 0])
 def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
     """From a law that is not the marginal, so that forgetting the start is tested too."""
     row, t_max, t_min = PROCESSES[process], 0.5, 0.2
@@ -179,10 +174,7 @@ def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
     read = read_affine(solver, row.process, *pairs_of(counts, t_max, t_min, memory))
     walks = [read[end - n : end] for n, end in zip(counts, np.cumsum(counts), strict=True)]
     errors = np.abs(np.subtract([moments(steps, *start, memory) for steps in walks], exact))
-    linear = ["ancestral", "ancestral_large", "ddim_one", "sde_dpmpp_1"] + ["reverse_diffusion"] * (
-        process == "ve"
-    )
-    if solver in linear or (memory and churn == 1):
+    if process in SOLVERS[solver].exact_mean:
         # Gaussian regression is linear, and x̂_0 a martingale of the reverse SDE: no error at all.
         assert np.all(errors[:, 0] < 1e-10)
         errors = errors[:, 1:]
@@ -194,7 +186,7 @@ def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("process", SMOOTH)
+@each_process(SMOOTH, quick=["vp"])
 def test_churn_is_the_family_between_ode_and_sde(process):
     """γ = η²h on steps of h in log σ/α: as much noise as η asks of the family, to first order.
 
@@ -231,7 +223,7 @@ def test_churn_is_the_family_between_ode_and_sde(process):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("process", SMOOTH)
+@each_process(SMOOTH, quick=["vp"])
 def test_euler_maruyama_has_strong_order_one_on_shared_noise(process):
     """The noise is additive, so that order ½ of the method in general is 1 here.
 

@@ -4,14 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from solver_table import (
-    PROCESSES,
-    vp_scales,
-)
-from solver_walks import (
-    BATCH,
-    walk,
-)
+from process_table import PROCESSES, vp_scales
+from solver_walks import ROWS, walk
 
 from jaxdiff import solvers
 from jaxdiff.predictions import Denoised
@@ -24,7 +18,7 @@ from jaxdiff.processes import VE, VP
 def test_ddim_at_eta_one_is_ancestral_sample_for_sample(process):
     """α_s r + α_s(1 − r) = α_s and α_ts σ_s²/σ_t = σ_s √r, with r = SNR_t/SNR_s."""
     row = PROCESSES[process]
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(BATCH, 2)), jnp.float32)
+    x = np.random.default_rng(0).normal(size=(ROWS, 2))
     for t, s in [(1.0, 0.9), (0.9, 0.5), (0.5, 0.499), (0.3, row.first_noise), (0.4, 0.0)]:
         x_t = x * row.scales(t).sigma + row.scales(t).alpha
         one, other = (walk(name, row.process, x_t, [t, s]) for name in ("ddim_one", "ancestral"))
@@ -37,7 +31,7 @@ def test_ddim_at_eta_one_is_ancestral_sample_for_sample(process):
 def test_ddim_is_the_published_step_on_the_chain(i, j, eta):
     """Song, Meng & Ermon 2021: x_j = √ᾱ_j x̂_0 + √(1 − ᾱ_j − s²) ε̂ + s z (12), s(η) of (16)."""
     bars = np.append(1.0, np.cumprod(1 - np.linspace(1e-4, 0.02, 1000)))
-    process = PROCESSES["discrete_vp"].process
+    process = PROCESSES["ddpm_linear_1000"].process
     rng = np.random.default_rng(0)
     x, eps = rng.normal(size=(2, 5, 3)).astype(np.float32)
     key = jax.random.key(3)
@@ -62,7 +56,7 @@ def test_ancestral_is_the_published_step_of_ddpm(i):
     """Ho et al. 2020, eq. 11: (x − β ε̂/√(1 − ᾱ))/√(1 − β) + √β̃ z, β̃ of eq. 7; z = 0 at i = 1."""
     betas = np.linspace(1e-4, 0.02, 1000)
     bars = np.append(1.0, np.cumprod(1 - betas))
-    process, beta = PROCESSES["discrete_vp"].process, betas[i - 1]
+    process, beta = PROCESSES["ddpm_linear_1000"].process, betas[i - 1]
     rng = np.random.default_rng(i)
     x, eps = rng.normal(size=(2, 5, 3)).astype(np.float32)
     key = jax.random.key(4)
@@ -83,7 +77,7 @@ def test_ancestral_is_the_published_step_of_ddpm(i):
 def test_ancestral_is_the_published_step_of_the_ladder(i):
     """Song et al. 2021, appendix F: x + Δ score + √(σ_{i−1}² Δ/σ_i²) z with Δ = σ_i² − σ_{i−1}²."""
     ladder = np.append(0.0, np.geomspace(0.01, 50.0, 232))
-    process = PROCESSES["discrete_ve"].process
+    process = PROCESSES["ncsn_232"].process
     high, low = ladder[i], ladder[i - 1]
     rng = np.random.default_rng(i)
     x, eps = rng.normal(size=(2, 5, 3)).astype(np.float32)

@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
-from tables import BETAS
+from process_table import BETAS, PROCESSES
+from process_tools import drift_diffusion, scales
 
-from jaxdiff import processes
 from jaxdiff.schedules import spacings
 from jaxdiff.typing import InputError
 
@@ -89,13 +89,14 @@ def test_trailing_and_linspace_start_at_the_noise(n):
 def test_the_chain_sees_exactly_its_nodes(spacing, num_steps):
     """ᾱ at every time is the cumulative product of DDPM's 1 − β, and β is that of the step."""
     betas = BETAS["ddpm_linear_1000"]
-    process = processes.DiscreteVP.from_betas(betas.astype(np.float32))
+    process = PROCESSES["ddpm_linear_1000"].process
     times = SPACINGS[spacing](num_steps)
     nodes = nodes_of(times)
     bars = np.append(1.0, np.cumprod(1 - betas))
-    np.testing.assert_allclose(process.alpha(times) ** 2, bars[nodes], rtol=2e-5)
+    alpha, _, _ = scales(process, times)
+    np.testing.assert_allclose(np.asarray(alpha) ** 2, bars[nodes], rtol=2e-5)
     # At a node the slope is that of the step that leads to it.
-    rate, _ = processes.drift_diffusion(process, times[:-1])
+    rate, _ = drift_diffusion(process, np.asarray(times)[:-1])
     own = 0.5 * 1000 * np.log1p(-betas[np.array(nodes[:-1]) - 1])
     np.testing.assert_allclose(rate, own, rtol=4e-4)  # the next β is 1e-3 away
 

@@ -39,10 +39,16 @@ def trained(tmp_path_factory):
     return train.train(tiny_config(), workdir, say=lines.append), workdir, lines
 
 
-def final_state(workdir, config):
-    run = assemble(config, (2,), 2)
-    with Checkpoints(workdir) as checkpoints:
-        return checkpoints.restore(fresh_state(run))
+@pytest.fixture(scope="module")
+def final_state():
+    """The state that a workdir of the tiny configuration ended with."""
+    template = fresh_state(assemble(tiny_config(), (2,), 2))
+
+    def read(workdir):
+        with Checkpoints(workdir) as checkpoints:
+            return checkpoints.restore(template)
+
+    return read
 
 
 TIMED = ("seconds", "steps_per_second", "examples_per_second", "waiting")
@@ -72,40 +78,46 @@ def test_a_run_leaves_what_it_says(trained):
     assert [row["step"] for row in rows(workdir)] == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize("died_after", [1, 2, 5])
-def test_a_run_that_died_goes_on_to_the_same_bits(trained, tmp_path, monkeypatch, died_after):
-    _, straight, _ = trained
+def train_until(step, workdir, monkeypatch, **changes):
+    """A run that dies after a step."""
+    config = dataclasses.replace(tiny_config(), **changes)
     update = train.loop.Progress.update
 
-    def dying(self, step, metrics, **more):
-        update(self, step, metrics, **more)
-        if step == died_after:
+    def dying(self, done, metrics, **more):
+        update(self, done, metrics, **more)
+        if done == step:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
         patch.setattr(train.loop.Progress, "update", dying)
         with pytest.raises(KeyboardInterrupt):
-            train.train(tiny_config(), tmp_path, say=quiet)
+            train.train(config, workdir, say=quiet)
+
+
+def test_a_run_that_died_goes_on_to_the_same_bits(trained, final_state, tmp_path, monkeypatch):
+    """It dies before its first checkpoint, when its first is due, and between two."""
+    _, straight, _ = trained
+    for step in (1, 2, 5):
+        train_until(step, tmp_path, monkeypatch)
     train.train(tiny_config(), tmp_path, say=quiet)
-    assert bits(final_state(tmp_path, tiny_config())) == bits(final_state(straight, tiny_config()))
+    assert bits(final_state(tmp_path)) == bits(final_state(straight))
     assert rows(tmp_path) == rows(straight)
     assert (tmp_path / "samples.png").read_bytes() == (straight / "samples.png").read_bytes()
 
 
-def test_another_seed_is_another_run(trained, tmp_path):
+def test_another_seed_is_another_run(trained, tmp_path, monkeypatch):
     _, straight, _ = trained
-    other = dataclasses.replace(tiny_config(), seed=1)
-    train.train(other, tmp_path, say=quiet)
+    train_until(1, tmp_path, monkeypatch, seed=1)
     assert rows(tmp_path)[0]["loss"] != rows(straight)[0]["loss"]
 
 
-def test_a_finished_run_is_left_as_it_is(trained):
+def test_a_finished_run_is_left_as_it_is(trained, final_state):
     _, workdir, _ = trained
     before = rows(workdir)
-    state = final_state(workdir, tiny_config())
+    state = final_state(workdir)
     assert train.train(tiny_config(), workdir, say=quiet).step == 6
     assert rows(workdir) == before
-    assert bits(final_state(workdir, tiny_config())) == bits(state)
+    assert bits(final_state(workdir)) == bits(state)
 
 
 def test_a_workdir_of_another_config_is_refused_and_nothing_overwritten(trained):
@@ -133,12 +145,12 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
 
-def test_load_gives_back_the_averaged_parameters(trained):
+def test_load_gives_back_the_averaged_parameters(trained, final_state):
     run, workdir, _ = trained
     loaded = train.load(workdir)
     assert loaded.step == 6
     assert loaded.config == run.config
-    assert bits(loaded.params) == bits(final_state(workdir, tiny_config()).averages[0])
+    assert bits(loaded.params) == bits(final_state(workdir).averages[0])
 
 
 def test_samples_are_a_function_of_the_key_and_compile_once(trained):
@@ -166,10 +178,15 @@ def test_samples_are_the_walk_of_the_named_solver(trained):
     run, _, _ = trained
     key = jax.random.key(5)
     prior_key, solver_key = jax.random.split(jax.random.split(key)[1])
-    x_init = processes.sample_prior(prior_key, run.process, (3, 2))
     times = schedules.karras_times(run.process, 4, t_min=1e-3)
-    walked = jaxdiff.sample(solver_key, solvers.heun(run.denoise_fn, run.process), x_init, times)
-    expected = run.denoise_fn(walked, times[-1]).x0
+
+    @jax.jit
+    def by_hand():
+        x = processes.sample_prior(prior_key, run.process, (3, 2))
+        x = jaxdiff.sample(solver_key, solvers.heun(run.denoise_fn, run.process), x, times)
+        return run.denoise_fn(x, times[-1]).x0
+
+    expected = by_hand()
     found = run.sample(key, 3, solver="heun", times="karras", num_steps=4)
     np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
 
@@ -178,7 +195,8 @@ def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(trained):
     run, _, _ = trained
     x, saved = run.trajectory(jax.random.key(0), 2, num_steps=5)
     assert saved.shape == (6, 2, 2)
-    np.testing.assert_allclose(run.denoise_fn(saved[-1], 1e-3).x0, x, atol=1e-5)
+    denoised = jax.jit(run.denoise_fn)(saved[-1], 1e-3)
+    np.testing.assert_allclose(denoised.x0, x, atol=1e-5)
 
 
 def test_a_class_conditional_run_listens_to_its_label(tmp_path):

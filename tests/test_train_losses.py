@@ -4,8 +4,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.flatten_util import ravel_pytree
-from tables import assert_mean_close
+from assertions import assert_mean_close
+from net_tools import any_params, normal, shapes_of
 from tiny import tiny_config
 
 from jaxdiff import losses, train
@@ -22,35 +22,39 @@ HYBRID = {
 
 
 def assembled(**changes):
+    """A run, its loss, and parameters as after training."""
     run = assemble(tiny_config(**changes), (2,), None)
-    params = fresh_state(run).params
-    flat, back = ravel_pytree(params)
-    return run, back(flat + 0.1 * jax.random.normal(jax.random.key(7), flat.shape))
+    params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
+    return run, objective.loss_fn(run.config, run.network, run.process), params
 
 
 def mean_losses(loss, *, repeats=300, n=16, **changes):
     """Batch means of the loss of one model over fresh data and times."""
-    run, params = assembled(loss=loss, **changes)
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
+    _, loss_fn, params = assembled(loss=loss, **changes)
 
     def one(key):
         data_key, loss_key = jax.random.split(key)
         x = jax.random.normal(data_key, (n, 2))
         return jnp.mean(loss_fn(params, loss_key, {"x": x}))
 
-    return jax.jit(lambda keys: jax.lax.map(one, keys))(
-        jax.random.split(jax.random.key(0), repeats)
-    )
+    @jax.jit
+    def run(key):
+        return jax.lax.map(one, jax.random.split(key, repeats))
+
+    return np.asarray(run(jax.random.key(0)), np.float64)
 
 
-@pytest.mark.parametrize("process", [choice("vp"), CHAIN], ids=["vp", "chain"])
+@pytest.mark.parametrize(
+    "process",
+    [pytest.param(choice("vp"), id="vp"), pytest.param(CHAIN, id="chain", marks=pytest.mark.slow)],
+)
 def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
     """At the weight of likelihood, whose estimates differ by far in their variance."""
 
     def along(times):
         t_min = 0.0 if process is CHAIN else 1e-2
         loss = train.LossConfig(weight=choice("likelihood"), times=times, t_min=t_min)
-        return np.asarray(mean_losses(loss, process=process), np.float64)
+        return mean_losses(loss, process=process)
 
     found = {
         name: along(times)
@@ -71,43 +75,53 @@ def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
 def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     """EDM's loss starts at 1 per number whatever t: its mean tells nothing of t, its spread all."""
     settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
-    run = assemble(
-        tiny_config(loss=train.LossConfig(**settings, importance_weights=False)), (2,), None
-    )
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
-    x = jax.random.normal(jax.random.key(1), (4096, 2))
-    untrained = fresh_state(run).params
-    assert_mean_close(loss_fn(untrained, jax.random.key(2), {"x": x}), 1.0)
-    weighted = assemble(tiny_config(loss=train.LossConfig(**settings)), (2,), None)
-    loss_fn = objective.loss_fn(weighted.config, weighted.network, weighted.process)
-    values = np.asarray(loss_fn(untrained, jax.random.key(2), {"x": x}))
-    assert values.std() > 2  # weights of all sizes, though their mean is 1 again
+
+    def untrained(importance_weights):
+        loss = train.LossConfig(**settings, importance_weights=importance_weights)
+        run, loss_fn, _ = assembled(loss=loss)
+
+        @jax.jit
+        def values(key):
+            return loss_fn(fresh_state(run).params, key, {"x": normal((4096, 2))})
+
+        return np.asarray(values(jax.random.key(2)))
+
+    assert_mean_close(untrained(False), 1.0)
+    assert untrained(True).std() > 2  # weights of all sizes, though their mean is 1 again
 
 
 def test_hybrid_loss_is_that_of_the_library_per_dimension():
-    run, params = assembled(**HYBRID)
-    x = jax.random.normal(jax.random.key(3), (8, 2))
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
-    found = loss_fn(params, jax.random.key(4), {"x": x})
-    time_key, noise_key, _ = jax.random.split(jax.random.key(4), 3)
-    t, _ = losses.times.stratified(time_key, 8, num_steps=20)
-    model = build.denoise_fn(run.config, run.network, run.process, params)
-    assert model(x, t).variance_fraction.shape == x.shape
-    noise_key = objective.each(noise_key, jnp.arange(8))
-    expected = losses.hybrid(noise_key, model, run.process, x, t, num_steps=20, vlb_weight=0.5)
-    np.testing.assert_allclose(found, expected / 2, rtol=1e-5)
+    run, loss_fn, params = assembled(**HYBRID)
+
+    @jax.jit
+    def both(key, x):
+        found = loss_fn(params, key, {"x": x})
+        time_key, noise_key, _ = jax.random.split(key, 3)
+        t, _ = losses.times.stratified(time_key, 8, num_steps=20)
+        model = build.denoise_fn(run.config, run.network, run.process, params)
+        assert model(x, t).variance_fraction.shape == x.shape
+        noise_key = objective.each(noise_key, jnp.arange(8))
+        expected = losses.hybrid(noise_key, model, run.process, x, t, num_steps=20, vlb_weight=0.5)
+        return found, expected / 2
+
+    found, expected = both(jax.random.key(4), normal((8, 2)))
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
     """The second half of the output starts at 0, v = ½; for N(0, I) the right v is 1."""
-    run, _ = assembled(**HYBRID)
-    params = fresh_state(run).params
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
-    x = jax.random.normal(jax.random.key(5), (512, 2))
-    gradient = jax.grad(lambda p: jnp.mean(loss_fn(p, jax.random.key(6), {"x": x})))(params)
-    last = max((g for g in jax.tree.leaves(gradient) if g.shape == (4,)), key=np.linalg.norm)
+    run, loss_fn, _ = assembled(**HYBRID)
+    state = jax.jit(lambda: fresh_state(run))()
+
+    @jax.jit
+    @jax.grad
+    def gradient(params):
+        return jnp.mean(loss_fn(params, jax.random.key(6), {"x": normal((512, 2))}))
+
+    leaves = jax.tree.leaves(gradient(state.params))
+    last = max((g for g in leaves if g.shape == (4,)), key=np.linalg.norm)
     assert np.all(last[2:] < 0)  # to raise the bias is to lower the loss
-    trained = run.at(fresh_state(run))
+    trained = run.at(state)
     assert trained.sample(jax.random.key(0), 3, solver="ancestral").shape == (3, 2)
 
 

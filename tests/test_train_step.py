@@ -1,9 +1,12 @@
 """The pure step of training, against optax and closed forms by hand."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from net_tools import any_params, normal, shapes_of
 from tiny import tiny_config
 
 from jaxdiff import train
@@ -20,9 +23,13 @@ def test_a_step_of_plain_descent_is_that_of_the_formula():
     batch = {"x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
     optimizer = optax.sgd(0.1)
     state = train.init_state(jax.random.key(0), {"w": jnp.array([0.0, 1.0])}, optimizer)
-    after, metrics = train.train_step(
-        state, batch, loss_fn=quadratic, optimizer=optimizer, rules=[averages.exponential(0.9)]
+    step = functools.partial(
+        train.train_step,
+        loss_fn=quadratic,
+        optimizer=optimizer,
+        rules=[averages.exponential(0.9)],
     )
+    after, metrics = jax.jit(step)(state, batch)
     gradient = np.array([0.0, 1.0]) - np.array([2.0, 3.0])
     np.testing.assert_allclose(after.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
     np.testing.assert_allclose(metrics["grad_norm"], np.hypot(*gradient), rtol=1e-6)
@@ -54,12 +61,13 @@ def rates(**options):
     config = train.from_dict({"optimizer": options, "training": {"num_steps": 100}})
     optimizer = build.optimizer(config)
     params = jnp.zeros(1)
-    state, moved = optimizer.init(params), []
-    for _ in range(100):
+
+    def step(state, _):
         # Adam's first moments settle at once on a constant gradient: every update is −rate.
         update, state = optimizer.update(jnp.ones(1), state, params)
-        moved.append(-float(update[0]))
-    return np.array(moved)
+        return state, -update[0]
+
+    return np.asarray(jax.jit(lambda: jax.lax.scan(step, optimizer.init(params), length=100))()[1])
 
 
 def test_learning_rate_warms_up_and_falls_by_the_cosine():
@@ -81,16 +89,18 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"optimizer": {"clip_norm": 1.0, "epsilon": 1e6, "learning_rate": 1e6, "b1": 0.0}}
     )
     optimizer = build.optimizer(config)
-    update, _ = optimizer.update(grads, optimizer.init(grads), grads)
+    update, _ = jax.jit(lambda g: optimizer.update(g, optimizer.init(g), g))(grads)
     np.testing.assert_allclose([-update["a"][0], -update["b"][0]], [0.6, 0.8], rtol=1e-4)
 
 
 def test_noise_is_a_function_of_the_key():
     run = assemble(tiny_config(), (2,), 2)
     loss_fn = objective.loss_fn(run.config, run.network, run.process)
-    params = fresh_state(run).params
-    batch = {"x": jnp.zeros((4, 2)), "label": jnp.zeros(4, int)}
-    losses = [loss_fn(params, jax.random.fold_in(jax.random.key(0), k), batch) for k in (0, 0, 1)]
+    params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
+    batch = {"x": np.zeros((4, 2), np.float32), "label": np.zeros(4, int)}
+    losses = [
+        jax.jit(loss_fn)(params, jax.random.fold_in(jax.random.key(0), k), batch) for k in (0, 0, 1)
+    ]
     np.testing.assert_array_equal(losses[0], losses[1])
     assert np.all(np.asarray(losses[0]) != np.asarray(losses[2]))
 
@@ -102,9 +112,12 @@ def test_a_network_of_zeros_starts_at_the_loss_of_the_prior():
         loss=train.LossConfig(target="x0", weight=train.choice("edm")),
     )
     run = assemble(config, (2,), 2)
-    loss_fn = jax.jit(objective.loss_fn(config, run.network, run.process))
-    x = jax.random.normal(jax.random.key(1), (4096, 2))
-    params = fresh_state(run).params
-    loss = loss_fn(params, jax.random.key(2), {"x": x, "label": jnp.zeros(4096, int)})
+    loss_fn = objective.loss_fn(config, run.network, run.process)
+
+    @jax.jit
+    def at_first(key, x):
+        return loss_fn(fresh_state(run).params, key, {"x": x, "label": jnp.zeros(4096, int)})
+
+    loss = np.asarray(at_first(jax.random.key(2), normal((4096, 2))))
     error = np.std(loss) / np.sqrt(loss.size)
     assert abs(np.mean(loss) - 1.0) < 5 * error

@@ -6,16 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tables import (
-    BETAS,
-    PROCESSES,
-    as_float64,
-    assert_finite,
-    assert_mean_close,
-    exact_scales,
-    float64,
-)
-from test_elbo import by_hand, data, divergence, error, shrunk
+from assertions import assert_finite, assert_mean_close, float64
+from one_program import one_of
+from process_table import BETAS, PROCESSES, exact_scales
+from test_elbo import N, bound, by_hand, data, divergence, error, shrunk
 
 from jaxdiff import losses, processes
 from jaxdiff.losses import weights
@@ -23,7 +17,6 @@ from jaxdiff.predictions import Denoised, DenoisedWithVariance
 from jaxdiff.processes import VP
 
 every_process = pytest.mark.parametrize("name", PROCESSES)
-every_target = pytest.mark.parametrize("target", ["eps", "x0", "v", "score"])
 T, EACH = 10, 4000
 NODES = np.arange(1, T + 1) / T
 
@@ -32,12 +25,6 @@ NODES = np.arange(1, T + 1) / T
 def vlb(key, process, x0, t, fraction, shrink):
     model = shrunk(process, shrink)
     return losses.vlb(key, model, process, x0, t, num_steps=T, variance_fraction=fraction)
-
-
-@jax.jit
-def bound(key, process, x0, times, fraction, shrink):
-    model = shrunk(process, shrink)
-    return losses.elbo_terms(key, model, process, x0, times=times, variance_fraction=fraction)
 
 
 def term_by_hand(name, fraction, shrink):
@@ -55,16 +42,15 @@ def term_by_hand(name, fraction, shrink):
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve", "ddpm_linear_1000", "ncsn_232"])
 @pytest.mark.parametrize("shrink", [1.0, 0.7])
 def test_each_term_and_the_mean_over_the_chain_are_those_of_the_bound(name, shrink):
-    process, fraction = PROCESSES[name], 0.3
-    x0 = jnp.tile(data(EACH), (T, 1))
-    t = jnp.repeat(jnp.asarray(NODES, jnp.float32), EACH)
+    process, fraction = one_of(name), 0.3
+    x0, t = np.tile(data(EACH), (T, 1)), np.repeat(np.float32(NODES), EACH)
     found = vlb(jax.random.key(0), process, x0, t, fraction, shrink).reshape(T, EACH).T
     assert_mean_close(found, term_by_hand(name, fraction, shrink))
-    times = jnp.asarray(NODES[::-1], jnp.float32)
-    whole = bound(jax.random.key(1), process, data(EACH), times, fraction, shrink)
+    times = np.float32(NODES[::-1])
+    whole = bound(jax.random.key(1), process, data(), times, fraction, shrink)
     whole = np.float64(whole.denoising) + np.float64(whole.reconstruction)
     mean = np.float64(found).mean(axis=1)
-    spread = np.hypot(mean.std(), whole.std()) / np.sqrt(EACH)
+    spread = np.hypot(mean.std() / np.sqrt(EACH), whole.std() / np.sqrt(N))
     assert abs(mean.mean() - whole.mean()) <= 5 * spread
 
 
@@ -72,11 +58,13 @@ def test_the_last_step_is_that_of_the_decoder_it_is_given():
     def decoder(x0, mean, std):
         return 100 * x0[:, 0] + mean[:, 0] + std[:, None].sum(axis=1)
 
-    x0, t = data(3), jnp.array([0.1, 0.2, 1.0])
-    model = functools.partial(losses.vlb, jax.random.key(0), lambda x, t: Denoised(0 * x + 7, x))
-    plain, own = (
-        model(VP(), x0, t, num_steps=10, decoder=d) for d in (losses.decoders.gaussian, decoder)
-    )
+    @functools.partial(jax.jit, static_argnums=2)
+    def loss(x0, t, decoder):
+        model = lambda x, t: Denoised(0 * x + 7, x)  # noqa: E731
+        return losses.vlb(jax.random.key(0), model, VP(), x0, t, num_steps=10, decoder=decoder)
+
+    x0, t = data(3), np.float32([0.1, 0.2, 1.0])
+    plain, own = (np.asarray(loss(x0, t, d)) for d in (losses.decoders.gaussian, decoder))
     np.testing.assert_array_equal(plain[1:], own[1:])
     alpha, sigma = exact_scales("vp", np.float32(0.1))
     np.testing.assert_allclose(own[0], -10 * (100 * x0[0, 0] + 7 + sigma / alpha), rtol=1e-5)
@@ -84,7 +72,7 @@ def test_the_last_step_is_that_of_the_decoder_it_is_given():
 
 # ---- L_hybrid: two parameters, one for each half of the estimate.
 LAMBDA = 0.01
-HYBRID_T = jnp.array([0.1, 0.2, 0.5, 1.0])
+HYBRID_T = np.float32([0.1, 0.2, 0.5, 1.0])
 
 
 def two_headed(parameters):
@@ -99,19 +87,35 @@ def two_headed(parameters):
 
 
 def each_loss(parameters):
-    """Hybrid, simple and vlb of the same draws, [batch] each."""
-    arguments = jax.random.key(0), two_headed(parameters), VP(), data(4), HYBRID_T
+    """Hybrid, simple and vlb of the same draws; hybrid of two more kinds; ``[batch]`` each."""
+    arguments = jax.random.key(0), two_headed(parameters), VP(), data(4), jnp.asarray(HYBRID_T)
+    hybrid = functools.partial(losses.hybrid, *arguments, num_steps=10)
     return (
-        losses.hybrid(*arguments, num_steps=10, vlb_weight=LAMBDA),
+        hybrid(vlb_weight=LAMBDA),
         losses.denoising(*arguments),
         losses.vlb(*arguments, num_steps=10),
+        hybrid(),
+        hybrid(decoder=lambda x0, mean, std: 0 * x0[:, 0] - 5),
     )
 
 
-def test_hybrid_trains_the_estimate_by_l_simple_alone_and_the_variance_by_the_bound_alone():
+@pytest.fixture(scope="module")
+def hybrid_losses():
+    """The losses, and their slopes in both parameters, each for each loss."""
     at = jnp.float32(0.4), jnp.float32(0.3)
-    hybrid, simple, whole = jax.jit(each_loss)(at)
-    of_hybrid, of_simple, of_bound = jax.jit(jax.jacfwd(each_loss))(at)
+
+    @jax.jit
+    def along(a, b):
+        return jax.jvp(each_loss, (at,), ((a, b),))
+
+    (values, of_a), (_, of_b) = along(1.0, 0.0), along(0.0, 1.0)
+    return jax.device_get((values, list(zip(of_a, of_b, strict=True))))
+
+
+def test_hybrid_trains_the_estimate_by_l_simple_alone_and_the_variance_by_the_bound_alone(
+    hybrid_losses,
+):
+    (hybrid, simple, whole, *_), (of_hybrid, of_simple, of_bound, *_) = hybrid_losses
     np.testing.assert_allclose(hybrid, simple + LAMBDA * whole, rtol=1e-5)
     np.testing.assert_allclose(of_hybrid[0], of_simple[0], rtol=1e-5)
     np.testing.assert_allclose(of_hybrid[1], LAMBDA * of_bound[1], rtol=1e-5)
@@ -121,14 +125,9 @@ def test_hybrid_trains_the_estimate_by_l_simple_alone_and_the_variance_by_the_bo
     assert np.all(np.abs(of_hybrid[1][1:]) > 1e-6)
 
 
-def test_hybrid_weighs_the_bound_by_a_thousandth_unless_told_otherwise():
-    arguments = jax.random.key(0), two_headed((0.4, 0.3)), VP(), data(4), HYBRID_T
-    simple, whole = losses.denoising(*arguments), losses.vlb(*arguments, num_steps=10)
-    found = losses.hybrid(*arguments, num_steps=10)
+def test_hybrid_weighs_the_bound_by_a_thousandth_unless_told_otherwise(hybrid_losses):
+    (_, simple, whole, found, discretized), _ = hybrid_losses
     np.testing.assert_allclose(found - simple, 1e-3 * whole, rtol=1e-3, atol=1e-5)
-    discretized = losses.hybrid(
-        *arguments, num_steps=10, decoder=lambda x0, mean, std: 0 * x0[:, 0] - 5
-    )
     np.testing.assert_allclose(discretized[0] - simple[0], 1e-3 * 10 * 5, rtol=1e-3)
     np.testing.assert_array_equal(discretized[1:], found[1:])
 
@@ -140,14 +139,18 @@ def slope_of_hybrid(process, b, x0):
             alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
             return DenoisedWithVariance((x - sigma * b * x) / alpha, b * x, b + 0 * x)
 
-        return jnp.sum(losses.hybrid(jax.random.key(0), model, process, x0, HYBRID_T, num_steps=10))
+        return jnp.sum(
+            losses.hybrid(
+                jax.random.key(0), model, process, x0, jnp.asarray(HYBRID_T), num_steps=10
+            )
+        )
 
     return jax.value_and_grad(loss)(b)
 
 
 @every_process
 def test_hybrid_is_finite_with_a_finite_slope_for_every_process(name):
-    assert_finite(slope_of_hybrid(PROCESSES[name], 0.3, data(4)))
+    assert_finite(slope_of_hybrid(one_of(name), 0.3, data(4)))
 
 
 # ---- Weights.
@@ -168,35 +171,35 @@ def linear(process):
     return model
 
 
-@functools.partial(jax.jit, static_argnames="target")
-def mean_distance(process, x0, t, *, target):
-    """(weighted loss, ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖²), from the same draw."""
+@jax.jit
+def mean_distance(process, x0, t):
+    """Weighted loss of each target, and ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖², from the same draw."""
     key, model = jax.random.key(0), linear(process)
-    weight_fn = functools.partial(weights.posterior, num_steps=STEPS, target=target)
-    weighted = losses.denoising(key, model, process, x0, t, target=target, weight_fn=weight_fn)
+
+    def weighted(target):
+        weight_fn = functools.partial(weights.posterior, num_steps=STEPS, target=target)
+        return losses.denoising(key, model, process, x0, t, target=target, weight_fn=weight_fn)
+
     x_t, _ = processes.perturb(key, process, x0, t)
     s = jnp.maximum(t - 1 / STEPS, 0.0)
     true, _ = processes.posterior(process, x_t, x0, s=s, t=t)
     guess, _ = processes.posterior(process, x_t, model(x_t, t).x0, s=s, t=t)
-    return weighted, jnp.sum(jnp.square(true - guess), axis=1)
+    losses_of = {target: weighted(target) for target in weights.TARGETS}
+    return losses_of, jnp.sum(jnp.square(true - guess), axis=1)
 
 
 @every_process
-@every_target
-def test_posterior_weight_measures_the_error_in_the_mean_of_the_step(name, target):
+def test_posterior_weight_measures_the_error_in_the_mean_of_the_step_for_every_target(name):
     with float64():
-        process = as_float64(PROCESSES[name])
-        weighted, distance = mean_distance(
-            process, jnp.asarray(X0), jnp.asarray(WEIGHT_T), target=target
-        )
-    np.testing.assert_allclose(weighted, distance, rtol=1e-7)
-    weighted32, _ = mean_distance(
-        jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), PROCESSES[name]),
-        jnp.asarray(X0, jnp.float32),
-        jnp.asarray(WEIGHT_T, jnp.float32),
-        target=target,
-    )
-    assert_finite(weighted32)
+        weighted, distance = mean_distance(one_of(name), X0, WEIGHT_T)
+    for found in weighted.values():
+        np.testing.assert_allclose(found, distance, rtol=1e-7)
+    assert_finite(mean_distance(one_of(name), np.float32(X0), np.float32(WEIGHT_T)))
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def posterior_weight(process, t, num_steps):
+    return weights.posterior(process, t, num_steps=num_steps)
 
 
 @pytest.mark.parametrize("name", BETAS)
@@ -206,27 +209,39 @@ def test_posterior_weight_of_ddpm_is_its_equation_12(name):
     alpha_bars, num_steps = np.cumprod(1 - betas), len(betas)
     with float64():
         process = processes.DiscreteVP.from_betas(jnp.asarray(betas))
-        t = jnp.arange(1, num_steps + 1, dtype=jnp.float64) / num_steps
-        found = weights.posterior(process, t, num_steps=num_steps)
+        t = np.arange(1, num_steps + 1) / num_steps
+        found = posterior_weight(process, t, num_steps)
     expected = betas**2 / ((1 - betas) * (1 - alpha_bars))
     np.testing.assert_allclose(found, expected, rtol=1e-9)
-    process = PROCESSES[name]
-    found = weights.posterior(process, jnp.asarray(t, jnp.float32), num_steps=num_steps)
+    process = PROCESSES[name].process
+    found = posterior_weight(process, np.float32(t), num_steps)
     np.testing.assert_allclose(found, expected, rtol=5e-3)  # of neighbours in float32
+
+
+@jax.jit
+def divergence_of_step(process, x0, guess, t):
+    """Weight, standard deviation and divergence of the steps to t − 1/T."""
+    s = t - 1 / STEPS
+    weight = weights.posterior(process, t, num_steps=STEPS, target="x0")
+    _, std = processes.posterior(process, x0, x0, s=s, t=t)
+    return weight, std, losses.posterior_kl(process, x0, Denoised(guess, guess), s=s, t=t)
 
 
 @every_process
 def test_distance_over_twice_the_variance_is_the_divergence_of_the_step(name):
     """L_{t−1} of Ho et al. 2020, eq. 8, at the posterior's own variance."""
     with float64():
-        process, t = as_float64(PROCESSES[name]), jnp.asarray(WEIGHT_T[1:])
-        x0, guess = jnp.asarray(X0[1:]), jnp.asarray(X0[1:] ** 2)
-        s = t - 1 / STEPS
-        weight = weights.posterior(process, t, num_steps=STEPS, target="x0")
-        _, std = processes.posterior(process, x0, x0, s=s, t=t)
-        kl = losses.posterior_kl(process, x0, Denoised(guess, guess), s=s, t=t)
+        weight, std, kl = divergence_of_step(one_of(name), X0[1:], X0[1:] ** 2, WEIGHT_T[1:])
     distance = np.asarray(weight) * np.sum((X0[1:] - X0[1:] ** 2) ** 2, axis=1)
     np.testing.assert_allclose(kl, distance / (2 * np.asarray(std) ** 2), rtol=1e-10)
+
+
+@jax.jit
+def p2_weights(process, t, gamma, k):
+    return {
+        target: weights.p2(process, t, gamma=gamma, k=k, target=target)
+        for target in weights.TARGETS
+    }
 
 
 @every_process
@@ -243,27 +258,33 @@ def test_p2_weight_is_its_formula_for_every_target(name, gamma, k):
         "score": sigma**2,
     }
     with float64():
-        process, t = as_float64(PROCESSES[name]), jnp.asarray(WEIGHT_T)
-        for target, factor in per_error.items():
-            found = weights.p2(process, t, gamma=gamma, k=k, target=target)
-            np.testing.assert_allclose(found, expected * factor, rtol=1e-4)
+        found = p2_weights(one_of(name), WEIGHT_T, gamma, k)
+    for target, factor in per_error.items():
+        np.testing.assert_allclose(found[target], expected * factor, rtol=1e-4)
 
 
 def test_p2_of_strength_0_is_l_simple_and_its_default_is_one_over_one_plus_snr():
-    t, x0, key = jnp.asarray(WEIGHT_T, jnp.float32), jnp.asarray(X0, jnp.float32), jax.random.key(0)
-    weigh = functools.partial(losses.denoising, key, linear(VP()), VP(), x0, t)
-    without = weigh(weight_fn=functools.partial(weights.p2, gamma=0.0))
-    np.testing.assert_allclose(without, weigh(), rtol=1e-6)
-    # VP: 1/(1 + SNR) = σ².
-    np.testing.assert_allclose(weights.p2(VP(), t), exact_scales("vp", t)[1] ** 2, rtol=1e-4)
+    @jax.jit
+    def found(x0, t):
+        weigh = functools.partial(losses.denoising, jax.random.key(0), linear(VP()), VP(), x0, t)
+        without = weigh(weight_fn=functools.partial(weights.p2, gamma=0.0))
+        return without, weigh(), weights.p2(VP(), t)
+
+    t = np.float32(WEIGHT_T)
+    without, simple, default = found(np.float32(X0), t)
+    np.testing.assert_allclose(without, simple, rtol=1e-6)
+    np.testing.assert_allclose(default, exact_scales("vp", t)[1] ** 2, rtol=1e-4)  # 1/(1 + SNR)
+
+
+@jax.jit
+def new_weights(process, ends):
+    after_a_step = jnp.maximum(ends, 1 / STEPS)
+    posterior = weights.posterior(process, after_a_step, num_steps=STEPS)
+    return jnp.stack([weights.p2(process, ends), posterior])
 
 
 @every_process
 def test_new_weights_are_finite_and_positive_at_both_ends(name):
-    ends = jnp.array([0.0, 1.0])
-    found = [
-        weights.p2(PROCESSES[name], ends),
-        weights.posterior(PROCESSES[name], jnp.array([1 / STEPS, 1.0]), num_steps=STEPS),
-    ]
+    found = new_weights(one_of(name), np.float32([0.0, 1.0]))
     assert_finite(found)
-    assert np.all(np.asarray(found) >= 0)
+    assert np.all(found >= 0)

@@ -5,15 +5,22 @@ import dataclasses
 from jaxdiff import train
 from jaxdiff.train import Config, choice
 
-DIGITS = [
-    "--config=experiments/configs/digits_vp.py",
-    "--config.network.channels=4",
-    "--config.network.multipliers=(1,)",
+FEW_SAMPLES = [
     "--config.optimizer.warmup_steps=1",
     "--config.sampling.num_images=4",
     "--config.sampling.num_steps=2",
 ]
+FEW_STEPS = [
+    "--config.training.num_steps=3",
+    "--config.training.batch_size=4",
+    "--config.training.log_every=1",
+]
+SMALLEST_UNET = ["--config.network.channels=4", "--config.network.multipliers=(1,)"]
+SMALLEST_MLP = ["--config.network.width=8", "--config.network.depth=1"]
+DIGITS = ["--config=experiments/configs/digits_vp.py", *SMALLEST_UNET, *FEW_SAMPLES]
 """Flags of a command: the smallest U-Net on digits."""
+POINTS = ["--config=experiments/configs/toy_vp.py", *SMALLEST_MLP, *FEW_SAMPLES]
+"""Flags of a command: the smallest MLP on points of the plane."""
 
 
 def tiny_config(num_steps: int = 6, **changes) -> Config:

@@ -1,0 +1,31 @@
+"""Assertions that many tests share, and double precision for a part of one."""
+
+import jax
+import numpy as np
+
+
+def float64():
+    """Context in which JAX computes in float64."""
+    return jax.enable_x64(True)
+
+
+def assert_mean_close(samples, mean, *, z=5.0):
+    """Every mean over axis 0 lies within z of its own standard errors of ``mean``."""
+    samples = np.asarray(samples, np.float64)
+    error = np.abs(samples.mean(0) - np.asarray(mean, np.float64))
+    standard_error = samples.std(0, ddof=1) / np.sqrt(len(samples))
+    assert np.all(standard_error > 0), "samples that do not vary measure nothing"
+    worst = np.max(error / standard_error)
+    assert worst <= z, f"mean is {worst:.1f} standard errors away, at most {z} are allowed"
+
+
+def assert_variance_close(samples, variance, *, mean, z=5.0):
+    """The variance about the known ``mean`` lies within z standard errors of ``variance``."""
+    assert_mean_close((np.asarray(samples, np.float64) - mean) ** 2, variance, z=z)
+
+
+def assert_finite(tree):
+    """No leaf holds a NaN or an infinity; a failure names the leaves that do."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    bad = [jax.tree_util.keystr(path) for path, leaf in leaves if not np.all(np.isfinite(leaf))]
+    assert not bad, f"not finite: {', '.join(bad)}"
