@@ -39,19 +39,17 @@ def pytest_sessionstart(session):
         compile_cache.expire()
 
 
-@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads the groups
-def pytest_collection_modifyitems(items):
-    """Give workers whole files, or all that is asked of one solver; what takes long comes first.
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from sharing import ByCompiledCode
 
-    What a file compiles, its tests share; what a solver compiles, all files that test it.
-    """
-    long = set()
-    for item in items:
-        solver = getattr(item, "callspec", None) and item.callspec.params.get("solver")
-        group = f"solver {solver}" if isinstance(solver, str) else item.path.name
-        item.add_marker(pytest.mark.xdist_group(group))
-        if item.get_closest_marker("slow") and not isinstance(solver, str):
-            long.add(item.path)
+    return ByCompiledCode(config, log)
+
+
+def pytest_collection_modifyitems(items):
+    """Put the files with slow tests of their own first, so that none of them decides the end."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    long -= {item.path for item in items if item.path.name.startswith("test_solver")}
     items.sort(key=lambda item: item.path not in long)
 
 
