@@ -12,7 +12,7 @@ from jaxdiff.typing import ArrayLike
 
 
 class OneOf(Process):
-    """The process at ``index`` among ``rows``: for programs that cost far more than a process."""
+    """The process at ``index`` among ``rows``."""
 
     index: ArrayLike
     rows: tuple[Process, ...]
@@ -37,4 +37,4 @@ def one_of(name):
 @functools.cache
 def _rows(dtype):
     rows = tuple(row.process for row in PROCESSES.values())
-    return jax.tree.map(lambda leaf: np.asarray(leaf, dtype), rows)
+    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), rows)

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import one_of
 from process_table import PROCESSES, SMOOTH, each_process, vp_scales
 from solver_table import SOLVERS
 from solver_walks import (
@@ -151,7 +152,7 @@ def test_one_key_gives_one_sample_with_jit_and_without(solver):
 
 @pytest.mark.parametrize("solver", DETERMINISTIC)
 def test_ode_samples_do_not_depend_on_their_batch_mates(solver):
-    process, times = PROCESSES["ve"].process, np.linspace(1.0, 0.0, 6)
+    process, times = one_of("ve"), np.linspace(1.0, 0.0, 6)
     x = 50 * np.random.default_rng(0).normal(size=(2, ROWS, 2))
     x[1, [0, 7, 15]] = x[0, [0, 7, 15]]
     one, other = (walk(solver, process, start, times)[[0, 7, 15]] for start in x)

@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import OneOf, one_of
 from process_table import PROCESSES, each_process
 from solver_table import SOLVERS
 from solver_walks import (
@@ -45,7 +46,8 @@ def test_samples_are_those_of_the_published_walk(solver, process):
         with jax.enable_x64(row.steep):
             dtype = jnp.result_type(float)
             x = (alpha * 0.3 + sigma * rng.normal(size=(ROWS, 2))).astype(dtype)
-            got = walk(solver, row.process, x, times, key=key)
+            shared = row.process if row.steep else one_of(process)
+            got = walk(solver, shared, x, times, key=key)
             z = draws(split(key, len(times) - 1), x.shape)
         assert got.dtype == dtype
         assert np.all(np.isfinite(got))
@@ -78,7 +80,7 @@ def test_fifty_steps_come_within_the_bias_bound_of_the_data(solver, process):
     (first, last), rng = (row.scales(1.0), row.scales(float(times[-1]))), np.random.default_rng(0)
     x0 = MEAN + (rng.normal(size=(batch, 2)) * np.sqrt(VARIANCES)) @ AXES.T
     x = jnp.asarray(first.alpha * x0 + first.sigma * rng.normal(size=(batch, 2)), jnp.float32)
-    along = np.asarray(walk(solver, row.process, x, times), np.float64) @ AXES
+    along = np.asarray(walk(solver, one_of(process), x, times), np.float64) @ AXES
 
     variances = last.alpha**2 * VARIANCES + last.sigma**2
     assert_within(along.mean(0), last.alpha * MEAN_ALONG, np.sqrt(variances / batch), atol=1e-5)
@@ -91,8 +93,8 @@ def test_fifty_steps_come_within_the_bias_bound_of_the_data(solver, process):
 @every_solver
 def test_nothing_is_nan_at_either_end_of_time(solver, process):
     """From t = 1 to 1e-5, and on to 0 exactly, with the prior's own extremes."""
-    process = PROCESSES[process].process
-    x = padded(float(process.sigma(1.0)) * np.array([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]]))
+    process, sigma = one_of(process), float(PROCESSES[process].scales(1.0).sigma)
+    x = padded(sigma * np.array([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]]))
     for times in ([1.0, 0.5, 1e-5], [1.0, 1e-5, 0.0], [1.0, 0.999999], [1.0, 0.0], [1e-5, 0.0]):
         assert np.all(np.isfinite(walk(solver, process, x, times)))
 
@@ -105,16 +107,15 @@ def test_a_last_step_to_zero_noise_returns_the_estimate_of_the_data(solver, proc
     """σ(0) = 0: the posterior is a point, DDIM and Heun (as Euler) land on x̂_0 itself."""
     row, t = PROCESSES[process], 0.4
     x = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32)
-    got = walk(solver, row.process, x, [t, 0.0])
+    got = walk(solver, one_of(process), x, [t, 0.0])
     np.testing.assert_allclose(got, gaussian_x0(row.scales)(x, t), rtol=2e-5, atol=2e-5)
 
 
-@every_process
 @every_solver
-def test_other_numbers_are_never_another_trace(solver, process):
-    """That the driver adds none is a test of its own, in test_sampling.py."""
-    one, x = PROCESSES[process].process, np.ones((ROWS, 2))
-    other = jax.tree.map(lambda leaf: leaf * 1.01, one)
+def test_other_numbers_are_never_another_trace(solver):
+    """Nor other parameters of a process; the driver itself is tested in test_sampling.py."""
+    one, x = one_of("vp"), np.ones((ROWS, 2))
+    other = OneOf(one_of("ve").index, jax.tree.map(lambda leaf: leaf * 1.01, one.rows))
     walk(solver, one, x, [1.0, 0.5])
     before = TRACES[solver, "gaussian"]
     walk(solver, other, 2 * x, [0.9, 0.3, 0.2], key=jax.random.key(1))
