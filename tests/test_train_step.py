@@ -34,6 +34,8 @@ def test_a_step_of_plain_descent_is_that_of_the_formula():
     np.testing.assert_allclose(after.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
     np.testing.assert_allclose(metrics["grad_norm"], np.hypot(*gradient), rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], 0.5 * np.mean([1 + 1, 9 + 9]), rtol=1e-6)
+    averaged = 0.1 * np.array([0.0, 1.0]) + 0.9 * np.asarray(after.params["w"])  # (1 + k)/(10 + k)
+    np.testing.assert_allclose(after.averages[0]["w"], averaged, rtol=1e-6)
     assert int(after.step) == 1
 
 
