@@ -21,6 +21,9 @@ from jaxdiff.nets import UNet
 from jaxdiff.typing import Array, InputError, Key, Params
 
 CHANNELS = flags.DEFINE_integer("channels", 64, "Of the U-Net's first level.", lower_bound=1)
+MULTIPLIERS = flags.DEFINE_multi_integer(
+    "multiplier", [1, 2, 2], "Of the channels, once for each level.", lower_bound=1
+)
 BLOCKS = flags.DEFINE_integer("blocks", 2, "Residual blocks of each level.", lower_bound=1)
 SIZE = flags.DEFINE_integer("size", 32, "Side of the images.", lower_bound=4)
 BATCH = flags.DEFINE_integer("batch", 8, "Images per gradient.", lower_bound=1)
@@ -54,14 +57,19 @@ def main() -> None:
     objectives = {name: objective for name, objective in OBJECTIVES.items() if name in chosen}
     network = UNet(
         channels=CHANNELS.value,
-        multipliers=(1, 2, 2),
+        multipliers=MULTIPLIERS.value,
         blocks_per_level=BLOCKS.value,
-        attention_levels=(1,),
+        attention_levels=(1,) if len(MULTIPLIERS.value) > 1 else (),
     )
     shape = (SIZE.value, SIZE.value, 3)
-    params = jax.jit(network.init)(jax.random.key(0), jnp.zeros((1, *shape)), jnp.ones(1))
-    # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
-    params = jax.tree.map(lambda leaf: leaf + 0.01, params)
+
+    @jax.jit
+    def init(key: Key) -> Params:
+        params = network.init(key, jnp.zeros((1, *shape)), jnp.ones(1))
+        # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
+        return jax.tree.map(lambda leaf: leaf + 0.01, params)
+
+    params = init(jax.random.key(0))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     print(
         f"U-Net of {count:,} parameters, images {SIZE.value}×{SIZE.value}×3 "

@@ -36,6 +36,8 @@ BOX = 2.5
 CHUNKS = 10
 NUM_GRADIENTS = 64
 
+_draw_data = jax.jit(draw_data, static_argnums=1)
+
 
 class Row(NamedTuple):
     """What one objective reached; errors are mean squares, relative to that of the exact score."""
@@ -50,7 +52,7 @@ class Row(NamedTuple):
 def main() -> None:
     """Fit, measure, print the table, write it and the picture."""
     names = _chosen(ONLY.value)
-    rows, fields = [], {"exact": np.asarray(true_score(_grid(13)))}
+    rows, fields = [], {"exact": np.asarray(jax.jit(true_score)(_grid(13)))}
     with tqdm(total=len(names) * STEPS.value, unit="step", dynamic_ncols=True) as bar:
         for name in names:
             bar.set_description(name)
@@ -68,8 +70,8 @@ def main() -> None:
         "objectives": [row._asdict() for row in rows],
     }
     atomic_write(workdir / "objectives.json", json.dumps(record, indent=2) + "\n")
-    density = np.asarray(draw_data(jax.random.key(SEED.value), 1500))
-    draw_fields(workdir / "objectives.png", np.asarray(_grid(13)), fields, points=density)
+    density = np.asarray(_draw_data(jax.random.key(SEED.value), 1500))
+    draw_fields(workdir / "objectives.png", _grid(13), fields, points=density)
     print(f"wrote {workdir / 'objectives.json'}\nwrote {workdir / 'objectives.png'}")
 
 
@@ -100,11 +102,16 @@ def fit(name: str, objective: Objective, key: Key, bar: tqdm) -> tuple[Row, Para
 
         return jax.lax.map(one, keys)
 
-    init_key, train_key, variance_key = jax.random.split(key, 3)
-    params = objective.init(init_key)
-    carry = params, optimizer.init(params), objective.state
+    @jax.jit
+    def start(key: Key) -> tuple[tuple, Array, Array]:
+        init_key, train_key, variance_key = jax.random.split(key, 3)
+        params = objective.init(init_key)
+        carry = params, optimizer.init(params), objective.state
+        keys = jax.random.split(train_key, steps)
+        return carry, keys, jax.random.split(variance_key, NUM_GRADIENTS)
+
+    carry, keys, variance_keys = start(key)
     chunk = max(1, steps // CHUNKS)
-    keys = jax.random.split(train_key, steps)
     seconds, done, spread = 0.0, 0, float("nan")
     while done < steps:
         part = keys[done : done + chunk]
@@ -115,34 +122,33 @@ def fit(name: str, objective: Objective, key: Key, bar: tqdm) -> tuple[Row, Para
         done += len(part)
         bar.update(len(part))
         if done == len(part):
-            spread = _relative_variance(
-                gradients(carry[0], carry[2], jax.random.split(variance_key, NUM_GRADIENTS))
-            )
+            spread = _relative_variance(np.asarray(gradients(carry[0], carry[2], variance_keys)))
     at_data, over_box = _errors(objective, carry[0], jax.random.key(SEED.value))
     return Row(name, at_data, over_box, 1000 * seconds / steps, spread), carry[0]
 
 
-def _relative_variance(gradients: Array) -> float:
+def _relative_variance(gradients: np.ndarray) -> float:
     """Tr Cov g / ‖E g‖² over batches, with the square of the mean freed of its own variance."""
-    mean = jnp.mean(gradients, axis=0)
-    variance = jnp.sum(jnp.var(gradients, axis=0, ddof=1))
-    return float(variance / (jnp.sum(mean**2) - variance / len(gradients)))
+    mean = np.mean(gradients, axis=0)
+    variance = np.sum(np.var(gradients, axis=0, ddof=1))
+    return float(variance / (np.sum(mean**2) - variance / len(gradients)))
 
 
 def _errors(objective: Objective, params: Params, key: Key) -> tuple[float, float]:
     """Relative mean squared error of the score at the data, and over the box."""
 
-    def error(x: Array) -> float:
-        found, exact = jax.jit(objective.score)(params, x), true_score(x)
-        return float(jnp.sum((found - exact) ** 2) / jnp.sum(exact**2))
+    @jax.jit
+    def error(params: Params, x: Array) -> Array:
+        exact = true_score(x)
+        return jnp.sum((objective.score(params, x) - exact) ** 2) / jnp.sum(exact**2)
 
-    return error(draw_data(key, 20_000)), error(_grid(101))
+    return float(error(params, _draw_data(key, 20_000))), float(error(params, _grid(101)))
 
 
-def _grid(side: int) -> Array:
+def _grid(side: int) -> np.ndarray:
     """Points of the box, ``[side², 2]``."""
-    axis = jnp.linspace(-BOX, BOX, side)
-    return jnp.stack(jnp.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
+    axis = np.linspace(-BOX, BOX, side, dtype=np.float32)
+    return np.stack(np.meshgrid(axis, axis), axis=-1).reshape(-1, 2)
 
 
 def _chosen(names: Sequence[str]) -> list[str]:

@@ -11,8 +11,10 @@ import numpy as np
 
 import jaxdiff
 from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train.pictures import INK, new_figure, save_figure
+from jaxdiff.typing import Array, Key
 
 FAMILIES = {
     "DDIM": "#888888",
@@ -110,8 +112,6 @@ def draw_trajectories(path: Path) -> None:
     process = processes.VP()
     weights, means, stds = jnp.ones(3), jnp.array([[-1.3], [0.1], [1.0]]), jnp.full(3, 0.12)
     model = oracles.mixture(process, weights, means, stds)
-    quantiles = (jnp.arange(PATHS) + 0.5) / PATHS
-    x_init = process.sigma(1.0) * jax.scipy.stats.norm.ppf(quantiles)[:, None]
     walks: list[tuple[str, Solver, int]] = [
         ("the probability-flow ODE, solved exactly", solvers.adaptive(model, process), 200),
         ("DDIM, 8 steps", solvers.ddim(model, process), 8),
@@ -120,15 +120,27 @@ def draw_trajectories(path: Path) -> None:
         ("ancestral sampling, 25 steps", solvers.ancestral(model, process), 25),
         ("halfway: DDIM, η = ½, 25 steps", solvers.ddim(model, process, eta=0.5), 25),
     ]
+
+    @jax.jit
+    def paths(key: Key) -> list[tuple[Array, Array]]:
+        """Times and path of every walk."""
+        quantiles = (jnp.arange(PATHS) + 0.5) / PATHS
+        x_init = process.sigma(1.0) * jax.scipy.stats.norm.ppf(quantiles)[:, None]
+        grids = [schedules.logistic_times(process, n, t_min=T_MIN) for _, _, n in walks]
+        return [
+            (times, jaxdiff.trajectory(key, solver, x_init, times)[1])
+            for (_, solver, _), times in zip(walks, grids, strict=True)
+        ]
+
+    grid_t, grid_x = np.linspace(0, 1, 300) ** 2, np.linspace(-3, 3, 300)
+    density = np.asarray(jax.jit(_density)(process, means, stds, grid_t, grid_x))
     figure = new_figure(width=15.0, height=8.0)
     figure.set_layout_engine("constrained")
-    for index, (name, solver, n) in enumerate(walks):
-        times = schedules.logistic_times(process, n, t_min=T_MIN)
-        _, saved = jaxdiff.trajectory(jax.random.key(0), solver, x_init, times)
+    drawn = zip(walks, paths(jax.random.key(0)), strict=True)
+    for index, ((name, _, n), (times, saved)) in enumerate(drawn):
         axes = figure.add_subplot(2, 3, index + 1)
-        grid_t, grid_x = np.linspace(0, 1, 300) ** 2, np.linspace(-3, 3, 300)
         axes.imshow(
-            _density(process, weights, means, stds, grid_t, grid_x) ** 0.4,
+            density**0.4,
             extent=(0, 1, -3, 3), origin="lower", aspect="auto", cmap="Blues", vmax=2.0,
         )  # fmt: skip
         marker = "o" if n <= 25 else None
@@ -143,10 +155,9 @@ def draw_trajectories(path: Path) -> None:
     save_figure(figure, path)
 
 
-def _density(process: Any, weights: Any, means: Any, stds: Any, t: Any, x: Any) -> np.ndarray:
+def _density(process: Process, means: Array, stds: Array, t: Array, x: Array) -> Array:
     """Density of the noisy mixture, ``[x, t]``."""
     alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
     wide = jnp.sqrt((alpha * stds[None]) ** 2 + sigma**2)[None]
     centres = (alpha * means[:, 0][None])[None]
-    each = jax.scipy.stats.norm.pdf(jnp.asarray(x)[:, None, None], centres, wide)
-    return np.asarray(jnp.mean(each, axis=2))
+    return jnp.mean(jax.scipy.stats.norm.pdf(x[:, None, None], centres, wide), axis=2)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from sklearn.datasets import load_digits
 
 from jaxdiff import oracles, processes, schedules, solvers
@@ -42,10 +43,13 @@ class Mixture(NamedTuple):
 
 def mixtures() -> dict[str, Mixture]:
     """Five points of the unit circle, and fifty digits at [−1, 1], each blurred by 0.1."""
-    angles = jnp.linspace(0.0, 2 * jnp.pi, 5, endpoint=False)
-    circle = jnp.stack([jnp.cos(angles), jnp.sin(angles)], axis=1)
-    digits = jnp.asarray(load_digits().images[:50, :, :, None] / 8 - 1)
-    return {"2-D": Mixture(circle, 0.1), "8×8×1": Mixture(digits, 0.1)}
+    angles = np.linspace(0.0, 2 * np.pi, 5, endpoint=False)
+    circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    digits = load_digits().images[:50, :, :, None] / 8 - 1
+    return {
+        "2-D": Mixture(jnp.asarray(circle), 0.1),
+        "8×8×1": Mixture(jnp.asarray(digits), 0.1),
+    }
 
 
 class Sde(NamedTuple):

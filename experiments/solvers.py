@@ -7,10 +7,10 @@ solvers are measured by the sliced 1-Wasserstein distance of their law to the da
 ``solvers.json``, and two pictures: the errors, and the paths that the solvers take.
 """
 
+import functools
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -26,6 +26,7 @@ from experiments.solver_rows import (
     SDES,
     MakeFn,
     Mixture,
+    Sde,
     evaluations,
     mixtures,
 )
@@ -40,6 +41,7 @@ COUNTS = flags.DEFINE_list("counts", ["10", "20", "35", "70", "140"], "Numbers o
 N = flags.DEFINE_integer("n", 256, "Samples that ODE solvers are measured on.", lower_bound=2)
 LAW_N = flags.DEFINE_integer("law_n", 20_000, "Samples of each law.", lower_bound=16)
 ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the tables; all if empty.")
+SDE_NAMES = flags.DEFINE_list("sdes", [*SDES], "SDEs to compare the solvers under.")
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0, cli.MAX_SEED)
 
 DIRECTIONS = 64
@@ -48,11 +50,12 @@ LAW_GRID = "logistic"
 
 def main() -> None:
     """Measure, print the tables, write them and the pictures."""
-    counts, (ode_solvers, sde_solvers) = _counts(COUNTS.value), _chosen(ONLY.value)
+    counts, sdes = _counts(COUNTS.value), _sdes(SDE_NAMES.value)
+    ode_solvers, sde_solvers = _chosen(ONLY.value)
     workdir = Path(WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     with jax.enable_x64(True):
-        ode, law, floor = measure(counts, ode_solvers, sde_solvers)
+        ode, law, floor = measure(counts, sdes, ode_solvers, sde_solvers)
         solver_pictures.draw_trajectories(workdir / "trajectories.png")
     best = solver_tables.on_best_grids(ode, counts)
     for problem, rows in solver_tables.by_problem(best).items():
@@ -82,23 +85,26 @@ def main() -> None:
 
 
 def measure(
-    counts: Sequence[int], ode_solvers: Mapping[str, MakeFn], sde_solvers: Mapping[str, MakeFn]
+    counts: Sequence[int],
+    sdes: Mapping[str, Sde],
+    ode_solvers: Mapping[str, MakeFn],
+    sde_solvers: Mapping[str, MakeFn],
 ) -> tuple[list[Errors], list[Errors], dict[str, float]]:
     """Errors of ODE solvers on every grid, of laws on one, and the floor of laws."""
     ode: list[Errors] = []
     law: list[Errors] = []
     floor: dict[str, float] = {}
     start_key, walk_key, law_key = jax.random.split(jax.random.key(SEED.value), 3)
-    total = len(SDES) * (2 * len(ode_solvers) + len(sde_solvers))
+    total = len(sdes) * (2 * len(ode_solvers) + len(sde_solvers))
     with tqdm(total=total, unit="solver", dynamic_ncols=True) as bar:
         for problem, mixture in mixtures().items():
-            for name, (process, t_min) in SDES.items():
-                x = processes.sample_prior(start_key, process, (N.value, *mixture.means.shape[1:]))
+            for name, (process, t_min) in sdes.items():
+                x = _prior(start_key, process, (N.value, *mixture.means.shape[1:]))
                 exact = _exact_ends(mixture, process, x, t_min)
                 for solver, row in ode_solvers.items():
                     walker = Walker(mixture, process, row)
-                    for grid, times in GRIDS.items():
-                        ends = [walker(walk_key, x, times, n, t_min) for n in counts]
+                    for grid in GRIDS:
+                        ends = [walker(walk_key, x, grid, n, t_min) for n in counts]
                         errors = [_distance(end, exact) for end in ends]
                         ode.append(Errors(problem, name, solver, grid, *_fitted(counts, errors)))
                     bar.update()
@@ -123,14 +129,14 @@ def _laws(
     process, t_min = SDES[name]
     walk_key, prior_key, direction_key, *data_keys = jax.random.split(key, 7)
     data = [
-        processes.perturb(k, process, mixture.draw(j, LAW_N.value), t_min).x_t
+        _noisy_data(k, j, mixture, process, t_min, LAW_N.value)
         for k, j in (data_keys[:2], data_keys[2:])
     ]
-    x = processes.sample_prior(prior_key, process, data[0].shape)
+    x = _prior(prior_key, process, data[0].shape)
     rows = []
     for solver, row in sde_solvers.items():
         walker = Walker(mixture, process, row)
-        ends = [walker(walk_key, x, GRIDS[LAW_GRID], n, t_min) for n in counts]
+        ends = [walker(walk_key, x, LAW_GRID, n, t_min) for n in counts]
         errors = tuple(_sliced_distance(direction_key, end, data[0]) for end in ends)
         rows.append(Errors("2-D", name, solver, LAW_GRID, errors, None))
         bar.update()
@@ -145,16 +151,37 @@ class Walker:
         self.solver = make(mixture.model(process), process)
         self.step = jax.jit(self.solver.step)
 
-    def __call__(self, key: Key, x: Array, grid: Any, count: int, t_min: float) -> Array | None:
+    def __call__(self, key: Key, x: Array, grid: str, count: int, t_min: float) -> Array | None:
         """Ends of a walk of at most ``count`` evaluations; None if they are too few for a step."""
         n = count // self.evaluations
         if n == 0:
             return None
-        times = grid(self.process, n, t_min)
+        times = np.asarray(_times(self.process, n, t_min)[grid])
         state = self.solver.init(x, times[0])
-        for k, t, s in zip(jax.random.split(key, n), times[:-1], times[1:], strict=True):
+        for k, t, s in zip(_split(key, n), times[:-1], times[1:], strict=True):
             state = self.step(k, state, t, s)
         return state.x
+
+
+_prior = jax.jit(processes.sample_prior, static_argnums=2)
+
+
+@functools.partial(jax.jit, static_argnums=1)
+def _split(key: Key, n: int) -> list[Key]:
+    return list(jax.random.split(key, n))
+
+
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _times(process: Process, n: int, t_min: float) -> dict[str, Array]:
+    """Every grid of n steps."""
+    return {name: grid(process, n, t_min) for name, grid in GRIDS.items()}
+
+
+@functools.partial(jax.jit, static_argnums=5)
+def _noisy_data(
+    noise_key: Key, data_key: Key, mixture: Mixture, process: Process, t_min: float, n: int
+) -> Array:
+    return processes.perturb(noise_key, process, mixture.draw(data_key, n), t_min).x_t
 
 
 def _exact_ends(mixture: Mixture, process: Process, x: Array, t_min: float) -> Array:
@@ -167,18 +194,21 @@ def _distance(end: Array | None, exact: Array) -> float:
     """Root mean square over dimensions, median over samples."""
     if end is None:
         return float("nan")
-    squares = (end - exact).reshape(len(exact), -1) ** 2
-    return float(jnp.median(jnp.sqrt(jnp.mean(squares, axis=1))))
+    squares = (np.asarray(end) - np.asarray(exact)).reshape(len(exact), -1) ** 2
+    return float(np.median(np.sqrt(np.mean(squares, axis=1))))
 
 
 def _sliced_distance(key: Key, a: Array | None, b: Array) -> float:
+    return float("nan") if a is None else float(_sliced(key, a, b))
+
+
+@jax.jit
+def _sliced(key: Key, a: Array, b: Array) -> Array:
     """Sliced 1-Wasserstein distance: mean over directions of that of projections."""
-    if a is None:
-        return float("nan")
     directions = jax.random.normal(key, (DIRECTIONS, a.shape[1]))
     directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
     gaps = jnp.sort(a @ directions.T, axis=0) - jnp.sort(b @ directions.T, axis=0)
-    return float(jnp.mean(jnp.abs(gaps)))
+    return jnp.mean(jnp.abs(gaps))
 
 
 def _fitted(counts: Sequence[int], errors: Sequence[float]) -> tuple[tuple[float, ...], float]:
@@ -195,6 +225,12 @@ def _counts(texts: Sequence[str]) -> list[int]:
             + ",".join(texts)
         )
     return counts
+
+
+def _sdes(names: Sequence[str]) -> dict[str, Sde]:
+    if not names or not set(names) <= set(SDES):
+        raise InputError(f"--sdes takes names out of {', '.join(SDES)}, got {','.join(names)!r}")
+    return {name: sde for name, sde in SDES.items() if name in names}
 
 
 def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]:

@@ -2,6 +2,7 @@
 
 import gc
 import os
+from collections import defaultdict
 from importlib.metadata import version
 from pathlib import Path
 
@@ -26,6 +27,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 import jax  # noqa: E402 (it reads the environment when it is imported)
 import jax.numpy as jnp  # noqa: E402
 import pytest  # noqa: E402
+from process_table import PROCESSES, QUICK  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compile_cache.write_whole()
@@ -46,10 +48,28 @@ def pytest_xdist_make_scheduler(config, log):
     return ByCompiledCode(config, log)
 
 
+def quick_process(item):
+    """Whether a test meets none but the quick processes, of those of the table."""
+    params = item.callspec.params.values() if hasattr(item, "callspec") else ()
+    return all(value in QUICK for value in params if isinstance(value, str) and value in PROCESSES)
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses by marks
 def pytest_collection_modifyitems(items):
-    """Put the files with slow tests of their own first, so that none of them decides the end."""
+    """Mark the tests of further processes slow, and put files with slow tests of their own first.
+
+    Of what a test tries with many processes ``-m "not slow"`` keeps the quick ones, or the first
+    where none is quick. Files come so that none with a long test decides the end.
+    """
     long = {item.path for item in items if item.get_closest_marker("slow")}
     long -= {item.path for item in items if item.path.name.startswith("test_solver")}
+    tests = defaultdict(list)
+    for item in items:
+        tests[item.nodeid.partition("[")[0]].append(item)
+    for variants in tests.values():
+        quick = [item for item in variants if quick_process(item)] or variants[:1]
+        for item in set(variants).difference(quick):
+            item.add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path not in long)
 
 

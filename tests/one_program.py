@@ -29,12 +29,12 @@ def _of_row(method, process, t):
     return jnp.stack([getattr(row, method)(t) for row in process.rows])[process.index]
 
 
-def one_of(name):
+def one_of(name, among=tuple(PROCESSES)):
     """The process of this name in the table, in the precision of now."""
-    return OneOf(np.int32(list(PROCESSES).index(name)), _rows(jnp.result_type(float)))
+    return OneOf(np.int32(among.index(name)), _rows(tuple(among), jnp.result_type(float)))
 
 
 @functools.cache
-def _rows(dtype):
-    rows = tuple(row.process for row in PROCESSES.values())
+def _rows(among, dtype):
+    rows = tuple(PROCESSES[name].process for name in among)
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), rows)

@@ -162,6 +162,7 @@ PROCESSES = {
 BETAS = {name: row.betas for name, row in PROCESSES.items() if row.betas is not None}
 CHAINS = [name for name, row in PROCESSES.items() if hasattr(row.process, "num_steps")]
 SMOOTH = ["vp", "subvp", "ve"]
+QUICK = ["vp", "ve", "ddpm_linear_1000"]  # the three that -m "not slow" tries
 
 
 def each_process(names, *, quick):

@@ -111,10 +111,10 @@ def command(*arguments):
     return Ended(done.returncode, done.stdout, done.stderr)
 
 
-def forked(*arguments):
+def forked(*arguments, devices=1):
     """Run a module to its end in a process that has imported the libraries already."""
     with tempfile.TemporaryDirectory() as folder:
-        return start(*arguments, folder=folder).end()
+        return start(*arguments, folder=folder, devices=devices).end()
 
 
 class Started:
@@ -142,8 +142,9 @@ class Started:
         return Ended(self.process.exitcode, *(path.read_text() for path in self.said))
 
 
-def _as_main(arguments, stdout, stderr):
+def _as_main(arguments, stdout, stderr, devices):
     compile_cache.write_whole()
+    jax.config.update("jax_num_cpu_devices", devices)
     for path, number in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout.reconfigure(line_buffering=True)  # for tests that wait for a line
@@ -153,11 +154,14 @@ def _as_main(arguments, stdout, stderr):
     runpy.run_module(arguments[0], run_name="__main__", alter_sys=True)
 
 
-def start(*arguments, folder):
-    """Start a module, and leave it running; what it says goes to files in ``folder``."""
+def start(*arguments, folder, devices=1):
+    """Start a module, and leave it running; what it says goes to files in ``folder``.
+
+    Its processor plays as many devices as it is told: the number is settled when jax starts.
+    """
     said = [Path(folder, name) for name in ("stdout", "stderr")]
     for path in said:
         path.touch()
-    process = FORKS.Process(target=_as_main, args=(arguments, *said))
+    process = FORKS.Process(target=_as_main, args=(arguments, *said, devices))
     process.start()
     return Started(process, said)

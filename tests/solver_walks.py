@@ -2,16 +2,21 @@
 
 import functools
 from collections import Counter
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import published_multistep  # noqa: F401 (it enters its solvers in the table, and the others)
-from process_table import exact_law
+from one_program import OneOf, one_of
+from process_table import PROCESSES, SMOOTH, as_float64, exact_law
 from scipy import stats
 from solver_table import SOLVERS
 
-from jaxdiff import oracles
+import jaxdiff
+from jaxdiff import oracles, schedules
+from jaxdiff.processes import Process
+from jaxdiff.solvers import Solver
 
 DETERMINISTIC = [name for name, row in SOLVERS.items() if row.deterministic]
 STOCHASTIC = [name for name, row in SOLVERS.items() if not row.deterministic]
@@ -61,49 +66,134 @@ MODELS = {
 
 
 TRACES = Counter()
-"""How often the step of (solver, model) was traced."""
+"""How often the walk of (solver, model) was traced."""
+
+
+class Counted(NamedTuple):
+    """The state of a solver, and how many steps it has made."""
+
+    state: Any
+    steps: Any
+
+    @property
+    def x(self):
+        return self.state.x
+
+
+def ends_early(solver, num_steps, starts):
+    """The solver that stands still after ``num_steps`` steps, so that walks share an executable.
+
+    A multistep method has its order from exact starting values: the sample after each of its first
+    steps is replaced by one of ``starts``, as long as they are not NaN.
+    """
+
+    def step(key, counted, t, s):
+        def walk_on(state):
+            state = solver.step(key, state, t, s)
+            for index, start in enumerate(starts):
+                given = (counted.steps == index) & ~jnp.isnan(start)
+                state = state._replace(x=jnp.where(given, start, state.x))
+            return state
+
+        state = jax.lax.cond(counted.steps < num_steps, walk_on, lambda state: state, counted.state)
+        return Counted(state, counted.steps + 1)
+
+    return Solver(lambda x, t: Counted(solver.init(x, t), jnp.int32(0)), step)
 
 
 @functools.cache
-def jitted_step(solver, model="gaussian"):
-    """One step ``(process, key, state, t, s) -> state``, compiled once per process and shape."""
+def jitted_walk(solver, model="gaussian"):
+    """The driver's walk ``(process, key, x, times, num_steps, starts) -> x``, of any length."""
 
-    def step(process, key, state, t, s):
+    def run(process, key, x, times, num_steps, starts):
         TRACES[solver, model] += 1
         made = SOLVERS[solver].make(MODELS[model](process), process)
-        return made.step(key, state, t, s)
+        return jaxdiff.sample(key, ends_early(made, num_steps, starts), x, times)
 
-    return jax.jit(step)
+    return jax.jit(run)
 
 
 def walk(solver, process, x, times, *, model="gaussian", key=None, exact_start=None):
-    """The driver's loop in Python, so that walks of any length share one executable.
+    """Where ``jaxdiff.sample`` ends, with walks of all lengths in one executable.
 
-    That :func:`jaxdiff.sample` is this loop is a test of its own, in test_sampling.py. A multistep
-    method has its order from exact starting values: ``exact_start(s)`` gives the sample at s, for
-    as many first steps as it remembers.
+    ``exact_start(s)`` gives the exact sample at s, for as many first steps as the solver remembers.
     """
-    row, dtype = SOLVERS[solver], jnp.result_type(float)
-    step, x, times = jitted_step(solver, model), np.asarray(x, dtype), np.asarray(times, dtype)
-    keys = split(jax.random.key(0) if key is None else key, len(times) - 1)
-    state = jax.device_get(row.make(None, process).init(x, times[0]))
-    for index, (k, t, s) in enumerate(zip(keys, times[:-1], times[1:], strict=True)):
-        state = step(process, k, state, t, s)
-        if exact_start and index < row.memory:
-            state = state._replace(x=np.asarray(exact_start(s), dtype))
-    return np.asarray(state.x)
+    dtype = jnp.result_type(float)
+    x, times = np.asarray(x, dtype), np.asarray(times, dtype)
+    starts = np.full((SOLVERS[solver].memory, *x.shape), np.nan, dtype)
+    if exact_start:
+        for start, s in zip(starts, times[1:], strict=False):
+            start[:] = exact_start(s)
+    num_steps, longest = len(times) - 1, LONGEST[dtype]
+    return np.asarray(
+        jitted_walk(solver, model)(
+            process,
+            jax.random.key(0) if key is None else key,
+            x,
+            np.pad(times, (0, longest - num_steps), mode="edge"),
+            np.int32(num_steps),
+            starts,
+        )
+    )
 
 
-def split(key, num):
-    """``jax.random.split``, compiled for few lengths only, as raw keys that index for free."""
-    size = next(size for size in (3, 64, 512) if num <= size)
-    data = np.asarray(jax.random.key_data(jax.random.split(key, size)))
-    return [jax.random.wrap_key_data(row) for row in data[:num]]
+LONGEST = {np.dtype("float32"): 64, np.dtype("float64"): 256}
 
 
-def draws(keys, shape):
-    """The normal numbers that a solver draws with each of the keys, in float64 numpy."""
-    return [np.asarray(jax.random.normal(key, shape), np.float64) for key in keys]
+def draws(key, num, shape):
+    """The normal numbers that a solver draws on the first steps of a walk, in float64 numpy."""
+    return _draws(jax.random.key_data(key).tobytes(), shape, jnp.result_type(float))[:num]
+
+
+@functools.cache
+def _draws(data, shape, dtype):
+    keys = jax.random.split(
+        jax.random.wrap_key_data(np.frombuffer(data, np.uint32)), LONGEST[dtype]
+    )
+    return np.asarray(jax.vmap(lambda key: jax.random.normal(key, shape))(keys), np.float64)
+
+
+class InUnitsOfSignal(Process):
+    """Any process, seen in x/α: α = 1, and σ/α of noise."""
+
+    inner: Process
+
+    def log_alpha(self, t):
+        return jnp.zeros_like(self.inner.log_alpha(t))
+
+    def variance(self, t):
+        return jnp.exp(-self.inner.log_snr(t))
+
+
+IN_SIGNAL = "subvp in units of signal"
+IN_DOUBLE = (*SMOOTH, *(name for name, row in PROCESSES.items() if row.steep), IN_SIGNAL)
+
+
+def in_double(name, model="gaussian"):
+    """One of the processes that solvers walk along in float64, in one executable."""
+    if model == "mixture":
+        return one_of(name, SMOOTH)
+    return OneOf(np.int32(IN_DOUBLE.index(name)), _rows_in_double())
+
+
+@functools.cache
+def _rows_in_double():
+    rows = [PROCESSES[name].process for name in IN_DOUBLE[:-1]]
+    return tuple(map(as_float64, [*rows, InUnitsOfSignal(inner=PROCESSES["subvp"].process)]))
+
+
+@jax.jit
+def times_at(process, log_snr):
+    return schedules.time_at_log_snr(process, log_snr)
+
+
+def even_times(process, scales, num_steps, *, t_max=1.0, t_min):
+    """Times of even steps in log SNR, as of ``schedules.log_snr_times``, in one executable."""
+    ends = [2 * np.log(scales(t).alpha / scales(t).sigma) for t in (t_max, t_min)]
+    log_snr = np.pad(np.linspace(*ends, num_steps + 1), (0, 256 - num_steps), mode="edge")
+    times = np.array(times_at(process, log_snr.astype(jnp.result_type(float))))[: num_steps + 1]
+    times[0], times[-1] = t_max, t_min
+    return times
 
 
 ROWS = 16

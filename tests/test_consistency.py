@@ -1,7 +1,7 @@
 """One bound in three forms: over the posterior, over the neighbours, and as the raw log ratio.
 
 Data are Gaussian and the model is exact, or says c times what the exact one says; the expectation
-of every form is then that of ``test_elbo.by_hand``.
+of every form is then that of ``gaussian_bound.by_hand``.
 """
 
 import functools
@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import assert_mean_close
+from gaussian_bound import COV, MEAN, N, bound, by_hand, data, error, key_of, shrunk
+from known_times import at_times
 from one_program import one_of
 from process_table import exact_scales
-from test_elbo import COV, MEAN, N, bound, by_hand, data, error, shrunk
 
 from jaxdiff import losses
 from jaxdiff.predictions import DenoisedWithVariance
@@ -29,6 +30,7 @@ FRACTIONS = (0.0, 0.4)
 
 @jax.jit
 def neighbours(key, process, x0, times, fraction, shrink):
+    process = at_times(process, times, 1.0)
     model = shrunk(process, shrink)
     return losses.consistency_terms(
         key, model, process, x0, times=times, variance_fraction=fraction
@@ -41,7 +43,7 @@ def total(elbo):
 
 @functools.cache
 def total_over_neighbours(name, fraction, shrink):
-    return total(neighbours(jax.random.key(0), one_of(name), data(), GRID, fraction, shrink))
+    return total(neighbours(key_of(0), one_of(name), data(), GRID, fraction, shrink))
 
 
 @every_process
@@ -50,7 +52,7 @@ def total_over_neighbours(name, fraction, shrink):
 def test_both_forms_have_the_same_mean_and_it_is_the_closed_form(name, model, fraction):
     arguments = one_of(name), data(), GRID, fraction, MODELS[model]
     late = total_over_neighbours(name, fraction, MODELS[model])
-    early = total(bound(jax.random.key(1), *arguments))
+    early = total(bound(key_of(1), *arguments))
     expected = sum(by_hand(name, GRID, fraction, MODELS[model]))
     assert_mean_close(late, expected)
     spread = np.hypot(late.std(), early.std()) / np.sqrt(N)
@@ -119,7 +121,7 @@ def parts_by_hand(name, times, fraction):
 @pytest.mark.parametrize("fraction", FRACTIONS)
 def test_each_part_of_two_latents_is_its_closed_form(name, fraction):
     arguments = one_of(name), data(), PAIR, fraction, 1.0
-    found = neighbours(jax.random.key(3), *arguments)
+    found = neighbours(key_of(3), *arguments)
     prior, denoising = parts_by_hand(name, PAIR, fraction)
     assert_mean_close(found.prior, prior)
     assert_mean_close(found.denoising, denoising)
@@ -135,7 +137,7 @@ def test_the_form_over_neighbours_varies_more_and_the_more_the_longer_the_chain(
     """In the part that differs, prior and denoising; both draw the same reconstruction."""
     times = np.linspace(1, 1 / latents, latents, dtype=np.float32)
     arguments = VP(), data(5000), times, 0.0, 1.0
-    late, early = (form(jax.random.key(0), *arguments) for form in (neighbours, bound))
+    late, early = (form(key_of(0), *arguments) for form in (neighbours, bound))
     late, early = (np.float64(form.prior + form.denoising) for form in (late, early))
     assert late.var() > ratio * early.var()
 

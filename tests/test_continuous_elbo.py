@@ -22,7 +22,7 @@ from jaxdiff.processes import VP, SubVP
 MEAN = np.array([0.3, -0.5, 0.1])
 COV = np.array([[0.9, 0.3, 0.1], [0.3, 0.7, -0.2], [0.1, -0.2, 0.5]])
 SPECTRUM = np.linalg.eigvalsh(COV)
-N, T_MIN = 20_000, 0.01
+N, T_MIN = 10_000, 0.01
 WRONG = 0.8
 """The wrong model calls this share of the exact noise the noise."""
 CASES = ["vp", "subvp", "ve", "cosine_vp", "learned_vp", "ddpm_cosine_100"]

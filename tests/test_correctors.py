@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from assertions import assert_finite, assert_variance_close
 from corrector_tools import CORRECTORS, KEY, eps_model, linear_model, numbers
+from one_program import one_of
 from process_table import PROCESSES
 
 import jaxdiff
@@ -108,13 +109,13 @@ def test_no_predictor_forgets_what_was_corrected(predictor, order):
 def test_predictor_and_corrector_see_the_times_that_the_paper_and_the_code_give_them(order):
     """Two corrections a step; what is evaluated where tells the two orders apart."""
     process, seen, n = VP(), [], 4
-    times = schedules.uniform_times(n)
+    times = np.linspace(1, 0, n + 1, dtype=np.float32)
     model = counted(lambda x, t: Denoised(0.5 * x, 0.5 * x), seen)
     corrector = functools.partial(langevin, num_steps=2)
     solver = predictor_corrector(model, process, corrector=corrector, order=order)
-    jaxdiff.sample(KEY, solver, numbers(3, 2), times).block_until_ready()
+    jax.jit(lambda x: jaxdiff.sample(KEY, solver, x, times))(numbers(3, 2)).block_until_ready()
     jax.effects_barrier()
-    t, s = np.asarray(times)[:-1], np.asarray(times)[1:]
+    t, s = times[:-1], times[1:]
     corrected = s if order == "predictor_first" else t
     assert sorted(seen) == sorted([*t, *corrected, *corrected])
     assert len(seen) == n * (1 + 2)
@@ -126,9 +127,10 @@ def test_annealed_langevin_visits_every_rung_and_denoises_once(denoise, more):
     process = DiscreteVE.from_sigmas(sigmas)
     model = counted(lambda x, t: Denoised(x, 0 * x), seen)
     solver = annealed_langevin(model, process, num_steps=3, denoise=denoise)
-    jaxdiff.sample(KEY, solver, numbers(3, 2), schedules.uniform_times(6)).block_until_ready()
+    times = np.linspace(1, 0, 7, dtype=np.float32)
+    jax.jit(lambda x: jaxdiff.sample(KEY, solver, x, times))(numbers(3, 2)).block_until_ready()
     jax.effects_barrier()
-    levels = np.asarray(process.sigma(jnp.asarray(seen)))
+    levels = np.asarray(jax.jit(process.sigma)(np.float32(seen)))
     expected = [*np.repeat(sigmas[::-1], 3), *sigmas[:1].repeat(more)]
     np.testing.assert_allclose(np.sort(levels), np.sort(expected), rtol=1e-5)
 
@@ -159,12 +161,13 @@ def named(name):
     return functools.partial(predictor_corrector, order=name)
 
 
+KINDS = ["vp", "subvp", "ve_348", "ddpm_linear_1000", "ncsn_232"]
 ALL = ["reverse_diffusion", *CORRECTORS, "predictor_first", "corrector_first"]
 
 
 @jax.jit
 def step_of_all(process, key, states, t, s):
-    """One program for each kind of process: what the solvers have in common is compiled once."""
+    """One program: what the solvers have in common is compiled once."""
     exact = oracles.gaussian(process, jnp.array([0.7, -0.5]), jnp.diag(jnp.array([0.5, 0.0])))
     return {
         name: named(name)(exact, process).step(key, state, t, s) for name, state in states.items()
@@ -179,11 +182,11 @@ def walk_all(process, x, times, key=KEY):
     return {name: np.asarray(state.x) for name, state in states.items()}
 
 
-@pytest.mark.parametrize("process", ["vp", "subvp", "ve_348", "ddpm_linear_1000", "ncsn_232"])
+@pytest.mark.parametrize("process", KINDS)
 def test_samples_are_finite_from_noise_to_data_in_any_number_of_steps(process):
     """With extremes of the prior, and data that do not vary at all along one axis."""
-    process = PROCESSES[process].process
-    x = np.asarray(process.sigma(1.0)) * np.float32([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]])
+    sigma, process = PROCESSES[process].scales(1.0).sigma, one_of(process, KINDS)
+    x = sigma.astype(np.float32) * np.float32([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]])
     for n in (1, 2, 3, 10):
         ends = walk_all(process, x, np.linspace(1, 0, n + 1))
         assert {(end.shape, end.dtype) for end in ends.values()} == {(x.shape, x.dtype)}
@@ -230,7 +233,7 @@ def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():
     """The same noise for the first example, another example beside it."""
     x, times = numbers(3, 2), [0.9, 0.6, 0.3]
     beside = x * np.float32([[1], [3], [1]])
-    ends, others = walk_all(VP(), x, times), walk_all(VP(), beside, times)
+    ends, others = (walk_all(one_of("vp", KINDS), start, times) for start in (x, beside))
     for name in ALL:
         if name == "langevin_batch":
             assert np.max(np.abs(ends[name][0] - others[name][0])) > 1e-3
@@ -242,7 +245,9 @@ def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():
 
 def test_one_key_gives_one_sample_with_jit_and_without():
     x, times = numbers(3, 2), [0.9, 0.6]
-    compiled, another = walk_all(VP(), x, times), walk_all(VP(), x, times, jax.random.key(4))
+    compiled, another = (
+        walk_all(one_of("vp", KINDS), x, times, key) for key in (KEY, jax.random.key(4))
+    )
     with jax.disable_jit():
         eager = walk_all(VP(), x, times)
     for name in ALL:

@@ -9,22 +9,20 @@ import jax
 import pytest
 from PIL import Image
 from running import forked, run, start
-from tiny import POINTS
 
 from jaxdiff import train
+from jaxdiff.train.interrupts import listening
 
-STEPS, SAVED_EVERY, PICTURED_AT = 24, 4, 16
+STEPS, SAVED_EVERY, PICTURED_AT = 20, 4, 16
 
 
 def flags(steps=STEPS, saved_every=SAVED_EVERY):
     return [
         "experiments.train",
-        *POINTS,
+        "--config=tests/tiny.py",
         f"--config.training.num_steps={steps}",
-        "--config.training.batch_size=16",
         f"--config.training.checkpoint_every={saved_every}",
         f"--config.training.sample_every={PICTURED_AT}",
-        "--config.training.log_every=1",
     ]
 
 
@@ -50,7 +48,7 @@ def unbroken(tmp_path_factory):
 
 def wait_for(running, happened):
     while running.alive and not happened():
-        time.sleep(0.001)
+        time.sleep(0.003)
 
 
 def kill(running, delay=0.0):
@@ -145,39 +143,51 @@ def test_a_run_killed_twenty_times_at_random_ends_in_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_training_saved_and_says_how_to_go_on(unbroken, tmp_path, number):
+def test_a_second_process_is_refused_and_a_signal_ends_the_first_saved(unbroken, tmp_path):
+    """The first is halted meanwhile, so that it is still at work; afterwards it goes on."""
     workdir = tmp_path / "run"
-    running = start(*flags(), f"--workdir={workdir}", folder=tmp_path)
-    wait_for(running, lambda: rows_of(workdir) >= 5)
-    running.signal(number)
-    done = running.end()
+    with start(*flags(), f"--workdir={workdir}", folder=tmp_path) as first:
+        wait_for(first, lambda: rows_of(workdir) >= 5)
+        first.signal(signal.SIGSTOP)
+        second = run(*flags(), f"--workdir={workdir}")
+        assert second.returncode == 2
+        assert "is being trained in by another process" in second.stderr
+        seen = rows_of(workdir)
+        first.signal(signal.SIGCONT)
+        wait_for(first, lambda: rows_of(workdir) > seen)
+        first.signal(signal.SIGTERM)
+        done = first.end()
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith("to go on: python -m experiments.train ")
     stopped = train.load(workdir).step
-    assert 5 <= stopped < STEPS
-    assert f"stopped by {number.name} after step {stopped}; saved is {stopped}" in done.stdout
+    assert seen < stopped < STEPS
+    assert f"stopped by SIGTERM after step {stopped}; saved is {stopped}" in done.stdout
     done = run(*last.removeprefix("to go on: python -m ").split())
     assert done.returncode == 0, done.stderr
     assert f"going on from step {stopped} of" in done.stdout
     assert parameters(workdir) == parameters(unbroken)
 
 
-@pytest.mark.slow
-def test_a_second_process_in_the_same_workdir_is_refused_and_the_first_goes_on(tmp_path):
-    workdir = tmp_path / "run"
-    long = [*flags(steps=100_000), f"--workdir={workdir}"]
-    with start(*long, folder=tmp_path) as first:
-        wait_for(first, lambda: rows_of(workdir) >= 1)
-        second = run(*long)
-        assert second.returncode == 2
-        assert "is being trained in by another process" in second.stderr
-        seen = rows_of(workdir)
-        wait_for(first, lambda: rows_of(workdir) > seen)
-        assert first.alive
-        first.signal(signal.SIGTERM)
-        assert first.end().returncode == 0
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_is_heard_and_the_next_acts_as_if_nobody_listened(number):
+    class Unheard(Exception):
+        pass
+
+    def raising(number, frame):
+        raise Unheard
+
+    before = signal.signal(number, raising)
+    try:
+        with listening() as asked:
+            assert asked() is None
+            signal.raise_signal(number)
+            assert asked() == number.name
+            with pytest.raises(Unheard):
+                signal.raise_signal(number)
+        assert signal.getsignal(number) is raising
+    finally:
+        signal.signal(number, before)
 
 
 @pytest.mark.slow

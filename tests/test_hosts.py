@@ -8,36 +8,24 @@ import time
 
 import pytest
 from running import run, start
-from tiny import FEW_SAMPLES, POINTS
 
 from jaxdiff import train
 
-STEPS = 6
-SMALL = [
-    f"--config.training.num_steps={STEPS}",
-    "--config.training.batch_size=16",
-    "--config.training.checkpoint_every=3",
-    "--config.training.log_every=1",
-]
-IMAGES = [  # flipped at random, with classes, a third of them withheld
-    "experiments.train",
-    "--config=experiments/configs/cifar10_dit.py",
-    "--config.data.name=digits",
+STEPS, SAVED_EVERY = 16, 10
+FLAGS = [  # images flipped at random, with classes, a third of them withheld
+    "--config=tests/tiny.py",
     "--config.data.flip=true",
+    "--config.model.class_conditional=true",
     "--config.model.label_dropout=0.3",
-    "--config.network.features=8",
-    "--config.network.depth=1",
-    "--config.network.heads=1",
-    "--config.network.patch=4",
+    "--config.network.width=32",  # wide enough for matrices that are worth dividing
     "--config.optimizer.learning_rate=1e-2",
-    "--config.training.eval_every=3",
-    *FEW_SAMPLES,
-    *SMALL,
+    "--config.optimizer.schedule=constant",  # the same first steps, however many are to come
+    f"--config.training.checkpoint_every={SAVED_EVERY}",
 ]
-# wide enough for a matrix that is worth dividing
-OF_POINTS = ["experiments.train", *POINTS, "--config.network.width=32", *SMALL]
-LONG = [*OF_POINTS, "--config.training.num_steps=100000", "--config.training.checkpoint_every=10"]
+SHORT = [*FLAGS, f"--config.training.num_steps={STEPS}"]
+LONG = [*FLAGS, "--config.training.num_steps=100000", "--config.training.eval_every=10"]
 LONG += ["--heartbeat_seconds=10"]
+TRAIN = "experiments.train"
 
 
 def free_port():
@@ -47,13 +35,14 @@ def free_port():
 
 
 @contextlib.contextmanager
-def together(n, flags, folder):
-    """Start n processes of one run, of which none outlives the test."""
+def together(modules, flags, folder, devices=1):
+    """Start a process of one run for each module, of which none outlives the test."""
     port, started = free_port(), []
-    for index in range(n):
+    for index, module in enumerate(modules):
         (folder / str(index)).mkdir(exist_ok=True)
-        hosts = (f"--coordinator=127.0.0.1:{port}", f"--num_processes={n}", f"--process={index}")
-        started.append(start(*flags, *hosts, folder=folder / str(index)))
+        hosts = [f"--num_processes={len(modules)}", f"--process={index}"]
+        hosts += [f"--coordinator=127.0.0.1:{port}"]
+        started.append(start(module, *flags, *hosts, folder=folder / str(index), devices=devices))
     try:
         yield started
     finally:
@@ -67,39 +56,46 @@ def losses(workdir):
     return {row["step"]: row["loss"] for row in rows}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("flags", "n", "more"),
-    [(IMAGES, 2, []), (OF_POINTS, 4, ["--fsdp=2"])],
-    ids=["2, of images", "4, parameters divided"],
-)
-def test_processes_together_have_the_losses_of_one(tmp_path, flags, n, more):
-    alone = run(*flags, f"--workdir={tmp_path / 'alone'}")
-    assert alone.returncode == 0, alone.stderr
-    workdir = tmp_path / "run"
-    with together(n, [*flags, f"--workdir={workdir}", *more], tmp_path) as processes:
-        ended = [p.end() for p in processes]
-    assert [done.returncode for done in ended] == [0] * n, ended[0].stderr + ended[-1].stderr
-    expected, found = losses(tmp_path / "alone"), losses(workdir)
-    assert found.keys() == expected.keys() == set(range(1, STEPS + 1))
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    done = run(TRAIN, *SHORT, f"--workdir={workdir}")
+    assert done.returncode == 0, done.stderr
+    return losses(workdir)
+
+
+def assert_first_losses_are(expected, workdir):
+    found = losses(workdir)
+    assert set(found) == set(range(1, len(found) + 1))
     assert all(found[step] == pytest.approx(expected[step], rel=1e-5) for step in expected)
-    assert f"for {n} devices" in ended[0].stdout
-    assert not any("wrote" in done.stdout for done in ended[1:])  # only one of them speaks
+
+
+@pytest.mark.slow
+def test_processes_together_have_the_losses_of_one(alone, tmp_path):
+    """Two devices each, and every matrix divided over all four."""
+    workdir = tmp_path / "run"
+    flags = [*SHORT, f"--workdir={workdir}", "--fsdp=4"]
+    with together([TRAIN, TRAIN], flags, tmp_path, devices=2) as processes:
+        ended = [p.end() for p in processes]
+    assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert_first_losses_are(alone, workdir)
+    assert "for 4 devices" in ended[0].stdout
+    assert "wrote" not in ended[1].stdout  # only one of them speaks
     assert train.load(workdir).step == STEPS  # a checkpoint of many is read by one
 
 
 @pytest.mark.slow
-def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_path):
+def test_when_one_is_killed_the_others_end_and_a_restart_goes_on_until_one_is_told_to_end(
+    alone, tmp_path
+):
     workdir = tmp_path / "run"
     flags = [*LONG, f"--workdir={workdir}"]
-    with together(2, flags, tmp_path) as processes:
-        while not any(p.name.isdigit() for p in (workdir / "checkpoints").glob("*")):
-            assert all(p.alive for p in processes), processes[0].end().stderr
-            time.sleep(0.05)
-        processes[1].signal(signal.SIGKILL)
+    with together([TRAIN, "dying"], flags, tmp_path) as processes:
+        killed = processes[1].end()
         began = time.monotonic()
         done = processes[0].end()
         assert time.monotonic() - began < 60
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
     # whichever hears of it first: the step, or jax's own service, which ends the process itself
     ends = {
         75: "error: another process of this run was lost; start all of them again",
@@ -107,19 +103,21 @@ def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_
     }
     assert done.returncode in ends
     assert ends[done.returncode] in done.stderr
-    with together(2, flags, tmp_path) as again:
-        while "going on from step" not in again[0].said[0].read_text():
+    with together([TRAIN, TRAIN], flags, tmp_path) as again:
+        while max(losses(workdir)) < STEPS:
             assert all(p.alive for p in again), again[0].end().stderr
             time.sleep(0.05)
-        time.sleep(2)
-        again[1].signal(signal.SIGTERM)  # while it compiles; either hears it for both
+        again[1].signal(signal.SIGTERM)  # either hears it for both
         deadline = time.monotonic() + 60
         while any(p.alive for p in again):
             assert time.monotonic() < deadline
             time.sleep(0.05)
         ended = [p.end() for p in again]
-    assert [done.returncode for done in ended] == [0, 0], ended[0].stderr
-    assert "stopped by SIGTERM after step" in ended[0].stdout
+    assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
+    assert f"going on from step {SAVED_EVERY} of" in ended[0].stdout
+    stopped = train.load(workdir).step
+    assert f"stopped by SIGTERM after step {stopped}; saved is {stopped}" in ended[0].stdout
+    assert_first_losses_are(alone, workdir)
 
 
 @pytest.mark.parametrize(
@@ -132,7 +130,7 @@ def test_when_one_is_killed_the_others_say_so_and_end_and_a_restart_goes_on(tmp_
     ids=["nobody to meet", "which of them", "auto and not"],
 )
 def test_flags_that_do_not_go_together_are_one_sentence(tmp_path, flags):
-    done = run(*OF_POINTS, f"--workdir={tmp_path / 'run'}", *flags)
+    done = run(TRAIN, *SHORT, f"--workdir={tmp_path / 'run'}", *flags)
     assert done.returncode == 2
     assert "--coordinator" in done.stderr
     assert not (tmp_path / "run").exists()

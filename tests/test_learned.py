@@ -18,7 +18,7 @@ ENDS, SHAPE = {"log_snr_max", "log_range"}, {
     "log_slope", "log_heights", "log_steepness", "centres"
 }  # fmt: skip
 MEAN, VARIANCES = np.array([0.3, -0.5]), np.array([0.9, 0.2])
-N = 20_000
+N = 10_000
 
 
 def shaped(seed, *, log_snr_max=7.0, log_snr_min=-6.0, num_steps=5):

@@ -27,7 +27,7 @@ CONFIG = dataclasses.replace(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("loop") / "run"
-    return train.train(CONFIG, workdir, profile_steps=(2, 3), say=lambda line: None), workdir
+    return train.train(CONFIG, workdir, profile_steps=(1, 2), say=lambda line: None), workdir
 
 
 def test_held_out_loss_is_that_of_the_averaged_model_on_the_test_split(trained):

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import assert_finite, assert_mean_close, float64
+from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, exact_scales
 
@@ -131,6 +132,7 @@ WEIGHTS = {
 
 @jax.jit
 def weights_of(process, t):
+    process = at_times(process, t)
     return {
         weighting: {target: weight_fn(process, t, target=target) for target in TARGETS}
         for weighting, weight_fn in WEIGHTS.items()
@@ -201,7 +203,7 @@ def test_edm_weight_measures_the_error_in_f(name):
 
 @every_process
 def test_weights_on_eps_are_finite_at_both_ends(name):
-    every = weights_of(one_of(name), np.float32([0.0, 1.0]))
+    every = weights_of(one_of(name), np.float32([0.0, 0.0, 1.0, 1.0]))
     found = [every[bounded]["eps"] for bounded in ("eps", "x0", "min_snr", "edm")]
     assert_finite(found)
     assert np.all(np.asarray(found) >= 0)

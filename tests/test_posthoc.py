@@ -18,6 +18,7 @@ from jaxdiff.train.workdir import write_config
 from jaxdiff.typing import InputError
 
 STDS, OTHER = (0.05, 0.1), 0.08
+STEPS = 40
 
 
 def with_training(config, **changes):
@@ -28,7 +29,7 @@ def with_training(config, **changes):
 def workdir(tmp_path_factory):
     """A run that keeps all three averages, so that one of them can be left out afterwards."""
     config = with_training(
-        tiny_config(num_steps=60), log_every=60,
+        tiny_config(num_steps=STEPS), log_every=STEPS,
         ema_stds=(*STDS, OTHER), other_ema_decays=(0.5,), checkpoint_every=5,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("posthoc") / "run"
@@ -38,7 +39,7 @@ def workdir(tmp_path_factory):
 
 def stored(workdir, std):
     """The average that the run itself followed to its end, by name."""
-    tensors = load_file(workdir / "averages" / "000000060.safetensors")
+    tensors = load_file(workdir / "averages" / f"{STEPS:09d}.safetensors")
     return {n.removeprefix(f"{std}:"): v for n, v in tensors.items() if n.startswith(f"{std}:")}
 
 
@@ -52,7 +53,7 @@ def distance(a, b):
 
 def test_the_average_that_was_not_kept_is_that_of_a_run_that_keeps_it(workdir):
     config = with_training(train.load(workdir).config, ema_stds=STDS)
-    found = by_name(posthoc.average_of(workdir, config, std=OTHER, step=60))
+    found = by_name(posthoc.average_of(workdir, config, std=OTHER, step=STEPS))
     followed, near = stored(workdir, OTHER), stored(workdir, 0.1)
     assert distance(found, followed) < 0.05 * distance(near, followed)
 
@@ -92,6 +93,6 @@ def test_a_run_that_stored_none_says_so(tmp_path):
     config, state = tiny_config(), fresh_state(assemble(tiny_config(), (2,), 2))
     write_config(tmp_path, config, (2,), 2)
     with Checkpoints(tmp_path, keep=config.training) as checkpoints:
-        checkpoints.save(60, state.replace(step=state.step + 60))
-    with pytest.raises(InputError, match=r"holds no averages of step 60.*got \(\)"):
+        checkpoints.save(10, state.replace(step=state.step + 10))
+    with pytest.raises(InputError, match=r"holds no averages of step 10.*got \(\)"):
         train.load(tmp_path, ema_std=0.1)

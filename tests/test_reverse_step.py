@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import assert_finite, float64
+from known_times import at_times
 from one_program import OneOf
 from process_table import BETAS, PROCESSES, as_float64, exact_scales
 
@@ -86,6 +87,7 @@ def rows(dtype):
 @jax.jit
 def steps_of(process, x0, estimate, s, t, fractions):
     """Divergence and log variance of the steps with each fraction; the first also without any."""
+    process = at_times(process, s, t)
 
     def kl(fraction):
         guess = Denoised(estimate, estimate)

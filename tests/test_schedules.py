@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import float64
+from one_program import one_of
 from process_table import NCSN_SIGMAS, PROCESSES, as_float64
 
 from jaxdiff import processes, schedules
@@ -63,9 +64,20 @@ GRIDS = {
 }
 
 
+RHOS = (0.7, 2.0, 30.0)
+
+
+@jax.jit
+def every_grid(process):
+    ends = {"t_max": 0.9, "t_min": 2e-3}
+    logistic = [schedules.logistic_times(process, 40, rho=rho, **ends) for rho in RHOS]
+    return {name: grid(process, 40, **ends) for name, grid in GRIDS.items()}, logistic
+
+
 @functools.cache
-def grid_of(grid, name):
-    return np.asarray(GRIDS[grid](PROCESSES[name].process, 40, t_max=0.9, t_min=2e-3))
+def grids_of(name):
+    """By name; and logistic ones, one for each ρ."""
+    return jax.device_get(every_grid(one_of(name)))
 
 
 log_snr = jax.jit(lambda process, times: process.log_snr(times))
@@ -73,9 +85,7 @@ log_snr = jax.jit(lambda process, times: process.log_snr(times))
 
 def log_snr_of(name, times):
     with float64():
-        return np.asarray(
-            log_snr(as_float64(PROCESSES[name].process), np.asarray(times, np.float64))
-        )
+        return np.asarray(log_snr(one_of(name), np.asarray(times, np.float64)))
 
 
 def assert_decreasing(times, num_steps, t_max, t_min):
@@ -88,7 +98,7 @@ def assert_decreasing(times, num_steps, t_max, t_min):
 @pytest.mark.parametrize("name", PROCESSES)
 @pytest.mark.parametrize("grid", GRIDS)
 def test_grids_decrease_strictly_between_exactly_the_ends_asked_for(grid, name):
-    assert_decreasing(grid_of(grid, name), 40, 0.9, 2e-3)
+    assert_decreasing(grids_of(name)[0][grid], 40, 0.9, 2e-3)
 
 
 @pytest.mark.parametrize("grid", GRIDS)
@@ -112,21 +122,20 @@ def test_uniform_times_are_evenly_spaced_and_quadratic_times_in_their_root():
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_log_snr_times_space_log_snr_evenly(name):
-    log_snr = log_snr_of(name, grid_of("log_snr", name))
+    log_snr = log_snr_of(name, grids_of(name)[0]["log_snr"])
     np.testing.assert_allclose(log_snr, np.linspace(log_snr[0], log_snr[-1], 41), atol=5e-5)
 
 
 @pytest.mark.parametrize("name", PROCESSES)
 def test_karras_times_space_the_root_of_the_noise_to_signal_ratio_evenly(name):
-    roots = np.exp(-0.5 * log_snr_of(name, grid_of("karras", name))) ** (1 / 7)
+    roots = np.exp(-0.5 * log_snr_of(name, grids_of(name)[0]["karras"])) ** (1 / 7)
     np.testing.assert_allclose(roots, np.linspace(roots[0], roots[-1], 41), rtol=5e-6)
 
 
-@pytest.mark.parametrize("rho", [0.7, 2.0, 30.0])
+@pytest.mark.parametrize("rho", RHOS)
 @pytest.mark.parametrize("name", PROCESSES)
 def test_logistic_times_space_the_share_of_the_noise_evenly(name, rho):
-    times = schedules.logistic_times(PROCESSES[name].process, 40, rho=rho, t_max=0.9, t_min=2e-3)
-    roots = np.exp(-0.5 * log_snr_of(name, times)) ** (1 / rho)
+    roots = np.exp(-0.5 * log_snr_of(name, grids_of(name)[1][RHOS.index(rho)])) ** (1 / rho)
     shares = roots / (1 + roots)
     np.testing.assert_allclose(shares, np.linspace(shares[0], shares[-1], 41), atol=2e-6)
 

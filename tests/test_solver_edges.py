@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import assert_finite
-from process_table import vp_scales
+from process_table import as_float64, vp_scales
 from solver_table import SOLVERS
-from solver_walks import gaussian_model, gaussian_x0
+from solver_walks import gaussian_model, gaussian_model_1d, gaussian_x0
 
 import jaxdiff
 from jaxdiff import schedules, solvers
@@ -37,11 +37,11 @@ def test_gradients_in_the_process_are_those_of_the_samples(solver):
     @jax.jit
     @jax.value_and_grad
     def end(process, times):
-        made = SOLVERS[solver].make(gaussian_model(process), process)
-        return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 2)), times) ** 2)
+        made = SOLVERS[solver].make(gaussian_model_1d(process), process)
+        return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 1)), times) ** 2)
 
-    process, h = jax.tree.map(lambda leaf: jnp.asarray(leaf, float), VP()), 1e-5
-    times = jnp.array([0.9, 0.6, 0.3, 0.1, 1e-3])
+    process, h = jax.device_get(as_float64(VP())), 1e-5
+    times = np.array([0.9, 0.6, 0.3, 0.1, 1e-3])
     found = jax.tree.leaves(end(process, times)[1])
     for way, got in zip((VP(h, 0.0), VP(0.0, h)), found, strict=True):
         up, down = (
@@ -50,7 +50,7 @@ def test_gradients_in_the_process_are_those_of_the_samples(solver):
         difference = float(end(up, times)[0] - end(down, times)[0]) / (2 * h)
         assert float(got) == pytest.approx(difference, rel=1e-5, abs=1e-7)
     for last in (0.0, 1e-5):
-        assert_finite(end(process, jnp.array([1.0, 0.6, 0.3, 0.1, last])))
+        assert_finite(end(process, np.array([1.0, 0.6, 0.3, 0.1, last])))
 
 
 @pytest.mark.parametrize("make", [solvers.dpmpp_2m, solvers.euler_maruyama, solvers.ddim])
@@ -58,20 +58,23 @@ def test_gradients_in_the_amplitude_of_the_noise_are_finite(make):
     @jax.jit
     @jax.grad
     def slope(eta):
-        made = make(gaussian_model(VP()), VP(), eta=eta)
-        return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 2)), times) ** 2)
+        made = make(gaussian_model_1d(VP()), VP(), eta=eta)
+        return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 1)), times) ** 2)
 
-    times = jnp.array([1.0, 0.5, 1e-3])
+    times = np.float32([1.0, 0.5, 1e-3])
     assert_finite([slope(0.0), slope(0.5), slope(1.0)])
 
 
 def test_churn_of_nothing_is_heun():
     """Where γ = 0, or outside of the noise levels at which it is put back: not one bit of noise."""
-    x, times = jax.random.normal(jax.random.key(0), (4, 2)), schedules.karras_times(VP(), 30)
+    x = np.random.default_rng(0).normal(size=(4, 1)).astype(np.float32)
 
     @functools.partial(jax.jit, static_argnums=0)
     def run(make, options):
-        made = make(gaussian_model(VP()), VP(), **options)
+        made, times = (
+            make(gaussian_model_1d(VP()), VP(), **options),
+            schedules.karras_times(VP(), 30),
+        )
         return jaxdiff.sample(jax.random.key(1), made, x, times)
 
     plain = run(solvers.heun, {})

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import one_of
 from process_table import PROCESSES, SMOOTH, Affine, each_process, exact_law
 from published_onestep import at
 from solver_table import SOLVERS
@@ -22,15 +23,18 @@ from solver_walks import (
     MODELS,
     STOCHASTIC,
     VARIANCES,
+    even_times,
     gaussian_flow,
+    in_double,
     mixture_law,
     mixture_model,
     normal_pdf,
     slope,
+    times_at,
     walk,
 )
 
-from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff import oracles, processes, solvers
 
 # Order of the ODE solvers: against the exact flow map
 
@@ -45,8 +49,8 @@ def test_ode_solver_converges_to_the_exact_flow_with_its_order(solver, process, 
     The walk ends where the estimate changes fastest: over a whole transition from noise to data the
     leading errors of some methods cancel, and they would seem to be of an order more.
     """
-    row, scales = PROCESSES[process], PROCESSES[process].scales
-    t_max, t_min = 0.9, float(schedules.time_at_log_snr(row.process, 0.5))
+    scales = PROCESSES[process].scales
+    t_max, t_min = 0.9, float(times_at(in_double(process), np.full(257, 0.5))[0])
     alpha, sigma, _, _ = scales(t_max)
     unit = np.random.default_rng(0).uniform(-1.5, 1.5, size=(16, 2 if model == "gaussian" else 1))
     x = 0.3 * alpha + np.hypot(alpha, sigma) * unit
@@ -56,8 +60,8 @@ def test_ode_solver_converges_to_the_exact_flow_with_its_order(solver, process, 
     counts = np.array([64, 96, 144, 216])
     errors = []
     for n in counts:
-        times = schedules.log_snr_times(row.process, n, t_max=t_max, t_min=t_min)
-        end = walk(solver, row.process, x, times, model=model, exact_start=flow)
+        times = even_times(in_double(process), scales, n, t_max=t_max, t_min=t_min)
+        end = walk(solver, in_double(process, model), x, times, model=model, exact_start=flow)
         errors.append(np.sqrt(np.mean((end - exact) ** 2)))
     order = SOLVERS[solver].order
     assert slope(counts, errors) == pytest.approx(order, abs=max(0.15, 0.1 * order))
@@ -79,7 +83,7 @@ def test_ddim_loses_the_cosine_of_every_angle_it_turns(process):
     left = np.prod(np.cos(np.diff(angles, axis=0)), axis=0)
 
     x = np.random.default_rng(0).normal(size=(16, 2))
-    got = walk("ddim", row.process, x, times) @ AXES - scales[-1].alpha * MEAN_ALONG
+    got = walk("ddim", in_double(process), x, times) @ AXES - scales[-1].alpha * MEAN_ALONG
     exact = gaussian_flow(row.scales, x, times[0], times[-1]) @ AXES
     expected = left * (exact - scales[-1].alpha * MEAN_ALONG)
     np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-12)
@@ -171,7 +175,7 @@ def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
     exact = third_moment(*exact_law(row.scales, t_max, t_min, 0.7, 0.5, *start, churn=churn))
 
     counts = np.array([32, 64, 128])
-    read = read_affine(solver, row.process, *pairs_of(counts, t_max, t_min, memory))
+    read = read_affine(solver, one_of(process, SMOOTH), *pairs_of(counts, t_max, t_min, memory))
     walks = [read[end - n : end] for n, end in zip(counts, np.cumsum(counts), strict=True)]
     errors = np.abs(np.subtract([moments(steps, *start, memory) for steps in walks], exact))
     if process in SOLVERS[solver].exact_mean:
@@ -183,6 +187,13 @@ def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
             assert slope(counts, error) > 1.4
         else:
             assert slope(counts, error) == pytest.approx(1, abs=0.15)
+
+
+@jax.jit
+def churning_steps(process, x, churn, t, s):
+    model = oracles.gaussian(process, jnp.array([0.7]), jnp.array([[0.5]]))
+    made = solvers.stochastic_heun(model, process, churn=churn)
+    return jax.vmap(lambda t, s: made.step(jax.random.key(0), made.init(x, t), t, s).x)(t, s)
 
 
 @pytest.mark.usefixtures("x64")
@@ -200,26 +211,36 @@ def test_churn_is_the_family_between_ode_and_sde(process):
     exact = third_moment(*exact_law(row.scales, t_max, t_min, 0.7, 0.5, *start, churn=eta))
     ends = [at(row.scales, t).lam for t in (t_max, t_min)]
 
-    counts, errors = np.array([64, 128, 256]), []
-
-    @jax.jit
-    def steps(process, x, churn, t, s):
-        model = oracles.gaussian(process, jnp.array([0.7]), jnp.array([[0.5]]))
-        made = solvers.stochastic_heun(model, process, churn=churn)
-        return jax.vmap(lambda t, s: made.step(jax.random.key(0), made.init(x, t), t, s).x)(t, s)
-
+    shared, counts, errors = one_of(process, SMOOTH), np.array([64, 128, 256]), []
     z = np.asarray(jax.random.normal(jax.random.key(0), (8, 1)))
     for n in counts:
-        times = np.asarray(schedules.log_snr_times(row.process, n, t_max=t_max, t_min=t_min))
+        times = even_times(in_double(process), row.scales, n, t_max=t_max, t_min=t_min)
         x = np.random.default_rng(0).normal(size=(8, 1))
         churn = eta**2 * (ends[1] - ends[0]) / n
-        y = np.asarray(steps(row.process, x, churn, times[:-1], times[1:]))
+        pairs = np.resize(times[:-1], counts[-1]), np.resize(times[1:], counts[-1])
+        y = np.asarray(churning_steps(shared, x, churn, *pairs))[:n]
         design = np.column_stack([x, np.ones(8), z])
         read = [np.linalg.lstsq(design, step[:, 0])[0] for step in y]
         affine = [Affine(np.array([[a]]), np.array([b]), np.array([c])) for a, b, c in read]
         errors.append(np.abs(np.subtract(moments(affine, *start, memory=0), exact)))
     away = np.hypot(*np.transpose(errors)[:2])  # of mean and variance, whose leading terms cancel
     assert slope(counts, away) == pytest.approx(1, abs=0.25)
+
+
+@jax.jit
+def end(process, x, times, increments, num_steps):
+    """The end of Euler-Maruyama's walk of so many steps, with these increments for its noise."""
+    drift_only = solvers.euler_maruyama(mixture_model(process), process)
+    key = jax.random.key(0)
+    drawn = jax.random.normal(key, x.shape)
+
+    def step(index, x):
+        t, s = times[index], times[index + 1]
+        _, g2 = processes.drift_diffusion(process, t)
+        x_next = drift_only.step(key, drift_only.init(x, t), t, s).x
+        return x_next + jnp.sqrt(g2) * (increments[index] - jnp.sqrt(t - s) * drawn)
+
+    return jax.lax.fori_loop(0, num_steps, step, x)
 
 
 @pytest.mark.usefixtures("x64")
@@ -236,23 +257,11 @@ def test_euler_maruyama_has_strong_order_one_on_shared_noise(process):
     x_init = alpha * 0.7 + sigma * rng.normal(size=(paths, 1))
     brownian = rng.normal(size=(finest, paths, 1)) * np.sqrt((t_max - t_min) / finest)
 
-    @jax.jit
-    def end(process, x, times, increments):
-        drift_only = solvers.euler_maruyama(mixture_model(process), process)
-        key = jax.random.key(0)
-        drawn = jax.random.normal(key, x.shape)
-
-        def step(x, inputs):
-            t, s, increment = inputs
-            _, g2 = processes.drift_diffusion(process, t)
-            x_next = drift_only.step(key, drift_only.init(x, t), t, s).x
-            return x_next + jnp.sqrt(g2) * (increment - jnp.sqrt(t - s) * drawn), None
-
-        return jax.lax.scan(step, x, (times[:-1], times[1:], increments))[0]
-
     def walk_of(n):
-        increments = brownian.reshape(n, finest // n, paths, 1).sum(1)
-        return np.asarray(end(row.process, x_init, np.linspace(t_max, t_min, n + 1), increments))
+        increments = np.zeros_like(brownian)
+        increments[:n] = brownian.reshape(n, finest // n, paths, 1).sum(1)
+        times = np.pad(np.linspace(t_max, t_min, n + 1), (0, finest - n))
+        return np.asarray(end(one_of(process, SMOOTH), x_init, times, increments, np.int32(n)))
 
     exact = walk_of(finest)
     errors = [np.mean(np.abs(walk_of(n) - exact)) for n in counts]
@@ -278,9 +287,9 @@ def test_sde_solver_has_weak_order_one_on_a_mixture(solver, process):
     counts = np.array([24, 48, 96])
     pairs, ends = pairs_of(counts, t_max, t_min, memory=0), np.cumsum(counts)[:-1]
     steps = jitted_steps(solver, "mixture")
-    state = SOLVERS[solver].make(None, row.process).init(x, t_max)
-    y, z = steps(row.process, jax.random.key(2), state, *pairs)
-    y_other, z_other = steps(row.process, jax.random.key(3), state, *pairs)
+    shared, state = one_of(process, SMOOTH), SOLVERS[solver].make(None, row.process).init(x, t_max)
+    y, z = steps(shared, jax.random.key(2), state, *pairs)
+    y_other, z_other = steps(shared, jax.random.key(3), state, *pairs)
     y, z, y_other, z_other = map(np.asarray, (y.x, z, y_other.x, z_other))
     noise = np.median((y - y_other) / (z - z_other), axis=1, keepdims=True)
     np.testing.assert_allclose(y - noise * z, y_other - noise * z_other, atol=1e-9)

@@ -16,17 +16,17 @@ from solver_walks import (
     VARIANCES,
     assert_within,
     draws,
+    even_times,
     gaussian_model,
     gaussian_x0,
-    jitted_step,
+    in_double,
+    jitted_walk,
     padded,
-    split,
     walk,
 )
 
 import jaxdiff
 from experiments.solver_rows import evaluations
-from jaxdiff import schedules, solvers
 from jaxdiff.processes import VE, VP
 
 TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3, 10)}
@@ -38,7 +38,10 @@ every_solver = pytest.mark.parametrize("solver", SOLVERS)
 @every_process
 @every_solver
 def test_samples_are_those_of_the_published_walk(solver, process):
-    """The same noise through the same formulas in numpy: 1 to 10 steps to t = 0, then uneven."""
+    """The same noise through the same formulas in numpy: 1 to 10 steps to t = 0, then uneven.
+
+    So the driver steps every solver once over every pair of times, with one key for each.
+    """
     row, key = PROCESSES[process], jax.random.key(7)
     rng, published = np.random.default_rng(0), SOLVERS[solver].published
     for times in (*TO_THE_DATA.values(), UNEVEN):
@@ -46,9 +49,9 @@ def test_samples_are_those_of_the_published_walk(solver, process):
         with jax.enable_x64(row.steep):
             dtype = jnp.result_type(float)
             x = (alpha * 0.3 + sigma * rng.normal(size=(ROWS, 2))).astype(dtype)
-            shared = row.process if row.steep else one_of(process)
+            shared = in_double(process) if row.steep else one_of(process)
             got = walk(solver, shared, x, times, key=key)
-            z = draws(split(key, len(times) - 1), x.shape)
+            z = draws(key, len(times) - 1, x.shape)
         assert got.dtype == dtype
         assert np.all(np.isfinite(got))
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -72,14 +75,14 @@ def test_fifty_steps_come_within_the_bias_bound_of_the_data(solver, process):
     Δ/(w_t w_s) = 1/w_s − 1/w_t it loses at most 2h.
     """
     row, batch = PROCESSES[process], 4096
-    times = np.asarray(schedules.log_snr_times(row.process, 50, t_min=row.first_noise))
+    times = even_times(one_of(process), row.scales, 50, t_min=row.first_noise)
     ratios = [row.scales(t).sigma / row.scales(t).alpha for t in times.astype(np.float64)]
     h = np.max(-np.diff(np.log(ratios)))
     bound = np.pi / 4 * h if solver == "ddim" else 2 * h
 
     (first, last), rng = (row.scales(1.0), row.scales(float(times[-1]))), np.random.default_rng(0)
     x0 = MEAN + (rng.normal(size=(batch, 2)) * np.sqrt(VARIANCES)) @ AXES.T
-    x = jnp.asarray(first.alpha * x0 + first.sigma * rng.normal(size=(batch, 2)), jnp.float32)
+    x = first.alpha * x0 + first.sigma * rng.normal(size=(batch, 2))
     along = np.asarray(walk(solver, one_of(process), x, times), np.float64) @ AXES
 
     variances = last.alpha**2 * VARIANCES + last.sigma**2
@@ -124,10 +127,9 @@ def test_other_numbers_are_never_another_trace(solver):
 
 def test_another_process_is_another_trace():
     """So the traces that the test above counts are all there are."""
-    before = TRACES["ddim", "gaussian"]
-    state = solvers.ddim(None, VP()).init(jnp.zeros((3, 2)), 1.0)
+    before, times = TRACES["ddim", "gaussian"], np.linspace(1, 0.1, 3)
     for process in (VP(), VE()):
-        jitted_step("ddim").trace(process, jax.random.key(0), state, 1.0, 0.5)
+        jitted_walk("ddim").trace(process, jax.random.key(0), np.ones((3, 2)), times, 2, ())
     assert TRACES["ddim", "gaussian"] == before + 2
 
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import assert_mean_close
+from one_program import OneOf
 from process_table import PROCESSES, exact_scales
 
 from jaxdiff import processes
@@ -28,26 +29,59 @@ WEIGHTS = {
     "edm": weights.edm,
     "p2": weights.p2,
     "min_snr": weights.min_snr,
-    "log_normal": None,
 }
 
 
+every_weight = pytest.mark.parametrize("weight", [*WEIGHTS, "log_normal"])
+ROWS = ("vp", "subvp", "ve", "cosine_vp", "learned_vp")
+
+
+def row(name):
+    """A process among the rows, as an argument of one program for them all."""
+    return OneOf(np.int32(ROWS.index(name)), tuple(PROCESSES[name].process for name in ROWS))
+
+
 @functools.cache
-def sampled(weight, name, num_steps=None, t_min=T_MIN, t_max=T_MAX):
-    process = PROCESSES[name].process
-    ends = {"t_min": t_min, "t_max": t_max, "num_steps": num_steps}
+def program(**options):
+    """``(keys, process, index) -> TimeSample`` of batches, by the weight at the index."""
 
-    def draw(key):
-        if weight == "log_normal":
-            return times.log_normal(key, BATCH, process, mean=-0.5, std=2.0, **ends)
-        return times.importance(key, BATCH, process, WEIGHTS[weight], **ends)
+    def draw(keys, process, index):
+        def weight_fn(process, t):
+            return jnp.stack([weight(process, t) for weight in WEIGHTS.values()])[index]
 
-    # One operation after another: they are the same, and compiled once, for all weights.
-    return jax.tree.map(np.float64, jax.device_get(jax.vmap(draw)(KEYS)))
+        one = lambda key: times.importance(key, BATCH, process, weight_fn, **options)  # noqa: E731
+        return jax.vmap(one)(keys)
+
+    return jax.jit(draw)
+
+
+@functools.cache
+def log_normal(**options):
+    """``(keys, process, mean, std) -> TimeSample`` of batches."""
+
+    def draw(keys, process, mean, std):
+        one = functools.partial(
+            times.log_normal, n=BATCH, process=process, mean=mean, std=std, **options
+        )
+        return jax.vmap(one)(keys)
+
+    return jax.jit(draw)
+
+
+@functools.cache
+def sampled(weight, process, num_steps=None, t_min=T_MIN, t_max=T_MAX, **options):
+    """Of a name among the rows, or of a process."""
+    process = row(process) if isinstance(process, str) else process
+    options |= {"t_min": t_min, "t_max": t_max, "num_steps": num_steps}
+    if weight == "log_normal":
+        found = log_normal(**options)(KEYS, process, -0.5, 2.0)
+    else:
+        found = program(**options)(KEYS, process, list(WEIGHTS).index(weight))
+    return jax.tree.map(np.float64, jax.device_get(found))
 
 
 @pytest.mark.parametrize("name", ["vp", "ve", "learned_vp"])
-@pytest.mark.parametrize("weight", WEIGHTS)
+@every_weight
 def test_weighted_times_average_every_function_without_bias(weight, name):
     t, importance = sampled(weight, name)
     assert t.min() > T_MIN
@@ -59,9 +93,9 @@ def test_weighted_times_average_every_function_without_bias(weight, name):
 
 
 @pytest.mark.parametrize("num_steps", [10, 1000])
-@pytest.mark.parametrize("weight", WEIGHTS)
+@every_weight
 def test_times_of_a_chain_are_its_nodes_and_average_over_them(weight, num_steps):
-    t, importance = sampled(weight, "vp", num_steps)
+    t, importance = sampled(weight, PROCESSES["vp"].process, num_steps)
     index = np.rint(t * num_steps)
     np.testing.assert_allclose(t, index / num_steps, rtol=2e-7)
     nodes = np.arange(1, num_steps + 1) / num_steps
@@ -74,20 +108,19 @@ def test_times_of_a_chain_are_its_nodes_and_average_over_them(weight, num_steps)
 
 def test_a_table_of_few_cells_is_as_unbiased_as_one_of_many():
     """Each time is uniform within its cell: at the cell's edge the average would move."""
-    draw = jax.vmap(
-        lambda key: times.importance(
-            key, BATCH, PROCESSES["ve"].process, weights.p2, t_min=T_MIN, t_max=T_MAX, num_cells=3
-        )
-    )
-    t, importance = (np.asarray(part, np.float64) for part in draw(KEYS))
+    t, importance = sampled("p2", PROCESSES["ve"].process, num_cells=3)
     for h, mean in FUNCTIONS.values():
         assert_mean_close(np.mean(importance * h(t), axis=1), mean)
 
 
 def test_times_of_a_whole_chain_start_at_its_first_node():
-    t, importance = sampled("likelihood", "ddpm_linear_1000", 1000, t_min=0.0, t_max=1.0)
+    process = PROCESSES["ddpm_linear_1000"].process
+    t, importance = sampled("likelihood", process, 1000, t_min=0.0, t_max=1.0)
     assert t.min() == np.float32(0.001)
     assert_mean_close(np.mean(importance * t, axis=1), 0.5005)
+
+
+likelihood = jax.jit(weights.likelihood)
 
 
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve", "cosine_vp"])
@@ -103,33 +136,29 @@ def test_importance_for_the_likelihood_is_uniform_in_log_snr(name):
     for power, expected in zip((1, 2), uniform, strict=True):
         error = np.std(place[:, 0] ** power) / np.sqrt(REPEATS)
         assert abs(np.mean(place[:, 0] ** power) - expected) < 5 * error + 1e-3
-    flat = importance * np.asarray(weights.likelihood(PROCESSES[name].process, np.float32(t)))
+    flat = importance * likelihood(row(name), np.float32(t))
     np.testing.assert_allclose(flat, np.mean(flat), rtol=0.02)
 
 
 def test_importance_lowers_the_variance_of_what_it_is_for():
     """∫ λ h over t: with λ constant times weight, only h is left to vary."""
-    t, importance = sampled("likelihood", "vp", t_min=1e-3, t_max=1.0)
+    t, importance = sampled("likelihood", PROCESSES["vp"].process, t_min=1e-3, t_max=1.0)
     plain_t = np.random.default_rng(0).uniform(1e-3, 1, (REPEATS, BATCH))
-    rate, plain = (
-        np.asarray(weights.likelihood(PROCESSES["vp"].process, np.float32(times)))
-        for times in (t, plain_t)
-    )
+    rate, plain = (np.float64(likelihood(row("vp"), np.float32(times))) for times in (t, plain_t))
     drawn, plain = np.mean(importance * rate, axis=1), np.mean(plain, axis=1)
     error = np.hypot(drawn.std(), plain.std()) / np.sqrt(REPEATS)
     assert abs(drawn.mean() - plain.mean()) < 5 * error
     assert drawn.std() < 0.01 * plain.std()
 
 
-def log_normal_times(process, **options):
+def log_normal_times(process, mean, std):
     """Of all batches, in float64."""
-    t, _ = jax.vmap(lambda key: times.log_normal(key, BATCH, process, **options))(KEYS)
-    return np.asarray(t, np.float64).ravel()
+    return np.float64(log_normal(t_min=1e-4)(KEYS, process, mean, std).t).ravel()
 
 
 def test_log_normal_noise_has_the_mean_and_spread_asked_for():
     process = processes.VE(sigma_min=1e-4, sigma_max=1e4)
-    t = log_normal_times(process, mean=-1.2, std=1.2, t_min=1e-6)
+    t = log_normal_times(process, -1.2, 1.2)
     log_sigma = np.log(1e-4) + t * np.log(1e8)
     # Stratified draws are better than independent ones; the uniform share pulls by 1e-3·1.2.
     assert abs(np.mean(log_sigma) + 1.2) < 5 * 1.2 / np.sqrt(t.size) + 2e-3
@@ -138,7 +167,7 @@ def test_log_normal_noise_has_the_mean_and_spread_asked_for():
 
 @pytest.mark.parametrize("name", ["vp", "cosine_vp", "learned_vp"])
 def test_log_normal_noise_is_that_of_sigma_over_alpha_where_log_snr_bends(name):
-    t = log_normal_times(PROCESSES[name].process, mean=-0.4, std=0.5, t_min=1e-4)
+    t = log_normal_times(row(name), -0.4, 0.5)
     alpha, sigma = exact_scales(name, t)
     level = np.log(sigma / alpha)
     assert abs(np.mean(level) + 0.4) < 5 * 0.5 / np.sqrt(t.size) + 3e-3  # 1e-3 are uniform in t

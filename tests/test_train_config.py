@@ -12,7 +12,7 @@ import pytest
 from net_tools import shapes_of
 
 from jaxdiff import train
-from jaxdiff.train import choice, objective
+from jaxdiff.train import choice, names, objective
 from jaxdiff.train.assembly import assemble
 from jaxdiff.train.parsing import differences
 from jaxdiff.typing import InputError
@@ -28,10 +28,12 @@ def read(name):
     return train.from_dict(module.get_config().to_dict())
 
 
-def with_one_block_per_level(network):
-    """To the loss the blocks of a level are all alike; ``assemble`` goes through every one."""
-    fields = {field.name for field in dataclasses.fields(network)}
-    return network.clone(blocks_per_level=1) if "blocks_per_level" in fields else network
+def with_one_block_per_level(config):
+    """To a step the blocks of a level are all alike, and their published number is a test's."""
+    if config.network.name in ("mlp", "dit"):
+        return config
+    options = {**dict(config.network.options), "blocks_per_level": 1}
+    return dataclasses.replace(config, network=choice(config.network.name, **options))
 
 
 @functools.cache
@@ -53,11 +55,14 @@ DEEP = {name for name in CONFIGS if "deep" in name} | {
 )
 def test_every_config_builds_a_network_that_runs(name):
     config = read(name)
-    run = assemble(config, SHAPES[name.split("_")[0]], 10)
-    network = with_one_block_per_level(run.network)
-    loss_fn = objective.loss_fn(config, network, run.process)
-    batch = {"x": jnp.zeros((4, *run.shape)), "label": jnp.zeros(4, int)}
-    params = parameters(network, run.shape)
+    names.resolve(names.NETWORKS, config.network, "config.network")()  # of as many as it says
+    run = assemble(with_one_block_per_level(config), SHAPES[name.split("_")[0]], 10)
+    loss_fn = objective.loss_fn(run.config, run.network, run.process)
+    batch = {
+        "x": jax.ShapeDtypeStruct((4, *run.shape), jnp.float32),
+        "label": jax.ShapeDtypeStruct((4,), jnp.int32),
+    }
+    params = parameters(run.network, run.shape)
     assert jax.eval_shape(loss_fn, params, jax.random.key(0), batch).shape == (4,)
 
 

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from assertions import assert_finite, assert_mean_close, float64
+from gaussian_bound import N, bound, by_hand, data, divergence, error, key_of, shrunk
+from known_times import at_times
 from one_program import one_of
 from process_table import BETAS, PROCESSES, exact_scales
-from test_elbo import N, bound, by_hand, data, divergence, error, shrunk
 
 from jaxdiff import losses, processes
 from jaxdiff.losses import weights
@@ -23,6 +24,7 @@ NODES = np.arange(1, T + 1) / T
 
 @jax.jit
 def vlb(key, process, x0, t, fraction, shrink):
+    process = at_times(process, NODES, 0.5 * NODES[0])
     model = shrunk(process, shrink)
     return losses.vlb(key, model, process, x0, t, num_steps=T, variance_fraction=fraction)
 
@@ -44,10 +46,10 @@ def term_by_hand(name, fraction, shrink):
 def test_each_term_and_the_mean_over_the_chain_are_those_of_the_bound(name, shrink):
     process, fraction = one_of(name), 0.3
     x0, t = np.tile(data(EACH), (T, 1)), np.repeat(np.float32(NODES), EACH)
-    found = vlb(jax.random.key(0), process, x0, t, fraction, shrink).reshape(T, EACH).T
+    found = vlb(key_of(0), process, x0, t, fraction, shrink).reshape(T, EACH).T
     assert_mean_close(found, term_by_hand(name, fraction, shrink))
     times = np.float32(NODES[::-1])
-    whole = bound(jax.random.key(1), process, data(), times, fraction, shrink)
+    whole = bound(key_of(1), process, data(), times, fraction, shrink)
     whole = np.float64(whole.denoising) + np.float64(whole.reconstruction)
     mean = np.float64(found).mean(axis=1)
     spread = np.hypot(mean.std() / np.sqrt(EACH), whole.std() / np.sqrt(N))
@@ -134,6 +136,8 @@ def test_hybrid_weighs_the_bound_by_a_thousandth_unless_told_otherwise(hybrid_lo
 
 @jax.jit
 def slope_of_hybrid(process, b, x0):
+    process = at_times(process, HYBRID_T, HYBRID_T - 0.1, 0.5 * HYBRID_T)
+
     def loss(b):
         def model(x, t):
             alpha, sigma = process.alpha(t)[:, None], process.sigma(t)[:, None]
@@ -174,6 +178,8 @@ def linear(process):
 @jax.jit
 def mean_distance(process, x0, t):
     """Weighted loss of each target, and ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖², from the same draw."""
+    s = jnp.maximum(t - 1 / STEPS, 0.0)
+    process = at_times(process, s, t)
     key, model = jax.random.key(0), linear(process)
 
     def weighted(target):
@@ -181,7 +187,6 @@ def mean_distance(process, x0, t):
         return losses.denoising(key, model, process, x0, t, target=target, weight_fn=weight_fn)
 
     x_t, _ = processes.perturb(key, process, x0, t)
-    s = jnp.maximum(t - 1 / STEPS, 0.0)
     true, _ = processes.posterior(process, x_t, x0, s=s, t=t)
     guess, _ = processes.posterior(process, x_t, model(x_t, t).x0, s=s, t=t)
     losses_of = {target: weighted(target) for target in weights.TARGETS}
@@ -222,6 +227,7 @@ def test_posterior_weight_of_ddpm_is_its_equation_12(name):
 def divergence_of_step(process, x0, guess, t):
     """Weight, standard deviation and divergence of the steps to t − 1/T."""
     s = t - 1 / STEPS
+    process = at_times(process, s, t)
     weight = weights.posterior(process, t, num_steps=STEPS, target="x0")
     _, std = processes.posterior(process, x0, x0, s=s, t=t)
     return weight, std, losses.posterior_kl(process, x0, Denoised(guess, guess), s=s, t=t)
@@ -238,6 +244,7 @@ def test_distance_over_twice_the_variance_is_the_divergence_of_the_step(name):
 
 @jax.jit
 def p2_weights(process, t, gamma, k):
+    process = at_times(process, t)
     return {
         target: weights.p2(process, t, gamma=gamma, k=k, target=target)
         for target in weights.TARGETS
@@ -279,6 +286,7 @@ def test_p2_of_strength_0_is_l_simple_and_its_default_is_one_over_one_plus_snr()
 @jax.jit
 def new_weights(process, ends):
     after_a_step = jnp.maximum(ends, 1 / STEPS)
+    process = at_times(process, ends, after_a_step, after_a_step - 1 / STEPS)
     posterior = weights.posterior(process, after_a_step, num_steps=STEPS)
     return jnp.stack([weights.p2(process, ends), posterior])
 

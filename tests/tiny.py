@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from experiments.configs import overridable
 from jaxdiff import train
 from jaxdiff.train import Config, choice
 
@@ -38,3 +39,8 @@ def tiny_config(num_steps: int = 6, **changes) -> Config:
         sampling=train.SamplingConfig(num_steps=2, num_images=4),
     )
     return dataclasses.replace(config, **changes)
+
+
+def get_config():
+    """Digits through the same MLP: the file of flags ``--config=tests/tiny.py``."""
+    return overridable(tiny_config(data=train.DataConfig(name="digits")))

@@ -60,9 +60,14 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
         train_step, loss_fn=loss_fn, optimizer=optimizer, rules=build.averaging(run.config)
     )
     jit = functools.partial(jax.jit, compiler_options=compiler_options())
-    copied = jax.tree.map(jnp.copy, run.params)
     num_averages = len(build.averaging(run.config))
-    states = [init_state(jax.random.key(0), copied, optimizer, num_averages=num_averages)]
+
+    @jax.jit
+    def start(params: Any) -> Any:
+        copied = jax.tree.map(jnp.copy, params)  # a step takes over the arrays of its state
+        return init_state(jax.random.key(0), copied, optimizer, num_averages=num_averages)
+
+    states = [start(run.params)]
     compiled = [
         timed(jit(run.network.apply).lower(run.params, batch["x"], level, label).compile),
         timed(jit(update, donate_argnums=0).lower(states[0], batch).compile),
@@ -90,11 +95,11 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
     )
 
 
-def matmul_peak(dtype: str) -> float:
+def matmul_peak(dtype: str, *, rounds: int) -> float:
     """GFLOP/s of the product of two square matrices, the best of several."""
     n = 2048 if jax.default_backend() == "cpu" else 8192
     matrix = jax.random.normal(jax.random.key(0), (n, n), jnp.dtype(dtype))
     product = jax.jit(jnp.matmul).lower(matrix, matrix).compile()
     product(matrix, matrix)
-    best = best_times({"peak": lambda index: product(matrix, matrix)}, rounds=10)
+    best = best_times({"peak": lambda index: product(matrix, matrix)}, rounds=rounds)
     return 2 * n**3 / best["peak"] / 1e9

@@ -127,8 +127,12 @@ def flax_peer(net: UNet, variables: Params, x: np.ndarray) -> Contender:
         average = optax.incremental_update(params, average, 1e-4)
         return params, average, opt_state, value
 
-    copies = [jax.tree.map(jnp.copy, params) for _ in range(2)]
-    states = [(*copies, optimizer.init(params))]
+    @jax.jit
+    def start(params: Params) -> Any:
+        copies = [jax.tree.map(jnp.copy, params) for _ in range(2)]
+        return *copies, optimizer.init(params)
+
+    states = [start(params)]
 
     def step(index: int) -> Any:
         *state, value = update(*states.pop(), jax.random.key(index))

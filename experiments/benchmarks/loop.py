@@ -46,7 +46,7 @@ class Walker:
 
     def __init__(self, run: Run, mesh: Mesh, batches: Iterator[Any]) -> None:
         self.run, self.mesh, self.batches = run, mesh, batches
-        state = fresh_state(run)
+        state = jax.jit(functools.partial(fresh_state, run))()
         self.state: TrainState = jax.device_put(state, devices.state_shardings(mesh, state))
         self.step_fn: CompiledStep = compile_step(run, self.state, mesh)
         self.batch = devices.put_batch(next(batches), mesh)

@@ -49,7 +49,7 @@ def main() -> None:
     run = assemble(
         train.from_dict(CONFIG.value.to_dict()), (SIZE.value, SIZE.value, COLOURS.value), 10
     )
-    run = dataclasses.replace(run, params=fresh_state(run).params)
+    run = dataclasses.replace(run, params=jax.jit(lambda: fresh_state(run).params)())
     x = np.random.default_rng(0).normal(size=(BATCH.value, *run.shape)).astype(np.float32)
 
     contenders: list[Contender] = []
@@ -71,7 +71,7 @@ def main() -> None:
 
     count = sum(leaf.size for leaf in jax.tree.leaves(run.params))
     dtype = getattr(run.network, "dtype", "float32")
-    peak = matmul_peak(dtype)
+    peak = matmul_peak(dtype, rounds=ROUNDS.value)
     print(
         f"{run.config.network.name} of {count:,} parameters, batch {BATCH.value} of "
         f"{'×'.join(map(str, run.shape))}, {dtype}, on {jax.devices()[0].device_kind}; matrices "

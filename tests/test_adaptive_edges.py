@@ -1,0 +1,122 @@
+"""The adaptive solution at its edges: times at angles, gradients, and what cannot be solved."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from assertions import assert_finite
+from one_program import one_of
+from process_table import PROCESSES, as_float64
+from solver_walks import MODELS
+
+from experiments import cli
+from jaxdiff import flow
+from jaxdiff.predictions import Denoised
+from jaxdiff.processes import VP
+from jaxdiff.solvers.adaptive import adaptive
+from jaxdiff.typing import InputError
+
+# Time and angle
+
+
+@jax.jit
+def there_and_back(process, times, angles):
+    return flow.angle(process, times), flow.time_at_angle(process, angles)
+
+
+@pytest.mark.parametrize("process", PROCESSES)
+def test_angle_has_its_formula_and_its_inverse(process):
+    scales, t = PROCESSES[process].scales, np.float32([1e-4, 0.0137, 0.5003, 0.93])
+    expected = np.arctan2(scales(t).sigma, scales(t).alpha)
+    beyond = [0.0, 0.5 * np.pi, np.pi / 2 + 1e-7]
+    angles, times = there_and_back(one_of(process), t, np.float32([*expected, *beyond]))
+    np.testing.assert_allclose(angles, expected, rtol=2e-5)
+    back = scales(times[:4])
+    np.testing.assert_allclose(np.arctan2(back.sigma, back.alpha), expected, rtol=2e-5)
+    np.testing.assert_allclose(times[4:], [0.0, 1.0, 1.0], atol=1e-6)
+
+
+@pytest.mark.usefixtures("x64")
+def test_gradients_are_those_of_the_solution():
+    """In the start, and in the process: the two ends, the model's α and σ, and t at each angle."""
+
+    @jax.jit
+    @functools.partial(jax.value_and_grad, argnums=(0, 1))
+    def end(process, x, s):
+        exact = MODELS["gaussian"](process)
+
+        def model(x, t):  # depends on time itself, so the time at each angle counts
+            views = exact(x, t)
+            return Denoised(views.x0 + jnp.sin(3 * t), views.eps)
+
+        return jnp.sum(flow.follow(model, process, x, 0.9, s, rtol=1e-9, atol=1e-9) ** 2)
+
+    x, h = np.random.default_rng(0).uniform(-2, 2, size=(4, 2)), 1e-5
+    way = np.random.default_rng(0).normal(size=x.shape)
+    moves = [(VP(1.0, 0.0), 0 * x), (VP(0.0, 1.0), 0 * x), (VP(0.0, 0.0), way)]
+    at = jax.device_get((as_float64(VP()), x))
+    grads = jax.device_get(end(*at, 0.05)[1])
+    for move in moves:
+        up, down = (
+            jax.tree.map(lambda leaf, step, sign=sign: leaf + sign * h * step, at, move)
+            for sign in (1, -1)
+        )
+        slopes = jax.tree.map(lambda grad, step: np.sum(grad * step), grads, move)
+        slope = float(end(*up, 0.05)[0] - end(*down, 0.05)[0]) / (2 * h)
+        assert float(sum(jax.tree.leaves(slopes))) == pytest.approx(slope, rel=1e-5)
+        assert abs(slope) > 1e-3
+    assert_finite(end(*at, 0.0))  # where σ has no slope
+
+
+# Errors
+
+
+def stuck(x, t):
+    return Denoised(jnp.nan * x, x)
+
+
+def test_a_solver_that_does_not_arrive_says_so():
+    """At once, and out of compiled code, of which JAX makes a RuntimeError."""
+    x, model = np.ones((3, 2), np.float32), MODELS["gaussian"](VP())
+    with pytest.raises(InputError, match="did not arrive within max_steps=2"):
+        flow.follow(model, VP(), x, 1.0, 0.01, max_steps=2)
+    run = jax.jit(lambda x: flow.follow(stuck, VP(), x, 1.0, 0.01))
+    with pytest.raises(RuntimeError, match="model whose output is finite"):
+        jax.block_until_ready(run(x))
+
+
+def test_a_method_that_does_not_exist_is_refused():
+    with pytest.raises(InputError, match="tsit5, dopri5, got 'euler'"):
+        adaptive(MODELS["gaussian"](VP()), VP(), method="euler")
+    with pytest.raises(InputError, match="got 'rk'"):
+        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), 1.0, 0.5, method="rk")
+
+
+@pytest.mark.parametrize(
+    ("ends", "options", "says"),
+    [
+        ((1.0, -0.5), {}, r"times in \[0, 1\], got -0.5"),
+        ((2.0, 0.5), {}, r"times in \[0, 1\], got 2.0"),
+        ((1.0, 0.5), {"rtol": -1.0}, "rtol and atol are at least 0"),
+        ((1.0, 0.5), {"rtol": 0.0, "atol": 0.0}, "not both 0, got 0.0 and 0.0"),
+        ((1.0, 0.5), {"max_steps": 0}, "max_steps is at least 1, got 0"),
+    ],
+)
+def test_a_walk_that_means_nothing_is_refused(ends, options, says):
+    with pytest.raises(InputError, match=says):
+        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), *ends, **options)
+
+
+def test_integers_are_refused():
+    with pytest.raises(InputError, match="x is an array of floats, got int32"):
+        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)
+
+
+def test_what_compiled_code_cannot_solve_is_one_sentence_of_a_command(capsys):
+    run = jax.jit(lambda x: flow.follow(MODELS["gaussian"](VP()), VP(), x, 1.0, 0.01, max_steps=2))
+    with pytest.raises(SystemExit) as left:
+        cli._guarded(lambda: jax.block_until_ready(run(jnp.ones((1, 2)))), ["command"])
+    assert left.value.code == cli.USAGE_ERROR
+    assert "error: the adaptive solver did not arrive within max_steps=2" in capsys.readouterr().err
