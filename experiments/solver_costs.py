@@ -22,7 +22,7 @@ from experiments.timing import best_times
 from jaxdiff import schedules, solvers, train
 from jaxdiff.train import Run, build
 from jaxdiff.train.assembly import assemble, fresh_state
-from jaxdiff.typing import Array, InputError, Key
+from jaxdiff.typing import Array, InputError, Key, Params
 
 EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)
 UNET_BATCH = flags.DEFINE_integer("unet_batch", 16, "Images in a walk.", lower_bound=1)
@@ -84,9 +84,13 @@ def memory(run: Run, batch: int, num_steps: int, walk: Callable[..., Any]) -> fl
 
 def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
     run = assemble(train.from_dict(config), shape, None)
-    params = fresh_state(run).params
-    # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
-    return dataclasses.replace(run, params=jax.tree.map(lambda leaf: leaf + 0.01, params))
+
+    @jax.jit
+    def params() -> Params:
+        # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
+        return jax.tree.map(lambda leaf: leaf + 0.01, fresh_state(run).params)
+
+    return dataclasses.replace(run, params=params())
 
 
 def _bare(run: Run, count: int) -> Callable[[Key, Array], Array]:

@@ -50,7 +50,7 @@ def main() -> None:
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
     params = read(Path(str(READ.value)), run)
-    state = fresh_state(run)
+    state = jax.jit(lambda: fresh_state(run))()
     num_steps = config.training.num_steps
     state = state.replace(
         step=state.step + num_steps, params=params, averages=(params,) * len(state.averages)

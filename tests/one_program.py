@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from process_table import PROCESSES
 
-from jaxdiff.processes import Process
+from jaxdiff.processes import DiscreteVP, Process
 from jaxdiff.typing import ArrayLike
 
 
@@ -31,10 +31,23 @@ def _of_row(method, process, t):
 
 def one_of(name, among=tuple(PROCESSES)):
     """The process of this name in the table, in the precision of now."""
-    return OneOf(np.int32(among.index(name)), _rows(tuple(among), jnp.result_type(float)))
+    dtype = jnp.result_type(float)
+    kinds = _kinds(tuple(among), dtype) | _kinds((name,), dtype)
+    kind = type(PROCESSES[name].process)
+    return OneOf(np.int32(list(kinds).index(kind)), tuple(kinds.values()))
 
 
 @functools.cache
-def _rows(among, dtype):
-    rows = tuple(PROCESSES[name].process for name in among)
-    return jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), rows)
+def _kinds(names, dtype):
+    """A process of each kind: of one kind differ numbers alone, which are arguments."""
+    rows = [_equally_long(PROCESSES[name].process) for name in names]
+    rows = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), rows)
+    return {type(row): row for row in rows}
+
+
+def _equally_long(process):
+    """The same function of time, where a chain has fewer nodes than the longest of its kind."""
+    if not isinstance(process, DiscreteVP):
+        return process
+    nodes = np.linspace(0, 1, process.num_steps + 1)
+    return DiscreteVP(np.interp(np.linspace(0, 1, 1001), nodes, process.log_alphas))

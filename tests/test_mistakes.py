@@ -101,6 +101,10 @@ MISTAKES = {
         ["experiments.solvers", "--workdir={new}", "--counts=10,5"],
         "--counts takes two or more increasing numbers of evaluations, from 4, got 10,5",
     ),
+    "unknown SDE": (
+        ["experiments.solvers", "--workdir={new}", "--sdes=VP,EV"],
+        "--sdes takes names out of VP, sub-VP, VE, got 'VP,EV'",
+    ),
     "seed of samples": (
         [*SAMPLE, "--seed=18446744073709551616"],
         "seed=18446744073709551616",
