@@ -163,14 +163,9 @@ BETAS = {name: row.betas for name, row in PROCESSES.items() if row.betas is not 
 CHAINS = [name for name, row in PROCESSES.items() if hasattr(row.process, "num_steps")]
 SMOOTH = ["vp", "subvp", "ve"]
 QUICK = ["vp", "ve", "ddpm_linear_1000"]  # the three that -m "not slow" tries
-
-
-def each_process(names, *, quick):
-    """Parametrise by process, of which ``-m "not slow"`` tries the quick ones alone."""
-    marks = [[] if name in quick else pytest.mark.slow for name in names]
-    return pytest.mark.parametrize(
-        "process", [pytest.param(name, marks=mark) for name, mark in zip(names, marks, strict=True)]
-    )
+every_smooth = pytest.mark.parametrize(
+    "process", ["vp", *(pytest.param(name, marks=pytest.mark.slow) for name in SMOOTH[1:])]
+)
 
 
 def exact_scales(name, t):

@@ -182,16 +182,20 @@ def _rows_in_double():
     return tuple(map(as_float64, [*rows, InUnitsOfSignal(inner=PROCESSES["subvp"].process)]))
 
 
-@jax.jit
+_times_at = jax.jit(schedules.time_at_log_snr)
+
+
 def times_at(process, log_snr):
-    return schedules.time_at_log_snr(process, log_snr)
+    """``schedules.time_at_log_snr`` at as many values as a walk has times, in one executable."""
+    longest, dtype = max(LONGEST.values()) + 1, jnp.result_type(float)
+    padded = np.pad(log_snr, (0, longest - len(log_snr)), mode="edge")
+    return np.array(_times_at(process, padded.astype(dtype)))[: len(log_snr)]
 
 
 def even_times(process, scales, num_steps, *, t_max=1.0, t_min):
     """Times of even steps in log SNR, as of ``schedules.log_snr_times``, in one executable."""
     ends = [2 * np.log(scales(t).alpha / scales(t).sigma) for t in (t_max, t_min)]
-    log_snr = np.pad(np.linspace(*ends, num_steps + 1), (0, 256 - num_steps), mode="edge")
-    times = np.array(times_at(process, log_snr.astype(jnp.result_type(float))))[: num_steps + 1]
+    times = times_at(process, np.linspace(*ends, num_steps + 1))
     times[0], times[-1] = t_max, t_min
     return times
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from one_program import one_of
-from process_table import PROCESSES, SMOOTH, each_process, vp_scales
+from process_table import PROCESSES, every_smooth, vp_scales
 from solver_table import SOLVERS
 from solver_walks import (
     DETERMINISTIC,
@@ -90,7 +90,7 @@ def test_ddim_composes_where_the_estimate_of_the_data_is_constant(process, t, u,
 
 
 @pytest.mark.usefixtures("x64")
-@each_process(SMOOTH, quick=["vp"])
+@every_smooth
 @pytest.mark.parametrize("solver", [n for n in DETERMINISTIC if not SOLVERS[n].memory])
 def test_ode_solver_inverts_itself_up_to_its_order(solver, process):
     """There and back the local errors c h² of Euler add, the c h³ and −c h³ of Heun cancel."""

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from one_program import OneOf, one_of
-from process_table import PROCESSES, each_process
+from process_table import PROCESSES
 from solver_table import SOLVERS
 from solver_walks import (
     AXES,
@@ -31,7 +31,7 @@ from jaxdiff.processes import VE, VP
 
 TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3, 10)}
 UNEVEN = np.array([0.93, 0.8, 0.72, 0.3, 0.29, 0.12])
-every_process = each_process(PROCESSES, quick=["vp", "ve", "ddpm_linear_1000"])
+every_process = pytest.mark.parametrize("process", PROCESSES)
 every_solver = pytest.mark.parametrize("solver", SOLVERS)
 
 
