@@ -126,12 +126,15 @@ def test_numbers_altered_by_the_disk_are_not_taken_for_whole(saved, state, tmp_p
     assert 10 in outcomes
 
 
-def test_numbers_altered_on_their_way_to_the_disk_are_not_taken_for_whole(state, tmp_path):
+def test_numbers_altered_on_their_way_to_the_disk_are_not_taken_for_whole(
+    state, tmp_path, monkeypatch
+):
     """The sums of the files are right then: the fingerprint alone tells."""
     with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
         checkpoints.save(10, at(state, 10))
         altered = at(state, 1).params
-        checkpoints._copy = lambda given: given.replace(params=altered)
+        copy = "jaxdiff.train.checkpoints._copy"
+        monkeypatch.setattr(copy, lambda given: given.replace(params=altered))
         checkpoints.save(20, at(state, 20))
     with pytest.warns(UserWarning, match="its numbers are not those that were saved"):
         assert bits(restored(tmp_path, state)) == bits(at(state, 10))

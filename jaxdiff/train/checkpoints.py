@@ -24,6 +24,9 @@ from jaxdiff.typing import InputError
 
 METRIC = "eval_loss"
 
+_fingerprint = jax.jit(fingerprint)
+_copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
+
 
 class Checkpoints:
     """The checkpoints of one workdir; a context manager that waits for the last write.
@@ -61,8 +64,6 @@ class Checkpoints:
         )
         # training itself asks jax whether it is to end, and counts how often: see train.interrupts
         self._manager.reached_preemption = lambda step: False
-        self._fingerprint = jax.jit(fingerprint)
-        self._copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
         self._copied: Callable[[], Any] | None = None
 
     def __enter__(self) -> "Checkpoints":
@@ -104,8 +105,8 @@ class Checkpoints:
         alone = jax.process_count() == 1
         # a copy, since the next step takes over the arrays of the state
         saved = {
-            "state": self._copy(state) if alone else state,
-            "fingerprint": self._fingerprint(state),
+            "state": _copy(state) if alone else state,
+            "fingerprint": _fingerprint(state),
         }
         args = self._ocp.args.StandardSave(saved)
         self._copied = functools.partial(
@@ -161,12 +162,12 @@ class Checkpoints:
         raise InputError(f"{self._workdir / CHECKPOINTS} holds no checkpoint to load")
 
     def _read(self, step: int, like: TrainState) -> TrainState:
-        target = {"state": like, "fingerprint": jax.eval_shape(self._fingerprint, like)}
+        target = {"state": like, "fingerprint": jax.eval_shape(_fingerprint, like)}
         read = self._manager.restore(
             step, args=self._ocp.args.StandardRestore(jax.tree.map(_describe, target))
         )
         state: TrainState = read["state"]
-        if int(self._fingerprint(state)) != int(read["fingerprint"]) or int(state.step) != step:
+        if int(_fingerprint(state)) != int(read["fingerprint"]) or int(state.step) != step:
             raise InputError("its numbers are not those that were saved")
         return state
 
