@@ -41,6 +41,10 @@ def pytest_sessionstart(session):
         compile_cache.expire()
 
 
+def pytest_sessionfinish():
+    gc.freeze()  # pytest looks for cycles five times before it ends, among all that was compiled
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     from sharing import ByCompiledCode
@@ -80,6 +84,19 @@ def released():
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:
         jax.clear_caches()
+
+
+@pytest.fixture
+def nan_where_short(monkeypatch):
+    """An adaptive solve that does not arrive gives NaN, by no callback: jax caches no such program.
+
+    ``test_adaptive_edges.py`` tests what it does instead.
+    """
+
+    def spoil(state, too_many, stuck, max_steps):
+        return jax.tree.map(lambda leaf: jnp.where(too_many | stuck, jnp.nan, leaf), state)
+
+    monkeypatch.setattr("jaxdiff.flow._unless_short", spoil)
 
 
 @pytest.fixture

@@ -18,6 +18,8 @@ from jaxdiff import flow, oracles
 from jaxdiff.processes import VE, VP
 from jaxdiff.solvers.adaptive import adaptive
 
+pytestmark = pytest.mark.usefixtures("nan_where_short")
+
 DIM = {"gaussian": 2, "mixture": 1}
 
 

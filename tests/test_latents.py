@@ -16,6 +16,8 @@ import jaxdiff
 from jaxdiff import latents, schedules, solvers
 from jaxdiff.typing import InputError
 
+pytestmark = pytest.mark.usefixtures("nan_where_short")
+
 DIM = {"gaussian": 2, "mixture": 1}
 T_MIN = 1e-3
 

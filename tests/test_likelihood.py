@@ -15,6 +15,8 @@ from jaxdiff import oracles
 from jaxdiff.likelihood import log_likelihood
 from jaxdiff.typing import InputError
 
+pytestmark = pytest.mark.usefixtures("nan_where_short")
+
 # Against closed forms
 
 

@@ -10,6 +10,8 @@ from solver_walks import assert_within
 
 from jaxdiff.likelihood import log_likelihood
 
+pytestmark = pytest.mark.usefixtures("nan_where_short")
+
 NUM_PROBES = 4096
 
 
