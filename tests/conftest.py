@@ -26,8 +26,9 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402 (it reads the environment when it is imported)
 import jax.numpy as jnp  # noqa: E402
+import process_table  # noqa: E402
 import pytest  # noqa: E402
-from process_table import PROCESSES, QUICK  # noqa: E402
+import solver_table  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compile_cache.write_whole()
@@ -52,18 +53,26 @@ def pytest_xdist_make_scheduler(config, log):
     return ByCompiledCode(config, log)
 
 
-def quick_process(item):
-    """Whether a test meets none but the quick processes, of those of the table."""
+def is_quick(item):
+    """Whether a test meets none but the quick processes and solvers, of those of the tables."""
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()
-    return all(value in QUICK for value in params if isinstance(value, str) and value in PROCESSES)
+    names = {value for value in params if isinstance(value, str)}
+    return all(
+        names & table.keys() <= set(quick)
+        for table, quick in (
+            (process_table.PROCESSES, process_table.QUICK),
+            (solver_table.SOLVERS, solver_table.QUICK),
+        )
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses by marks
 def pytest_collection_modifyitems(items):
-    """Mark the tests of further processes slow, and put files with slow tests of their own first.
+    """Mark tests of further processes and solvers slow; put files with other slow tests first.
 
-    Of what a test tries with many processes ``-m "not slow"`` keeps the quick ones, or the first
-    where none is quick. Files come so that none with a long test decides the end.
+    Of what a test tries with many of them ``-m "not slow"`` keeps the quick ones, or the first
+    where none is quick; of the examples in docstrings, which tests repeat, none. Files come so that
+    none with a long test decides the end.
     """
     long = {item.path for item in items if item.get_closest_marker("slow")}
     long -= {item.path for item in items if item.path.name.startswith("test_solver")}
@@ -71,9 +80,11 @@ def pytest_collection_modifyitems(items):
     for item in items:
         tests[item.nodeid.partition("[")[0]].append(item)
     for variants in tests.values():
-        quick = [item for item in variants if quick_process(item)] or variants[:1]
+        quick = [item for item in variants if is_quick(item)] or variants[:1]
         for item in set(variants).difference(quick):
             item.add_marker(pytest.mark.slow)
+        if isinstance(variants[0], pytest.DoctestItem):
+            variants[0].add_marker(pytest.mark.slow)
     items.sort(key=lambda item: item.path not in long)
 
 

@@ -33,6 +33,11 @@ class SolverRow(NamedTuple):
 
 
 SOLVERS: dict[str, SolverRow] = {}
+QUICK = [
+    *("ddim", "ancestral", "euler_maruyama", "heun"),
+    *("dpmpp_2m", "sde_dpmpp_2m", "unipc_3", "deis_3"),
+]
+"""Those that -m "not slow" tries: with and without noise, stages and a memory."""
 
 
 def entry(name, make, *, only_published=None, options=None, **fields):

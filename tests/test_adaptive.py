@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from one_program import one_of
 from process_table import PROCESSES, SMOOTH, vp_scales
+from quickly import first_is_quick
 from solver_walks import FLOWS, MODELS, gaussian_flow, slope
 
 import jaxdiff
@@ -90,7 +91,7 @@ def test_error_falls_with_the_tolerance(process, model, method):
 
 
 @pytest.mark.usefixtures("x64")
-@pytest.mark.parametrize("method", flow.METHODS)
+@pytest.mark.parametrize("method", first_is_quick(flow.METHODS))
 def test_on_a_fixed_grid_both_methods_are_of_order_five(method):
     process, t, s = VP(), 0.9, 0.05
     field = flow.velocity(MODELS["gaussian"](process), process)
@@ -120,6 +121,7 @@ def test_vp_and_ve_are_one_solution():
     np.testing.assert_allclose(vp, ve, rtol=1e-9)
 
 
+@pytest.mark.slow
 def test_times_between_the_ends_only_interrupt_the_solution():
     process, x = VP(), spread(vp_scales, 1.0, "mixture").astype(np.float32)
     times = np.float32([1.0, 0.6, 0.1, 0.01, 0.0])
@@ -137,6 +139,7 @@ def test_times_between_the_ends_only_interrupt_the_solution():
     np.testing.assert_array_equal(end, path[-1])
 
 
+@pytest.mark.slow
 def test_images_keep_their_shape_and_dtype():
     process = VE(0.01, 50.0)
 

@@ -38,6 +38,7 @@ def test_angle_has_its_formula_and_its_inverse(process):
     np.testing.assert_allclose(times[4:], [0.0, 1.0, 1.0], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_are_those_of_the_solution():
     """In the start, and in the process: the two ends, the model's α and σ, and t at each angle."""

@@ -17,10 +17,10 @@ X, LEVEL = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
     ("make", "options", "numbers"),
     [
         (DDPM, {}, 35_746_307),  # as google/ddpm-cifar10-32 has them
-        (DDPM, {"attention_up": "last"}, 35_218_947),
-        (DDPMPP, {}, 61_804_419),
+        pytest.param(DDPM, {"attention_up": "last"}, 35_218_947, marks=pytest.mark.slow),
+        pytest.param(DDPMPP, {}, 61_804_419, marks=pytest.mark.slow),
         pytest.param(DDPMPP, {"blocks_per_level": 8}, 106_632_579, marks=pytest.mark.slow),
-        (NCSNPP, {}, 62_758_787),
+        pytest.param(NCSNPP, {}, 62_758_787, marks=pytest.mark.slow),
         pytest.param(NCSNPP, {"blocks_per_level": 8}, 107_586_947, marks=pytest.mark.slow),
     ],
 )
@@ -145,6 +145,7 @@ def lifted(variables, axes):
     return jax.tree_util.tree_map_with_path(lift, variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("resampling", "axes"), [("block", 2), ("conv", 3)])
 def test_an_image_constant_along_new_axes_is_treated_as_one_with_fewer(resampling, axes):
     """Two and three dimensions agree with one; every part but the kernels is the very same."""

@@ -106,6 +106,7 @@ def test_a_truncated_checkpoint_is_never_taken_for_whole(saved, state, tmp_path,
         assert (workdir / "damaged" / "20").is_dir()
 
 
+@pytest.mark.slow
 def test_numbers_altered_by_the_disk_are_not_taken_for_whole(saved, state, tmp_path):
     """Every byte of the data inverted in turn, in steps, so that some land in the numbers."""
     outcomes = set()
@@ -158,6 +159,7 @@ def test_reading_alone_moves_nothing(saved, state, tmp_path):
     assert (workdir / "checkpoints" / "20").is_dir()
 
 
+@pytest.mark.slow
 def test_the_last_every_so_manieth_and_the_best_are_kept(state, tmp_path):
     keep = TrainingConfig(keep_checkpoints=2, keep_every=30, keep_best=1)
     loss = {10: 5.0, 20: 1.0, 30: 4.0, 40: 3.0, 50: 2.0, 60: 6.0, 70: 7.0, 80: 8.0}

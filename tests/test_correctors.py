@@ -243,6 +243,7 @@ def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():
             )
 
 
+@pytest.mark.slow
 def test_one_key_gives_one_sample_with_jit_and_without():
     x, times = numbers(3, 2), [0.9, 0.6]
     compiled, another = (

@@ -161,6 +161,7 @@ def test_wrong_sources_and_limits():
         data.stack(numbered(), limit=0)
 
 
+@pytest.mark.slow
 def test_import_is_light_and_an_open_iterator_does_not_keep_the_process():
     code = """
 import sys

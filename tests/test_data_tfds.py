@@ -113,6 +113,7 @@ def test_unprepared_says_how(tmp_path):
         data.load("tfds:mnist", data_dir=tmp_path)
 
 
+@pytest.mark.slow
 def test_reading_imports_no_tensorflow(tmp_path):
     prepare(tmp_path)
     code = f"""

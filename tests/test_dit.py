@@ -136,6 +136,7 @@ def test_each_of_the_scanned_blocks_has_parameters_of_its_own():
     assert np.max(np.abs(out - other)) > 1e-2
 
 
+@pytest.mark.slow
 def test_remat_changes_no_gradient():
     def gradient(**options):
         net, _, params = small(**options)

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from quickly import first_is_quick
 
 from jaxdiff.nets import convert
 
@@ -27,7 +28,10 @@ def answer(name):
 
 
 @pytest.mark.parametrize(
-    "name", ["score_sde_ddpmpp_vp_tiny", "score_sde_ncsnpp_ve_tiny", "diffusers_unet2d_ddpm_tiny"]
+    "name",
+    first_is_quick(
+        ["score_sde_ddpmpp_vp_tiny", "score_sde_ncsnpp_ve_tiny", "diffusers_unet2d_ddpm_tiny"]
+    ),
 )
 def test_a_network_of_another_system_gives_what_it_gave_there(name):
     got, expected = answer(name)

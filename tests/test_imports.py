@@ -72,6 +72,7 @@ def loaded_by(statement):
     return set(json.loads(done.stdout.splitlines()[-1]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("module", HEAVY)
 def test_importing_jaxdiff_imports_nothing_heavy(module):
     loaded = loaded_by("import jaxdiff")

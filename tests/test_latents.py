@@ -36,6 +36,7 @@ def there_and_back(process, x):
     return code, latents.decode(denoise_fn, process, code, t_min=T_MIN)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("process", PROCESSES)
 def test_an_example_returns_from_its_code_and_the_code_is_exact(process):
     row, x = PROCESSES[process], data("mixture")

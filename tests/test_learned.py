@@ -85,6 +85,7 @@ def test_the_bound_does_not_depend_on_the_inner_shape(seed):
     assert abs(values.mean() - exact_integral(7.0, -6.0)) < 5 * error
 
 
+@pytest.mark.slow
 def test_gradients_of_the_bound_are_nothing_in_the_shape_and_known_at_the_ends():
     """d/da ½ log(1 + c e^a) = ½ c e^a/(1 + c e^a); the range moves the lower end alone."""
     keys = jax.random.split(jax.random.key(3), 16)

@@ -62,6 +62,7 @@ def test_error_falls_with_the_tolerance():
     assert slope(1 / tolerances, errors) == pytest.approx(1, abs=0.3)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_on_a_fixed_grid_the_order_is_five_and_rows_stand_alone():
     row, data, errors = PROCESSES["vp"], data_of("gaussian", 2), []
@@ -88,6 +89,7 @@ def test_on_a_fixed_grid_the_order_is_five_and_rows_stand_alone():
 # What it is used for
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_are_the_score_and_the_slopes_of_the_closed_form():
     """In x: minus C⁻¹(x − m) of the model's law, a Gaussian; in the mean of the data: the same."""

@@ -6,6 +6,7 @@ import pytest
 from assertions import assert_finite
 from carried_laws import T_MIN, data_of, run
 from process_table import PROCESSES
+from quickly import first_is_quick
 from solver_walks import assert_within
 
 from jaxdiff.likelihood import log_likelihood
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.usefixtures("nan_where_short")
 NUM_PROBES = 4096
 
 
-@pytest.mark.parametrize("probe", ["rademacher", pytest.param("gaussian", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("probe", first_is_quick(["rademacher", "gaussian"]))
 def test_probes_are_unbiased_with_the_variance_that_theory_gives(probe):
     """On Gaussians every estimate is log p + vᵀMv − tr M, with M known.
 
@@ -41,6 +42,7 @@ def test_probes_are_unbiased_with_the_variance_that_theory_gives(probe):
     assert variance > 1e-2
 
 
+@pytest.mark.slow
 def test_probes_are_unbiased_on_images_of_a_mixture():
     row, data = PROCESSES["vp"], data_of("mixture", 64)
     x = data.draw(8).astype(np.float32)

@@ -73,6 +73,7 @@ def test_waiting_counts_only_where_the_device_had_nothing_to_do():
     assert next_batch(batches, mesh, {"loss": jax.block_until_ready(jnp.ones(()))})[1] > 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
     trained, tmp_path, monkeypatch
 ):

@@ -10,6 +10,7 @@ from assertions import assert_finite, float64
 from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, as_float64
+from quickly import first_is_quick
 
 from jaxdiff import divergence, losses, oracles
 from jaxdiff.losses import times, weights
@@ -140,7 +141,7 @@ def with_slopes(loss, thetas, keys, process, x):
     return jax.device_get(mapped(thetas, keys, process, x))
 
 
-@pytest.mark.parametrize("name", LOSSES)
+@pytest.mark.parametrize("name", first_is_quick(LOSSES))
 def test_jit_and_vmap_change_nothing_and_slopes_are_those_of_differences(name):
     """In float64, where central differences of the loss tell its first two slopes to 1e-6."""
     loss, h = LOSSES[name], 1e-4
@@ -169,6 +170,7 @@ def every_loss(key, process, x):
     return [loss(0.3, key, process, x) for loss in LOSSES.values()]
 
 
+@pytest.mark.slow
 def test_losses_take_events_of_any_rank_and_any_number_of_channels():
     """The same numbers in two shapes, with no randomness that the shape could enter."""
     x, given = data((2, 2, 5)), (jax.random.key(1), PROCESSES["vp"].process)
@@ -247,6 +249,7 @@ def test_exact_forms_agree_with_numpy_in_both_precisions():
         np.testing.assert_allclose(double[name], expected, rtol=1e-10)
 
 
+@pytest.mark.slow
 def test_float32_agrees_with_float64_given_the_same_noise(monkeypatch):
     """The noise is drawn once, so that both precisions measure the same numbers."""
     x, key = data((5,), n=64), jax.random.key(2)

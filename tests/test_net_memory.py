@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from net_tools import any_params, normal, shapes_of
 
 from jaxdiff.nets import DDPM, UNet
@@ -40,6 +41,7 @@ def together(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
+@pytest.mark.slow
 def test_remat_gives_the_same_output_and_gradients_and_drops_the_same():
     for got, expected in zip(gradients(remat=True)(0), gradients()(0), strict=True):
         got, expected = together(got), together(expected)
@@ -73,6 +75,7 @@ def test_bfloat16_is_near_float32_and_returns_it():
     assert 1e-4 < error < 0.02  # 2⁻⁹ a rounding, some twenty of them one after another; not none
 
 
+@pytest.mark.slow
 def test_gradients_in_bfloat16_are_finite_float32_and_near_those_of_float32():
     (got, _), (expected, _) = gradients(dtype="bfloat16")(0), gradients()(0)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(got)} == {"float32"}

@@ -142,6 +142,7 @@ def without_addresses(program):
     return re.sub("0x[0-9a-f]+", "", str(program))
 
 
+@pytest.mark.slow
 def test_dropout_acts_in_training_alone_and_with_its_key_alone():
     without, apply, params, x = built("unet")
     net = UNet(channels=4, blocks_per_level=1, num_classes=3, dropout=0.5)

@@ -15,6 +15,7 @@ from jaxdiff.typing import InputError
 NET = DDPM(channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, groups=2, dropout=0.0)
 
 
+@pytest.mark.slow
 def test_the_usual_flax_network_is_ours():
     x, level = jnp.asarray(normal((2, 8, 8, 3))), jnp.array([0.1, 0.9])
     params = any_params(shapes_of(NET, x, level))

@@ -213,6 +213,7 @@ def test_numpy_is_all_that_importing_needs(module):
     assert others <= {"numpy", "jaxdiff"}
 
 
+@pytest.mark.slow
 def test_drawing_leaves_pyplot_alone(tmp_path):
     code = (
         "import sys; from jaxdiff.train import pictures;"

@@ -17,6 +17,8 @@ from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.workdir import write_config
 from jaxdiff.typing import InputError
 
+pytestmark = pytest.mark.slow
+
 STDS, OTHER = (0.05, 0.1), 0.08
 STEPS = 40
 

@@ -261,6 +261,7 @@ def test_log_variance_is_finite_with_finite_slopes_at_both_ends_of_time(name):
         assert_finite(total_log_variance(rows(np.float32), v, s, t, index))
 
 
+@pytest.mark.slow
 @every_process
 def test_divergence_is_finite_with_finite_slopes_from_t_1(name):
     index, (t, s) = index_of(name), PAIRS.T

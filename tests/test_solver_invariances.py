@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from one_program import one_of
 from process_table import PROCESSES, every_smooth, vp_scales
+from quickly import first_is_quick
 from solver_table import SOLVERS
 from solver_walks import (
     DETERMINISTIC,
@@ -110,7 +111,7 @@ def test_ode_solver_inverts_itself_up_to_its_order(solver, process):
         assert slope(counts, errors) == pytest.approx(order, abs=0.2)
 
 
-@pytest.mark.parametrize("solver", ["heun", pytest.param("euler_maruyama", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("solver", first_is_quick(["heun", "euler_maruyama"]))
 def test_one_key_gives_one_sample_with_jit_and_without(solver):
     process, times = VP(), schedules.uniform_times(2)
 

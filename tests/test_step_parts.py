@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from net_tools import normal
+from quickly import first_is_quick
 from tiny import tiny_config
 
 from jaxdiff import train
@@ -37,7 +38,7 @@ def close(found, expected, rtol=1e-5):
         np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol * scale)
 
 
-@pytest.mark.parametrize("microbatches", [2, 4, 16])
+@pytest.mark.parametrize("microbatches", first_is_quick([2, 4, 16]))
 def test_microbatches_add_up_to_the_step_of_the_whole_batch(parts, microbatches):
     state, step, batch = parts
     whole, metrics = jax.jit(step)(state, batch)

@@ -199,6 +199,7 @@ def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(trained):
     np.testing.assert_allclose(denoised.x0, x, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_class_conditional_run_listens_to_its_label(tmp_path):
     config = tiny_config(num_steps=3, model=train.ModelConfig(class_conditional=True))
     run = train.train(config, tmp_path, say=quiet)

@@ -72,6 +72,7 @@ def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
     assert best.std() < 0.7 * found["uniform"].std()
 
 
+@pytest.mark.slow
 def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     """EDM's loss starts at 1 per number whatever t: its mean tells nothing of t, its spread all."""
     settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
@@ -108,6 +109,7 @@ def test_hybrid_loss_is_that_of_the_library_per_dimension():
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
     """The second half of the output starts at 0, v = ½; for N(0, I) the right v is 1."""
     run, loss_fn, _ = assembled(**HYBRID)

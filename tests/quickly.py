@@ -1,0 +1,9 @@
+"""Parameters of which ``-m "not slow"`` keeps the first alone."""
+
+import pytest
+
+
+def first_is_quick(values):
+    """The same parameters, all but the first of them marked slow."""
+    first, *others = values
+    return [first, *(pytest.param(value, marks=pytest.mark.slow) for value in others)]
