@@ -158,6 +158,7 @@ def test_images_keep_their_shape_and_dtype():
 # Error control
 
 
+@pytest.mark.slow
 def test_an_example_is_solved_as_well_among_easy_batch_mates():
     """Next to the saddle of a mixture, among 4095 rows so far away that nothing happens to them."""
     x = np.full((4096, 1), 30.0, np.float32)
@@ -182,6 +183,7 @@ def test_rows_depend_on_their_mates_within_the_tolerance_and_not_at_all_under_vm
     np.testing.assert_allclose(rows(x), alone, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.slow
 def test_evaluations_are_six_a_step_and_one_to_begin_with():
     """On a fixed grid; as many as documented, so none is wasted on an interval of its own."""
     counted, process = [], VP()

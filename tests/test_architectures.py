@@ -104,8 +104,12 @@ def unet_size(
         (UNet(4, (1, 2, 3), 2, (0, 2), num_classes=10), unet_size(4, (1, 2, 3), 2, (0, 2), 3, 10)),
         (UNet(), unet_size(64, (1, 2), 2, (1,), 3)),
         (UNet(4, predictions=2), unet_size(4, (1, 2), 2, (1,), 3, predictions=2)),
-        (ADM(), unet_size(128, (1, 2, 2, 2), 3, (1, 2), 3, resampling="block")),
-        (
+        pytest.param(
+            ADM(),
+            unet_size(128, (1, 2, 2, 2), 3, (1, 2), 3, resampling="block"),
+            marks=pytest.mark.slow,
+        ),
+        pytest.param(
             NCSNPP(channels=8, progressive_output=True),
             unet_size(
                 8,
@@ -120,6 +124,7 @@ def unet_size(
                 pyramids=(True, True),
                 fourier=True,
             ),
+            marks=pytest.mark.slow,
         ),
     ],
     ids=["one level", "labels", "defaults", "variance", "ADM", "both pyramids"],

@@ -27,7 +27,7 @@ CONFIG = dataclasses.replace(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("loop") / "run"
-    return train.train(CONFIG, workdir, profile_steps=(1, 2), say=lambda line: None), workdir
+    return train.train(CONFIG, workdir, say=lambda line: None), workdir
 
 
 def test_held_out_loss_is_that_of_the_averaged_model_on_the_test_split(trained):
@@ -50,13 +50,18 @@ def test_held_out_loss_is_the_same_each_time(trained):
     assert found(jax.tree.map(np.zeros_like, run.params)) != found(run.params)
 
 
-def test_events_and_the_trace_of_the_asked_steps_are_written(trained):
+def test_events_are_written(trained):
     _, workdir = trained
     (events,) = (workdir / "tensorboard").iterdir()
     content = events.read_bytes()
     for name in (b"loss", b"grad_norm", b"eval_loss", b"examples_per_second", b"waiting"):
         assert name in content
-    assert len(list((workdir / "profile").rglob("*.xplane.pb"))) == 1
+
+
+@pytest.mark.slow
+def test_the_trace_of_the_asked_steps_is_written(tmp_path):
+    train.train(CONFIG, tmp_path, profile_steps=(1, 2), say=lambda line: None)
+    assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
 def test_waiting_counts_only_where_the_device_had_nothing_to_do():

@@ -105,6 +105,7 @@ def test_a_run_that_died_goes_on_to_the_same_bits(trained, final_state, tmp_path
     assert (tmp_path / "samples.png").read_bytes() == (straight / "samples.png").read_bytes()
 
 
+@pytest.mark.slow
 def test_another_seed_is_another_run(trained, tmp_path, monkeypatch):
     _, straight, _ = trained
     train_until(1, tmp_path, monkeypatch, seed=1)
@@ -135,6 +136,7 @@ def test_only_the_newest_checkpoints_are_kept(trained):
     assert steps == {"4", "6"}
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
     config = tiny_config(optimizer=train.OptimizerConfig(learning_rate=1e30, clip_norm=1e30))
     settings = dataclasses.replace(config.training, max_skipped=3)

@@ -91,6 +91,7 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     assert untrained(True).std() > 2  # weights of all sizes, though their mean is 1 again
 
 
+@pytest.mark.slow
 def test_hybrid_loss_is_that_of_the_library_per_dimension():
     run, loss_fn, params = assembled(**HYBRID)
 
