@@ -1,0 +1,49 @@
+"""A workdir belongs to one process at a time, whatever that does in it."""
+
+import contextlib
+import dataclasses
+import fcntl
+
+import jax
+import pytest
+from running import run
+from tiny import tiny_config
+
+from jaxdiff import data, train
+from jaxdiff.nets import convert
+from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.typing import InputError
+
+
+@contextlib.contextmanager
+def owned(workdir):
+    """A new workdir in which another process is at work, and has written nothing yet."""
+    workdir.mkdir()
+    with open(workdir / ".lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def test_a_start_that_is_refused_leaves_no_config_of_its_own(tmp_path):
+    workdir = tmp_path / "run"
+    with owned(workdir), pytest.raises(InputError, match="being trained in by another process"):
+        train.train(dataclasses.replace(tiny_config(), seed=7), workdir)
+    assert not (workdir / "config.json").exists()
+
+
+def test_weights_are_written_into_no_workdir_of_another_process(tmp_path):
+    config, digits = tiny_config(data=train.DataConfig(name="digits")), data.load("digits")
+    model = assemble(config, digits.shape, digits.num_classes)
+    params = fresh_state(model).params
+    convert.save(tmp_path / "files", model.network, params)
+    workdir = tmp_path / "run"
+    flags = ["--config=tests/tiny.py", f"--read={tmp_path / 'files'}", f"--workdir={workdir}"]
+    with owned(workdir):
+        refused = run("experiments.weights", *flags)
+    assert refused.returncode == 2
+    assert "is being trained in by another process" in refused.stderr
+    assert [path.name for path in workdir.iterdir()] == [".lock"]
+    done = run("experiments.weights", *flags)
+    assert done.returncode == 0, done.stderr
+    found = train.load(workdir)
+    assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found.params, params))
