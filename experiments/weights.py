@@ -21,7 +21,7 @@ from jaxdiff.nets import UNet, convert
 from jaxdiff.train import Run
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.workdir import claim
+from jaxdiff.train.workdir import claimed
 from jaxdiff.typing import InputError, Params
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
@@ -56,8 +56,10 @@ def main() -> None:
         step=state.step + num_steps, params=params, averages=(params,) * len(state.averages)
     )
     workdir = Path(str(WORKDIR.value))
-    claim(workdir, config, run.shape, run.num_classes)
-    with Checkpoints(workdir, keep=config.training) as checkpoints:
+    with (
+        claimed(workdir, config, run.shape, run.num_classes),
+        Checkpoints(workdir, keep=config.training) as checkpoints,
+    ):
         if checkpoints.latest_step is not None:
             raise InputError(f"{workdir} holds a run already; give another workdir")
         checkpoints.save(num_steps, state)

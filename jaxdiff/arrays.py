@@ -83,14 +83,57 @@ def std_of(variance: ArrayLike) -> Array:
     return jnp.sqrt(jnp.asarray(variance) + VARIANCE_FLOOR)
 
 
-def check_floats(name: str, x: Array) -> None:
-    """Refuse an array of integers, in which every step would be truncated.
+def check_batch(name: str, x: Array) -> None:
+    """Refuse what is not a batch ``[batch, ...]`` of floats with an example in it.
+
+    In integers every step would be truncated; of no example there is nothing to compute.
 
     Raises:
-        InputError: naming its dtype.
+        InputError: naming its dtype or its shape.
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
         raise InputError(f"{name} is an array of floats, got {x.dtype}")
+    if x.ndim < 2 or x.shape[0] == 0:
+        raise InputError(f"{name} is a batch of examples, [batch, ...], got shape {x.shape}")
+
+
+def known_scalar(says: str, value: ArrayLike, low: float, high: float = math.inf) -> float | None:
+    """A finite number between two others, or None inside a transformation that hides it.
+
+    Args:
+        says: what it is, and between which.
+        value: to be looked at.
+        low: the least that it may be.
+        high: the most.
+
+    Raises:
+        InputError: if it is none, with what ``says`` says of it.
+
+    Example:
+        >>> known_scalar("eta lies in [0, 1]", "a", 0, 1)
+        Traceback (most recent call last):
+            ...
+        jaxdiff.typing.InputError: eta lies in [0, 1], got 'a'
+    """
+    number = known(value)
+    if number is None:
+        return None
+    is_number = number.ndim == 0 and number.dtype.kind in "iuf" and np.isfinite(number)
+    if not is_number or not low <= number <= high:
+        raise InputError(f"{says}, got {value if is_number else repr(value)}")
+    return float(number)
+
+
+def is_count(number: object) -> bool:
+    """Whether it is a whole number of at least 1; a float is none, whatever it holds.
+
+    Example:
+        >>> is_count(3), is_count(3.0), is_count(0)
+        (True, False, False)
+    """
+    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+        return False
+    return int(number) >= 1
 
 
 def known(values: ArrayLike) -> np.ndarray | None:

@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import sum_events
+from jaxdiff.arrays import is_count, sum_events
 from jaxdiff.typing import Array, InputError, Key
 
 Field = Callable[[Array], Array]
@@ -116,7 +116,7 @@ def draw_probes(key: Key, x: Array, *, num_probes: int, probe: str) -> Array:
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
     """
-    if num_probes < 1:
+    if not is_count(num_probes):
         raise InputError(f"num_probes is at least 1, got {num_probes}")
     check_probe(probe)
     dim = math.prod(x.shape[1:])

@@ -25,7 +25,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import VARIANCE_FLOOR, check_floats, known
+from jaxdiff.arrays import VARIANCE_FLOOR, check_batch, is_count, known
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules.times import divide, time_at_log_snr
@@ -237,7 +237,7 @@ def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
     Raises:
         InputError: if x is not of floats.
     """
-    check_floats("x", x)
+    check_batch("x", x)
     return (x / unit_scale(process, t)).astype(jnp.promote_types(x.dtype, jnp.float32))
 
 
@@ -247,7 +247,7 @@ def _check_tolerances(rtol: ArrayLike, atol: ArrayLike, max_steps: int) -> None:
         return
     if not (relative >= 0 and absolute >= 0 and relative + absolute > 0):
         raise InputError(f"rtol and atol are at least 0, and not both 0, got {rtol} and {atol}")
-    if max_steps < 1:
+    if not is_count(max_steps):
         raise InputError(f"max_steps is at least 1, got {max_steps}")
 
 

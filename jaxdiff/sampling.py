@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import check_floats, known
+from jaxdiff.arrays import check_batch, known
 from jaxdiff.solvers.base import Solver
 from jaxdiff.typing import Array, InputError, Key, PyTree
 
@@ -30,8 +30,8 @@ def sample(key: Key, solver: Solver, x_init: Array, times: Array) -> Array:
         x at ``times[-1]``, in the shape of ``x_init``; n steps were made, and no trajectory kept.
 
     Raises:
-        InputError: if ``times`` is not a strictly monotone vector of two or more, or ``x_init`` is
-            not of floats.
+        InputError: if ``times`` is not a strictly monotone vector of two or more in [0, 1], or
+            increases though the solver draws noise, or ``x_init`` is not a batch of floats.
 
     Example:
         >>> from jaxdiff import oracles, processes, schedules, solvers
@@ -68,8 +68,8 @@ def trajectory(
         ``x_init`` and ends with x.
 
     Raises:
-        InputError: if ``times`` is not a strictly monotone vector of two or more, or ``x_init`` is
-            not of floats.
+        InputError: if ``times`` is not a strictly monotone vector of two or more in [0, 1], or
+            increases though the solver draws noise, or ``x_init`` is not a batch of floats.
 
     Example:
         >>> from jaxdiff import oracles, processes, schedules, solvers
@@ -82,8 +82,8 @@ def trajectory(
         (11, 4, 2)
     """
     times, x_init = jnp.asarray(times), jnp.asarray(x_init)
-    check_times(times)
-    check_floats("x_init", x_init)
+    check_times(times, towards_data=solver.draws_noise)
+    check_batch("x_init", x_init)
 
     def walk(state: Any, inputs: tuple[Key, Array, Array]) -> tuple[Any, PyTree]:
         state = solver.step(inputs[0], state, inputs[1], inputs[2])
@@ -96,8 +96,12 @@ def trajectory(
     return last.x, saved
 
 
-def check_times(times: Array) -> None:
-    """Refuse a grid that is not strictly monotone, where its numbers are known.
+def check_times(times: Array, *, towards_data: bool = False) -> None:
+    """Refuse a grid that is not strictly monotone in [0, 1], where its numbers are known.
+
+    Args:
+        times: to be walked.
+        towards_data: whether they must decrease.
 
     Raises:
         InputError: saying what it got.
@@ -110,3 +114,10 @@ def check_times(times: Array) -> None:
     steps = np.diff(numbers)
     if not (np.all(steps < 0) or np.all(steps > 0)):
         raise InputError(f"times decrease strictly (or increase strictly, to invert), got {times}")
+    if not np.all((numbers >= 0) & (numbers <= 1)):
+        raise InputError(f"times lie in [0, 1], from data to noise, got {times}")
+    if towards_data and steps[0] > 0:
+        raise InputError(
+            "times decrease for a solver that draws noise, which walks to the data alone, got "
+            f"{times}"
+        )

@@ -11,7 +11,7 @@ from process_tools import (
     every_process,
 )
 
-from jaxdiff.processes import VP, DiscreteVE, DiscreteVP
+from jaxdiff.processes import VE, VP, DiscreteVE, DiscreteVP, SubVP
 from jaxdiff.typing import InputError
 
 
@@ -85,3 +85,24 @@ def test_gradient_with_respect_to_the_parameters_is_a_finite_difference(name):
 def test_tables_that_are_no_chain_are_refused(build, table):
     with pytest.raises(InputError):
         build(np.float32(table))
+
+
+@pytest.mark.parametrize(
+    ("make", "fields"),
+    [
+        (VE, {"sigma_min": 50.0, "sigma_max": 0.01}),
+        (VE, {"sigma_min": 0.0}),
+        (VE, {"sigma_min": np.nan}),
+        (VE, {"sigma_max": np.inf}),
+        (VE, {"sigma_min": np.array([0.1, 60.0])}),
+        (VP, {"beta_max": np.nan}),
+        (VP, {"beta_min": 0.0, "beta_max": 0.0}),
+        (SubVP, {"beta_min": -0.1}),
+        (SubVP, {"beta_max": np.inf}),
+    ],
+)
+def test_numbers_under_which_noise_does_not_rise_are_refused(make, fields):
+    """Where they are known; a tree of their slopes or shapes may hold what it likes."""
+    with pytest.raises(InputError, match=r"got (sigma|beta)_min=.*, (sigma|beta)_max="):
+        make(**fields)
+    assert jax.tree.map(lambda _: -1.0, make()) is not None

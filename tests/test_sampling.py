@@ -158,6 +158,12 @@ def test_times_that_repeat_or_turn_are_refused(drive, times):
         drive(jax.random.key(0), RANDOM_WALK, jnp.zeros((1, 1)), jnp.array(times))
 
 
+@pytest.mark.parametrize("times", [[1.5, 0.5], [0.5, -0.1], [np.inf, 0.5], [0.2, 1.001]])
+def test_times_beyond_data_and_noise_are_refused(times):
+    with pytest.raises(InputError, match=r"times lie in \[0, 1\], from data to noise, got \["):
+        jaxdiff.sample(jax.random.key(0), RANDOM_WALK, jnp.zeros((1, 1)), jnp.array(times))
+
+
 @pytest.mark.parametrize(
     ("times", "shape"),
     [(0.5, r"\(\)"), ([0.5], r"\(1,\)"), ([], r"\(0,\)"), ([[1, 0]], r"\(1, 2\)")],

@@ -11,7 +11,7 @@ from assertions import float64
 from one_program import one_of
 from process_table import NCSN_SIGMAS, PROCESSES, as_float64
 
-from jaxdiff import processes, schedules
+from jaxdiff import processes, schedules, solvers
 from jaxdiff.typing import InputError
 
 LOW, HIGH = 1e-4, 0.02
@@ -194,6 +194,28 @@ def test_karras_times_refuse_ratios_that_leave_no_decreasing_grid(ratios):
 def test_tables_refuse_what_is_no_schedule(table, options):
     with pytest.raises(InputError):
         table(**options)
+
+
+@pytest.mark.parametrize("count", [1.5, 3.0, "3", True, 0])
+@pytest.mark.parametrize(
+    "take",
+    [
+        schedules.uniform_times,
+        schedules.quadratic_times,
+        schedules.trailing_times,
+        schedules.linear_betas,
+        lambda n: schedules.log_snr_times(processes.VP(), n),
+        lambda n: schedules.leading_times(5, chain_steps=n),
+        lambda n: schedules.geometric_sigmas(n, sigma_min=0.1, sigma_max=1.0),
+        lambda n: processes.LearnedVP.create(num_steps=n),
+        lambda n: solvers.langevin(None, processes.VP(), num_steps=n),
+    ],
+    ids=["uniform", "quadratic", "trailing", "betas", "log SNR", "chain", "sigmas", "VDM", "MCMC"],
+)
+def test_what_is_no_count_is_refused(take, count):
+    """A float is none, though it hold a whole number, which arithmetic does not keep."""
+    with pytest.raises(InputError, match=rf"{count}"):
+        take(count)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

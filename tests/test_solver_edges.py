@@ -94,6 +94,10 @@ def test_churn_of_nothing_is_heun():
         (solvers.stochastic_heun, {"sigma_min": 3.0, "sigma_max": 1.0}, "sigma_min < sigma_max"),
         (solvers.euler_maruyama, {"eta": -3.0}, "amplitude of the noise, at least 0, got -3.0"),
         (solvers.dpmpp_2m, {"eta": float("nan")}, "amplitude of the noise, at least 0, got nan"),
+        (solvers.dpmpp_3m, {"eta": float("inf")}, "amplitude of the noise, at least 0, got inf"),
+        (solvers.ddim, {"eta": "a"}, r"the posterior's noise, in \[0, 1\], got 'a'"),
+        (solvers.ddim, {"eta": True}, r"the posterior's noise, in \[0, 1\], got True"),
+        (solvers.euler_maruyama, {"eta": [0.5]}, r"at least 0, got \[0.5\]"),
     ],
 )
 def test_noise_of_no_amplitude_is_refused(make, options, says):
@@ -111,7 +115,38 @@ def test_euler_s_method_walks_both_ways():
     np.testing.assert_allclose(got, x + (q.f * x + 0.5 * q.g2 * eps / q.sigma) * (s - t), rtol=1e-5)
 
 
-def test_integers_are_refused_as_a_start():
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (np.ones((1, 2), int), "x_init is an array of floats, got int32"),
+        (np.float32(1.0), r"x_init is a batch of examples, \[batch, ...\], got shape \(\)"),
+        (np.ones(3, np.float32), r"a batch of examples, .* got shape \(3,\)"),
+        (np.ones((0, 2), np.float32), r"a batch of examples, .* got shape \(0, 2\)"),
+    ],
+    ids=["integers", "a number", "a vector", "no example"],
+)
+def test_what_is_no_batch_of_floats_is_refused_as_a_start(x, says):
     solver = solvers.ddim(gaussian_model(VP()), VP())
-    with pytest.raises(InputError, match="x_init is an array of floats, got int32"):
-        jaxdiff.sample(jax.random.key(0), solver, jnp.ones((1, 2), int), jnp.array([1.0, 0.5]))
+    with pytest.raises(InputError, match=says):
+        jaxdiff.sample(jax.random.key(0), solver, x, jnp.array([1.0, 0.5]))
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_what_draws_noise_walks_to_the_data_alone(solver):
+    """The dynamics that draw noise are those of the reverse SDE, which no walk upward solves."""
+    row, times = SOLVERS[solver], jnp.array([0.2, 0.6, 1.0])
+    made = row.make(gaussian_model(VP()), VP())
+    if row.deterministic:
+        assert not made.draws_noise
+        return
+    for upward in (made, predictor_corrector(made)):
+        with pytest.raises(InputError, match="times decrease for a solver that draws noise"):
+            jaxdiff.sample(jax.random.key(0), upward, jnp.ones((1, 2)), times)
+
+
+def predictor_corrector(made):
+    """A solver as the predictor of a walk that corrects nothing."""
+    still = solvers.one_step(lambda key, x, t, s: x)
+    return solvers.predictor_corrector(
+        gaussian_model(VP()), VP(), predictor=lambda *_: made, corrector=lambda *_: still
+    )

@@ -34,7 +34,8 @@ def test_a_step_of_plain_descent_is_that_of_the_formula():
     np.testing.assert_allclose(after.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
     np.testing.assert_allclose(metrics["grad_norm"], np.hypot(*gradient), rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], 0.5 * np.mean([1 + 1, 9 + 9]), rtol=1e-6)
-    averaged = 0.1 * np.array([0.0, 1.0]) + 0.9 * np.asarray(after.params["w"])  # (1 + k)/(10 + k)
+    # score_sde counts the update before it averages: (1 + 1)/(10 + 1) after the first
+    averaged = 2 / 11 * np.array([0.0, 1.0]) + 9 / 11 * np.asarray(after.params["w"])
     np.testing.assert_allclose(after.averages[0]["w"], averaged, rtol=1e-6)
     assert int(after.step) == 1
 
@@ -45,7 +46,7 @@ def test_ema_is_the_recursion_of_the_formula_with_its_warm_up():
     for k, value in enumerate(params):
         rule = averages.exponential(0.7)
         average = averages.update(average, {"w": jnp.asarray(value)}, rule(jnp.asarray(k)))
-        d = min(0.7, (1 + k) / (10 + k))
+        d = min(0.7, (2 + k) / (11 + k))
         expected = d * expected + (1 - d) * value
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
 
@@ -55,7 +56,7 @@ def test_ema_of_a_constant_forgets_where_it_began():
     for k in range(60):
         rule = averages.exponential(0.9999)
         average = averages.update(average, {"w": jnp.asarray(0.0)}, rule(jnp.asarray(k)))
-    # With no warm-up 0.9999^60 = 0.994 of the start would be left; ∏(1+k)/(10+k) leaves 10⁻¹⁰.
+    # With no warm-up 0.9999^60 = 0.994 of the start would be left; ∏(2+k)/(11+k) leaves 10⁻¹⁰.
     assert float(average["w"]) < 1e-6
 
 

@@ -17,6 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import is_count
 from jaxdiff.losses.times import TimeSample, stratified_units
 from jaxdiff.typing import Array, InputError, Key
 
@@ -43,7 +44,7 @@ def start(num_steps: int, *, length: int = 10) -> LossHistory:
 
     Reference: Nichol & Dhariwal 2021, section 3.3.
     """
-    if num_steps < 1 or length < 1:
+    if not is_count(num_steps) or not is_count(length):
         raise InputError(
             f"num_steps and length are at least 1, got num_steps={num_steps}, length={length}"
         )

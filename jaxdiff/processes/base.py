@@ -12,6 +12,7 @@ over and differentiated. Everything else lives in :mod:`jaxdiff.processes.algebr
 
 import dataclasses
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any, dataclass_transform
 
 import jax
@@ -34,10 +35,17 @@ class Process(ABC):
         super().__init_subclass__(**kwargs)
         dataclasses.dataclass(frozen=True, eq=False)(cls)
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
+
+        def unflatten(_: None, leaves: Iterable[Any]) -> "Process":
+            process = object.__new__(cls)  # a slope or a shape is no parameter to be checked
+            for name, leaf in zip(names, leaves, strict=True):
+                object.__setattr__(process, name, leaf)
+            return process
+
         jax.tree_util.register_pytree_with_keys(
             cls,
             lambda p: ([(jax.tree_util.GetAttrKey(n), getattr(p, n)) for n in names], None),
-            lambda _, leaves: cls(*leaves),
+            unflatten,
         )
 
     @abstractmethod

@@ -3,9 +3,11 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 
+from jaxdiff.arrays import known
 from jaxdiff.processes.base import Process
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, ArrayLike, InputError
 
 
 class VP(Process):
@@ -17,6 +19,9 @@ class VP(Process):
         beta_min: β(0), per unit of time.
         beta_max: β(1), per unit of time.
 
+    Raises:
+        InputError: if one is negative or not finite, or both are 0.
+
     Example:
         >>> round(float(VP(beta_min=0.1, beta_max=20.0).log_alpha(1.0)), 4)
         -5.025
@@ -26,6 +31,9 @@ class VP(Process):
 
     beta_min: ArrayLike = 0.1
     beta_max: ArrayLike = 20.0
+
+    def __post_init__(self) -> None:
+        _check_betas(self.beta_min, self.beta_max)
 
     def log_alpha(self, t: ArrayLike) -> Array:
         """See :meth:`Process.log_alpha`."""
@@ -45,11 +53,17 @@ class SubVP(Process):
         beta_min: β(0), per unit of time.
         beta_max: β(1), per unit of time.
 
+    Raises:
+        InputError: if one is negative or not finite, or both are 0.
+
     Reference: Song et al. 2021, eq. 28 and 29.
     """
 
     beta_min: ArrayLike = 0.1
     beta_max: ArrayLike = 20.0
+
+    def __post_init__(self) -> None:
+        _check_betas(self.beta_min, self.beta_max)
 
     def log_alpha(self, t: ArrayLike) -> Array:
         """See :meth:`Process.log_alpha`."""
@@ -67,6 +81,9 @@ class VE(Process):
         sigma_min: σ(0) > 0, in units of the data; at t = 0 this much noise is left.
         sigma_max: σ(1), in units of the data; about the largest distance between two examples.
 
+    Raises:
+        InputError: if not 0 < σ_min < σ_max, both finite.
+
     Example:
         >>> round(float(VE(sigma_min=0.01, sigma_max=50.0).sigma(1.0)), 3)
         50.0
@@ -76,6 +93,14 @@ class VE(Process):
 
     sigma_min: ArrayLike = 0.01
     sigma_max: ArrayLike = 50.0
+
+    def __post_init__(self) -> None:
+        low, high = known(self.sigma_min), known(self.sigma_max)
+        if low is None or high is None or np.all((low > 0) & (low < high) & np.isfinite(high)):
+            return
+        raise InputError(
+            f"VE takes 0 < sigma_min < sigma_max, got sigma_min={low}, sigma_max={high}"
+        )
 
     def log_alpha(self, t: ArrayLike) -> Array:
         """See :meth:`Process.log_alpha`."""
@@ -135,3 +160,13 @@ def _linear_beta_log_alpha(t: ArrayLike, beta_min: ArrayLike, beta_max: ArrayLik
     """−½∫β for β rising linearly from beta_min to beta_max, shared by VP and sub-VP."""
     t = jnp.asarray(t)
     return -0.25 * t**2 * (jnp.asarray(beta_max) - beta_min) - 0.5 * t * beta_min
+
+
+def _check_betas(beta_min: ArrayLike, beta_max: ArrayLike) -> None:
+    first, last = known(beta_min), known(beta_max)
+    if first is None or last is None:
+        return
+    if not np.all((first >= 0) & (last >= 0) & (first + last > 0) & np.isfinite(first + last)):
+        raise InputError(
+            f"betas are at least 0 and not both 0, got beta_min={first}, beta_max={last}"
+        )

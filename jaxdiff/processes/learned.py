@@ -17,6 +17,7 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import is_count
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
 
@@ -63,7 +64,7 @@ class LearnedVP(Process):
             >>> process.log_snr(jnp.array([0.0, 1.0])).round(3)
             Array([10., -4.], dtype=float32)
         """
-        if not log_snr_min < log_snr_max or num_steps < 1:
+        if not log_snr_min < log_snr_max or not is_count(num_steps):
             raise InputError(
                 "a learned schedule takes log_snr_min < log_snr_max and num_steps >= 1, got "
                 f"{log_snr_min}, {log_snr_max} and {num_steps}"

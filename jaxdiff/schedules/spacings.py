@@ -8,6 +8,7 @@ in how many steps they make; here n steps asked for are n steps made.
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.arrays import is_count
 from jaxdiff.typing import Array, InputError
 
 
@@ -102,7 +103,7 @@ def _to_the_data(nodes: np.ndarray, chain_steps: int) -> Array:
 
 
 def _check_steps(num_steps: int, chain_steps: int) -> None:
-    if not 1 <= num_steps <= chain_steps:
+    if not (is_count(num_steps) and is_count(chain_steps) and num_steps <= chain_steps):
         raise InputError(
             "num_steps visits as many steps of the chain, from 1 to its chain_steps, got "
             f"num_steps={num_steps}, chain_steps={chain_steps}"

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.arrays import is_count
 from jaxdiff.typing import Array, InputError
 
 
@@ -146,7 +147,7 @@ def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> 
 
     Reference: Song & Ermon 2019, section 4.3.
     """
-    if num_scales < 1 or not 0 < sigma_min <= sigma_max:
+    if not is_count(num_scales) or not 0 < sigma_min <= sigma_max:
         raise InputError(
             "geometric_sigmas takes num_scales >= 1 and 0 < sigma_min <= sigma_max, got "
             f"num_scales={num_scales}, sigma_min={sigma_min}, sigma_max={sigma_max}"
@@ -155,7 +156,7 @@ def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> 
 
 
 def _check_betas(num_steps: int, **betas: float) -> None:
-    if num_steps < 1:
+    if not is_count(num_steps):
         raise InputError(f"num_steps is the length of the chain, at least 1, got {num_steps}")
     for name, value in betas.items():
         if not 0 < value < 1:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import known
+from jaxdiff.arrays import is_count, known
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
@@ -270,7 +270,7 @@ def _with_ends(times: Array, t_max: float, t_min: float) -> Array:
 
 
 def _check_times(num_steps: int, *, t_max: float, t_min: float) -> None:
-    if num_steps < 1 or not 0 <= t_min < t_max <= 1:
+    if not is_count(num_steps) or not 0 <= t_min < t_max <= 1:
         raise InputError(
             "a time grid takes num_steps >= 1 and 0 <= t_min < t_max <= 1, got "
             f"num_steps={num_steps}, t_min={t_min}, t_max={t_max}"

@@ -58,4 +58,4 @@ def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own")
         std *= ratio ** fraction.get(variance, 1.0)
         return (mean + std * jax.random.normal(key, x.shape, x.dtype)).astype(x.dtype)
 
-    return one_step(step)
+    return one_step(step, draws_noise=True)

@@ -18,6 +18,7 @@ class Solver(NamedTuple):
 
     init: Callable[[Array, Array], Any]
     step: Callable[[Key, Any, Array, Array], Any]
+    draws_noise: bool = False  # as a reverse SDE does, which has steps towards the data alone
 
 
 class State(NamedTuple):
@@ -26,11 +27,14 @@ class State(NamedTuple):
     x: Array
 
 
-def one_step(step: Callable[[Key, Array, Array, Array], Array]) -> Solver:
+def one_step(
+    step: Callable[[Key, Array, Array, Array], Array], *, draws_noise: bool = False
+) -> Solver:
     """Make a solver of a function that maps the sample at t to the sample at s.
 
     Args:
         step: ``(key, x, t, s) -> x``.
+        draws_noise: whether it walks towards the data alone.
 
     Returns:
         The solver whose state is that sample alone, in the dtype in which it started.
@@ -38,6 +42,7 @@ def one_step(step: Callable[[Key, Array, Array, Array], Array]) -> Solver:
     return Solver(
         init=lambda x, t: State(x),
         step=lambda key, state, t, s: State(step(key, state.x, t, s).astype(state.x.dtype)),
+        draws_noise=draws_noise,
     )
 
 

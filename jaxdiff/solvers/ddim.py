@@ -3,11 +3,11 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known, std_of
+from jaxdiff.arrays import known_scalar, std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, lost_share
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 
 def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> Solver:
@@ -42,10 +42,8 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> So
 
     Reference: Song, Meng & Ermon 2021, eq. 12 and 16.
     """
-    number = known(eta)
-    if number is not None and not 0 <= number <= 1:
-        raise InputError(f"eta is the share of the posterior's noise, in [0, 1], got {eta}")
-    deterministic = number is not None and number == 0
+    number = known_scalar("eta is the share of the posterior's noise, in [0, 1]", eta, 0, 1)
+    deterministic = number == 0
     eta = jnp.asarray(eta)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
@@ -60,4 +58,4 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> So
         noise = jax.random.normal(key, x.shape, x.dtype)
         return alpha * x0 + sigma * (jnp.sqrt(held) * eps + drawn * noise)
 
-    return one_step(step)
+    return one_step(step, draws_noise=bool(number))

@@ -3,12 +3,12 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known
+from jaxdiff.arrays import known_scalar
 from jaxdiff.dynamics import reverse_sde
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 
 def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 1.0) -> Solver:
@@ -40,13 +40,11 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 
 
     Reference: Song et al. 2021, eq. 6 and appendix E.
     """
-    number = known(eta)
-    if number is not None and not number >= 0:
-        raise InputError(f"eta is the amplitude of the noise, at least 0, got {eta}")
+    number = known_scalar("eta is the amplitude of the noise, at least 0", eta, 0)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         drift, diffusion = reverse_sde(denoise_fn, process, x, t, eta=eta)
         noise = jax.random.normal(key, x.shape, x.dtype)
         return x + drift * (s - t) + diffusion * jnp.sqrt(jnp.abs(t - s)) * noise
 
-    return one_step(step)
+    return one_step(step, draws_noise=bool(number))

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, expand_to, known, std_of, sum_events
+from jaxdiff.arrays import NOISELESS, expand_to, is_count, known, std_of, sum_events
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
@@ -189,5 +189,5 @@ def _check_positive(name: str, value: ArrayLike) -> None:
 
 
 def _check_count(num_steps: int) -> None:
-    if num_steps < 1:
+    if not is_count(num_steps):
         raise InputError(f"num_steps is the number of Langevin steps, at least 1, got {num_steps}")

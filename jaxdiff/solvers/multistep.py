@@ -16,11 +16,11 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, known, std_of
+from jaxdiff.arrays import NOISELESS, known_scalar, std_of
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, half_log_snr
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 
 class History(NamedTuple):
@@ -141,10 +141,8 @@ def multistep(
     Raises:
         InputError: if eta is negative.
     """
-    number = known(eta)
-    if number is not None and not number >= 0:
-        raise InputError(f"eta is the amplitude of the noise, at least 0, got {eta}")
-    deterministic = number is not None and number == 0
+    number = known_scalar("eta is the amplitude of the noise, at least 0", eta, 0)
+    deterministic = number == 0
     spread = jnp.square(jnp.asarray(eta))
 
     def step(key: Key, state: History, t: Array, s: Array) -> History:
@@ -164,4 +162,4 @@ def multistep(
             x = x + sigma * (jnp.exp(-lost) * estimate.eps + drawn * noise)
         return remember(state, x, value, t)
 
-    return Solver(init=lambda x, t: start(x, t, length), step=step)
+    return Solver(lambda x, t: start(x, t, length), step, draws_noise=bool(number))

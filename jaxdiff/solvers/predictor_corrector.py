@@ -82,4 +82,4 @@ def predictor_corrector(
             return correct(correct_key, walker.step(predict_key, state, t, s), s)
         return walker.step(predict_key, correct(correct_key, state, t), t, s)
 
-    return Solver(init=walker.init, step=step)
+    return walker._replace(step=step)

@@ -48,4 +48,4 @@ def reverse_diffusion(denoise_fn: DenoiseFn, process: Process, *, denoise: bool 
         drawn = jnp.where(process.sigma(s) > NOISELESS, std, 0.0) if denoise else std
         return mean + drawn * jax.random.normal(key, x.shape, x.dtype)
 
-    return one_step(step)
+    return one_step(step, draws_noise=True)

@@ -5,7 +5,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known, std_of
+from jaxdiff.arrays import known, known_scalar, std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
@@ -46,10 +46,8 @@ def stochastic_heun(
 
     Reference: Karras et al. 2022, algorithm 2.
     """
-    for name, value in (("churn", churn), ("noise_scale", noise_scale)):
-        number = known(value)
-        if number is not None and not number >= 0:
-            raise InputError(f"{name} is at least 0, got {value}")
+    churns = known_scalar("churn is at least 0", churn, 0)
+    known_scalar("noise_scale is at least 0", noise_scale, 0)
     ends = known(sigma_min), known(sigma_max)
     if ends[0] is not None and ends[1] is not None and not ends[0] < ends[1]:
         raise InputError(
@@ -69,4 +67,4 @@ def stochastic_heun(
         x_hat = process.alpha(start) * x_bar
         return deterministic.step(key, deterministic.init(x_hat, start), start, s).x
 
-    return one_step(step)
+    return one_step(step, draws_noise=bool(churns))

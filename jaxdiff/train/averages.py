@@ -18,19 +18,20 @@ Rule = Callable[[Array], Array]
 def exponential(decay: float) -> Rule:
     """A memory that grows from a tenth of the run so far to its own length.
 
-    d = min(decay, (1 + k)/(10 + k))
+    d = min(decay, (1 + t)/(10 + t)),    t = k + 1 updates made
 
     Args:
         decay: in [0, 1).
 
     Example:
         >>> rule = exponential(0.999)
-        >>> float(rule(jnp.asarray(0))), float(rule(jnp.asarray(10**6)))
-        (0.10000000149011612, 0.9990000128746033)
+        >>> round(float(rule(0)), 4), round(float(rule(10**6)), 4)
+        (0.1818, 0.999)
 
-    Reference: the warm-up of TensorFlow's ExponentialMovingAverage.
+    Reference: the warm-up of TensorFlow's ExponentialMovingAverage, counted as score_sde does: with
+        the update whose parameters are averaged in.
     """
-    return lambda step: jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return lambda step: jnp.minimum(decay, (2.0 + step) / (11.0 + step))
 
 
 def power(std: float) -> Rule:

@@ -34,8 +34,7 @@ from jaxdiff.train.workdir import (
     PROFILE,
     SAMPLES_FILE,
     TENSORBOARD,
-    alone,
-    claim,
+    claimed,
 )
 
 SAMPLES = 2**31
@@ -86,13 +85,12 @@ def train(
     batches()  # reads nothing yet, and refuses what cannot be read
     make = functools.partial(fresh_state, run)
     like = devices.laid_out(mesh, jax.eval_shape(make))
-    if writes:
-        # last: what was refused owns no folder
-        claim(workdir, config, run.shape, run.num_classes)
-
     draw = functools.partial(draw_samples, run, mesh=mesh, reference=reference, writes=writes)
     with (
-        alone(workdir) if writes else contextlib.nullcontext(),
+        # not before here: what was refused owns no folder
+        claimed(workdir, config, run.shape, run.num_classes)
+        if writes
+        else contextlib.nullcontext(),
         listening() as asked,
         Checkpoints(workdir, keep=settings) as checkpoints,
     ):

@@ -18,12 +18,18 @@ LOCK_FILE, TENSORBOARD, PROFILE, AVERAGES = ".lock", "tensorboard", "profile", "
 
 
 @contextlib.contextmanager
-def alone(workdir: Path) -> Iterator[None]:
-    """Keep other processes from training in a workdir, for as long as this one lives.
+def claimed(
+    workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None
+) -> Iterator[None]:
+    """Own the workdir of a run, for as long as this process lives or the context lasts.
+
+    First other processes are kept out of it; then the configuration is written into a new one, or
+    checked to be that of the run there.
 
     Raises:
-        InputError: if one does already.
+        InputError: if another process owns it, or naming what differs; nothing is overwritten.
     """
+    workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / LOCK_FILE, "w") as file:  # the lock is the system's: it dies with us
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -32,15 +38,11 @@ def alone(workdir: Path) -> Iterator[None]:
                 f"{workdir} is being trained in by another process; let it end, or give another "
                 "workdir"
             ) from None
+        _claim(workdir, config, shape, num_classes)
         yield
 
 
-def claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
-    """Write the configuration into a new workdir, or check that it is that of the run there.
-
-    Raises:
-        InputError: naming what differs; nothing is overwritten.
-    """
+def _claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
     if (workdir / CONFIG_FILE).exists():
         stored, stored_shape, stored_classes = read_config(workdir)
         if (stored_shape, stored_classes) != (shape, num_classes):
