@@ -5,11 +5,12 @@ old bytes or the new ones. A log grows by whole lines; what a kill leaves is one
 which the next append ends and every reader skips.
 """
 
-import contextlib
 import io
 import json
 import os
 import uuid
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,24 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
     except BaseException:  # an interrupt must leave nothing behind either
         partial.unlink(missing_ok=True)
         raise
+
+
+def clear_partial(folder: str | os.PathLike) -> None:
+    """Delete, here and below, what writes left that a kill ended; of writes at work, too.
+
+    Args:
+        folder: that nobody else writes to.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> (folder / f".{uuid.uuid4().hex}.partial").touch()
+        >>> clear_partial(folder)
+        >>> list(folder.iterdir())
+        []
+    """
+    for path in Path(folder).rglob(f".{'[0-9a-f]' * 32}.partial"):
+        path.unlink(missing_ok=True)
 
 
 def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:
@@ -98,17 +117,21 @@ def append_line(path: str | os.PathLike, text: str) -> None:
         file.write(f"{text}\n".encode())  # closing flushes: one write, at the end
 
 
-def read_lines_json(path: str | os.PathLike) -> list[dict[str, Any]]:
-    r"""Read a log of one JSON object per line, without the objects that were cut short.
+def read_lines_json(path: str | os.PathLike, *, fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+    r"""Read a log of one JSON object per line, without what a kill or a power cut left of others.
+
+    Objects that were cut short are passed over in silence, and other lines with a warning: a log is
+    a by-product, and nothing is to fail for its sake.
 
     Args:
         path: a ``metrics.jsonl``.
+        fields: names under which every object has a number; one that lacks them is no row.
 
     Returns:
         The objects, in order.
 
     Raises:
-        InputError: if there is no such file, or a whole line of it does not start an object.
+        InputError: if there is no such file.
 
     Example:
         >>> import tempfile
@@ -122,14 +145,29 @@ def read_lines_json(path: str | os.PathLike) -> list[dict[str, Any]]:
         content = Path(path).read_bytes()
     except OSError as error:
         raise InputError(f"{path} must be a readable file, got {error.strerror}") from error
-    rows = []
+    rows, foreign = [], []
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
             continue
-        if not line.startswith(b"{"):
-            raise InputError(
-                f"{path} must hold one JSON object per line, got {line[:40]!r} in line {number}"
-            )
-        with contextlib.suppress(ValueError):  # cut short, by a kill or a full disk
-            rows.append(json.loads(line))
+        try:
+            row = json.loads(line)
+        except ValueError:
+            if not line.startswith(b"{"):  # which one cut short does
+                foreign.append(number)
+            continue
+        if isinstance(row, dict) and all(_is_number(row.get(name)) for name in fields):
+            rows.append(row)
+        else:
+            foreign.append(number)
+    if foreign:
+        warnings.warn(f"{path}: no row, and left out: line {_listed(foreign)}", stacklevel=2)
     return rows
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _listed(numbers: Sequence[int], most: int = 5) -> str:
+    more = f" and {len(numbers) - most} more" if len(numbers) > most else ""
+    return ", ".join(map(str, numbers[:most])) + more

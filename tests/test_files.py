@@ -107,8 +107,19 @@ def test_a_log_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path):
 def test_read_lines_json_of_what_is_no_log(tmp_path):
     with pytest.raises(InputError, match=r"none\.jsonl must be a readable file, got No such"):
         files.read_lines_json(tmp_path / "none.jsonl")
-    (tmp_path / "other").write_text('{"a": 1}\n[1, 2]\n')
-    with pytest.raises(InputError, match=r"one JSON object per line.*in line 2"):
-        files.read_lines_json(tmp_path / "other")
     (tmp_path / "empty").write_text("")
     assert files.read_lines_json(tmp_path / "empty") == []
+
+
+@pytest.mark.parametrize(
+    "left",
+    [b"\0" * 4096, b"[1, 2]", b"3", b'"step"', b"\xff\xfe", b'{"loss": 1.0}', b'{"step": "2"}'],
+    ids=["NUL bytes", "list", "number", "text", "no text", "no step", "no number"],
+)
+def test_a_line_that_is_no_row_is_left_out_with_a_warning(tmp_path, left):
+    path = tmp_path / "metrics.jsonl"
+    path.write_bytes(b'{"step": 1}\n' + left)
+    files.append_line(path, '{"step": 3}')
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: no row, and left out: line 2$"):
+        rows = files.read_lines_json(path, fields=("step",))
+    assert rows == [{"step": 1}, {"step": 3}]

@@ -10,6 +10,7 @@ import pytest
 from tiny import tiny_config
 
 from jaxdiff import train
+from jaxdiff.files import atomic_write
 from jaxdiff.train import run as run_module
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
@@ -94,12 +95,29 @@ def train_until(step, workdir, monkeypatch, **changes):
             train.train(config, workdir, say=quiet)
 
 
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+
 def test_a_run_that_died_goes_on_to_the_same_bits(trained, final_state, tmp_path, monkeypatch):
-    """It dies before its first checkpoint, when its first is due, and between two."""
+    """It dies before its first checkpoint, when its first is due, and between two.
+
+    At last as by a power cut in the middle of a picture and of a row of the log.
+    """
     _, straight, _ = trained
     for step in (1, 2, 5):
         train_until(step, tmp_path, monkeypatch)
-    train.train(tiny_config(), tmp_path, say=quiet)
+    with open(tmp_path / "metrics.jsonl", "ab") as log:
+        log.write(b"\0" * 4096)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.replace", interrupted)
+        patch.setattr("pathlib.Path.unlink", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            atomic_write(tmp_path / "samples" / "step_5.png", b"half of it")
+    assert len(list(tmp_path.rglob("*.partial"))) == 1
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: no row, and left out: line"):
+        train.train(tiny_config(), tmp_path, say=quiet)
+    assert not list(tmp_path.rglob("*.partial"))
     assert bits(final_state(tmp_path)) == bits(final_state(straight))
     assert rows(tmp_path) == rows(straight)
     assert (tmp_path / "samples.png").read_bytes() == (straight / "samples.png").read_bytes()

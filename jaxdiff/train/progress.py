@@ -64,7 +64,8 @@ class Progress:
 
         path = workdir / METRICS_FILE
         if path.exists():
-            rows = [row for row in read_lines_json(path) if row["step"] <= start]
+            rows = read_lines_json(path, fields=("step", "seconds"))
+            rows = [row for row in rows if row["step"] <= start]
             atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
             self._before = rows[-1]["seconds"] if rows else 0.0
         self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=start + 1)

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxdiff.files import atomic_write
+from jaxdiff.files import atomic_write, clear_partial
 from jaxdiff.train.config import Config
 from jaxdiff.train.parsing import differences, from_dict
 from jaxdiff.typing import InputError
@@ -24,7 +24,7 @@ def claimed(
     """Own the workdir of a run, for as long as this process lives or the context lasts.
 
     First other processes are kept out of it; then the configuration is written into a new one, or
-    checked to be that of the run there.
+    checked to be that of the run there, and what a kill left half written is deleted.
 
     Raises:
         InputError: if another process owns it, or naming what differs; nothing is overwritten.
@@ -39,6 +39,7 @@ def claimed(
                 "workdir"
             ) from None
         _claim(workdir, config, shape, num_classes)
+        clear_partial(workdir)
         yield
 
 
