@@ -56,7 +56,8 @@ def test_gradients_are_those_of_the_solution():
 
     x, h = np.random.default_rng(0).uniform(-2, 2, size=(4, 2)), 1e-5
     way = np.random.default_rng(0).normal(size=x.shape)
-    moves = [(VP(1.0, 0.0), 0 * x), (VP(0.0, 1.0), 0 * x), (VP(0.0, 0.0), way)]
+    slopes = functools.partial(jax.tree.unflatten, jax.tree.structure(VP()))
+    moves = [(slopes([1.0, 0.0]), 0 * x), (slopes([0.0, 1.0]), 0 * x), (slopes([0.0, 0.0]), way)]
     at = jax.device_get((as_float64(VP()), x))
     grads = jax.device_get(end(*at, 0.05)[1])
     for move in moves:

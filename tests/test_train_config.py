@@ -104,8 +104,12 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
         ({"process": {"name": "vpp"}}, "config.process.name takes one of vp, subvp, ve"),
         ({"process": {"name": "vp", "beta": 1.0}}, "config.process.beta does not exist; config.pr"),
         ({"process": {"name": "vp", "beta_min": "a"}}, "beta_min takes a number, got 'a'"),
-        ({"process": {"name": "vp", "beta_max": -9.0}}, "log SNR falls from t = 0 to t = 1"),
-        ({"process": {"name": "ve", "sigma_max": 1e-3}}, "log SNR falls from t = 0 to t = 1"),
+        ({"process": {"name": "vp", "beta_max": -9.0}}, "config.process: betas are at least 0"),
+        ({"process": {"name": "ve", "sigma_max": 1e-3}}, "config.process: VE takes 0 < sigma_min"),
+        (
+            {"process": {"name": "vp", "beta_min": 0.0, "beta_max": 1e-40}},  # 0 in float32
+            "log SNR falls from t = 0 to t = 1",
+        ),
         ({"process": {"name": "ddpm", "betas": "flat"}}, "config.process: betas is one of linear"),
         ({"process": {"name": "ddpm", "beta_end": 2.0}}, "beta_end lies strictly between 0 and 1"),
         ({"network": {"name": "unet", "multipliers": (1, 2, 2, 2, 2)}}, "divide by 16, got 8 x 8"),
