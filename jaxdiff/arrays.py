@@ -5,6 +5,7 @@ square roots of variances keep a finite slope at zero.
 """
 
 import math
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -118,7 +119,8 @@ def known_scalar(says: str, value: ArrayLike, low: float, high: float = math.inf
     number = known(value)
     if number is None:
         return None
-    is_number = number.ndim == 0 and number.dtype.kind in "iuf" and np.isfinite(number)
+    is_real = any(jnp.issubdtype(number.dtype, kind) for kind in (jnp.integer, jnp.floating))
+    is_number = is_real and number.ndim == 0 and np.isfinite(number)
     if not is_number or not low <= number <= high:
         raise InputError(f"{says}, got {value if is_number else repr(value)}")
     return float(number)
@@ -131,9 +133,10 @@ def is_count(number: object) -> bool:
         >>> is_count(3), is_count(3.0), is_count(0)
         (True, False, False)
     """
-    if isinstance(number, bool) or not isinstance(number, int | np.integer):
+    try:
+        return not isinstance(number, bool) and operator.index(number) >= 1  # type: ignore[arg-type]
+    except TypeError:
         return False
-    return int(number) >= 1
 
 
 def known(values: ArrayLike) -> np.ndarray | None:

@@ -209,7 +209,8 @@ def follow(
         x at s, in the shape of ``x``.
 
     Raises:
-        InputError: as :func:`integrate`; if t or s lies outside [0, 1], or x is not of floats.
+        InputError: as :func:`integrate`; if t or s lies outside [0, 1], or x is not a batch of
+            floats.
     """
     for time in (t, s):
         number = known(time)
@@ -235,7 +236,7 @@ def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
     """The variable of the ODE, y = x/√(α² + σ²), in float32 at least.
 
     Raises:
-        InputError: if x is not of floats.
+        InputError: if x is not a batch of floats.
     """
     check_batch("x", x)
     return (x / unit_scale(process, t)).astype(jnp.promote_types(x.dtype, jnp.float32))

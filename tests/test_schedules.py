@@ -196,6 +196,11 @@ def test_tables_refuse_what_is_no_schedule(table, options):
         table(**options)
 
 
+@pytest.mark.parametrize("count", [np.int64(4), np.array(4), jnp.int32(4)], ids=repr)
+def test_a_whole_number_of_any_type_is_a_count(count):
+    assert schedules.uniform_times(count).shape == (5,)
+
+
 @pytest.mark.parametrize("count", [1.5, 3.0, "3", True, 0])
 @pytest.mark.parametrize(
     "take",

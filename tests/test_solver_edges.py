@@ -105,6 +105,12 @@ def test_noise_of_no_amplitude_is_refused(make, options, says):
         make(gaussian_model(VP()), VP(), **options)
 
 
+@pytest.mark.parametrize("make", [solvers.ddim, solvers.euler_maruyama, solvers.dpmpp_2m])
+@pytest.mark.parametrize("eta", [1, np.float16(0.5), np.ones(()), jnp.bfloat16(0.5)], ids=repr)
+def test_a_number_of_any_type_is_an_amplitude(make, eta):
+    assert make(gaussian_model(VP()), VP(), eta=eta).draws_noise
+
+
 def test_euler_s_method_walks_both_ways():
     """Its step towards the noise, by hand: x + [f x + ½ g² ε̂/σ](s − t)."""
     x, t, s = np.array([[0.5, -1.0]]), 0.3, 0.4
