@@ -5,6 +5,8 @@ old bytes or the new ones. A log grows by whole lines; what a kill leaves is one
 which the next append ends and every reader skips.
 """
 
+import contextlib
+import fcntl
 import io
 import json
 import os
@@ -41,20 +43,22 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # same folder: a rename, not a copy
     try:
         with open(partial, "xb") as file:
+            with contextlib.suppress(OSError):  # some file systems have no locks
+                fcntl.flock(file, fcntl.LOCK_EX)  # so that a write at work is told from a leftover
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+            os.replace(partial, path)
     except BaseException:  # an interrupt must leave nothing behind either
         partial.unlink(missing_ok=True)
         raise
 
 
 def clear_partial(folder: str | os.PathLike) -> None:
-    """Delete, here and below, what writes left that a kill ended; of writes at work, too.
+    """Delete, here and below, what writes left that a kill ended, and nothing of those at work.
 
     Args:
-        folder: that nobody else writes to.
+        folder: where to look.
 
     Example:
         >>> import tempfile
@@ -65,7 +69,9 @@ def clear_partial(folder: str | os.PathLike) -> None:
         []
     """
     for path in Path(folder).rglob(f".{'[0-9a-f]' * 32}.partial"):
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError), open(path, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
 
 
 def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:

@@ -77,6 +77,20 @@ def test_a_write_that_stops_half_way_leaves_nothing(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
+def test_clearing_leaves_a_write_at_work_alone(tmp_path, monkeypatch):
+    replace, (whole, left) = os.replace, (tmp_path / "whole", tmp_path / f".{'0' * 32}.partial")
+
+    def cleared_before(source, target):
+        files.clear_partial(tmp_path)
+        replace(source, target)
+
+    left.touch()
+    monkeypatch.setattr("os.replace", cleared_before)
+    files.atomic_write(whole, b"all")
+    assert whole.read_bytes() == b"all"
+    assert not left.exists()
+
+
 def test_append_line_and_read_back(tmp_path):
     path = tmp_path / "run" / "metrics.jsonl"
     for step in range(3):
