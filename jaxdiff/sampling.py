@@ -92,6 +92,9 @@ def trajectory(
     first = solver.init(x_init, times[0])
     keys = jax.random.split(key, times.shape[0] - 1)
     last, saved = jax.lax.scan(walk, first, (keys, times[:-1], times[1:]))
+    if solver.finish is not None:
+        last = solver.finish(jax.random.fold_in(key, keys.shape[0]), last, times[-1])
+        saved = jax.tree.map(lambda a, b: a.at[-1].set(b), saved, save_fn(last))
     saved = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), save_fn(first), saved)
     return last.x, saved
 

@@ -105,20 +105,46 @@ def test_no_predictor_forgets_what_was_corrected(predictor, order):
     np.testing.assert_allclose(*ends, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("order", ["predictor_first", "corrector_first"])
+@pytest.mark.parametrize("order", ["predictor_first", "corrector_first", "as published"])
 def test_predictor_and_corrector_see_the_times_that_the_paper_and_the_code_give_them(order):
-    """Two corrections a step; what is evaluated where tells the two orders apart."""
+    """Two corrections a step; what is evaluated where tells the two orders apart.
+
+    The published code runs over all n + 1 times, correcting at each and predicting from each, the
+    last time to the data: with its last prediction left to a final denoising, n + 1 corrections.
+    """
     process, seen, n = VP(), [], 4
     times = np.linspace(1, 0, n + 1, dtype=np.float32)
     model = counted(lambda x, t: Denoised(0.5 * x, 0.5 * x), seen)
     corrector = functools.partial(langevin, num_steps=2)
-    solver = predictor_corrector(model, process, corrector=corrector, order=order)
-    jax.jit(lambda x: jaxdiff.sample(KEY, solver, x, times))(numbers(3, 2)).block_until_ready()
+    how = {"order": "corrector_first", "correct_last": True} if " " in order else {"order": order}
+    solver = predictor_corrector(model, process, corrector=corrector, **how)
+    x, path = jax.jit(lambda x: jaxdiff.trajectory(KEY, solver, x, times))(numbers(3, 2))
+    np.testing.assert_array_equal(path[-1], x)
+    assert path.shape == (n + 1, 3, 2)
     jax.effects_barrier()
     t, s = times[:-1], times[1:]
-    corrected = s if order == "predictor_first" else t
+    corrected = {"predictor_first": s, "corrector_first": t, "as published": times}[order]
     assert sorted(seen) == sorted([*t, *corrected, *corrected])
-    assert len(seen) == n * (1 + 2)
+
+
+def test_the_last_time_is_corrected_by_langevin_steps_of_their_own_noise():
+    """ε̂ = 0: what the last correction adds is noise, beside a walk without it."""
+    process = VE(0.01, 1.0)
+    still = functools.partial(annealed_langevin, step_size=0.5, num_steps=1, denoise=False)
+    ends = []
+    for last in (False, True):
+        solver = predictor_corrector(
+            lambda x, t: Denoised(x, 0 * x),
+            process,
+            corrector=still,
+            order="corrector_first",
+            correct_last=last,
+        )
+        x = jaxdiff.sample(KEY, solver, jnp.zeros((20_000, 1)), jnp.array([1.0, 0.9, 0.8]))
+        ends.append(np.asarray(x))
+    added = ends[1] - ends[0]  # √(2 · 0.5) σ(0.8) z
+    assert_variance_close(added, np.exp(2 * np.log(0.01) + 1.6 * np.log(100.0)), mean=0.0)
+    assert abs(np.corrcoef(added[:, 0], ends[0][:, 0])[0, 1]) < 5 / np.sqrt(20_000)
 
 
 @pytest.mark.parametrize(("denoise", "more"), [(True, 1), (False, 0)])

@@ -24,6 +24,7 @@ def get_config() -> ConfigDict:
             "snr": 0.16,
             "num_corrections": 1,
             "norms": "example",
+            "correct_last": True,  # 1000 corrections, 999 predictions and the final denoising
         }
     )
     config.sampling.t_min = 1e-5

@@ -1,6 +1,7 @@
 """What a solver is: two pure functions, in the manner of optax.
 
-``init(x, t) -> state`` starts anywhere; ``step(key, state, t, s) -> state`` walks from t to s.
+``init(x, t) -> state`` starts anywhere; ``step(key, state, t, s) -> state`` walks from t to s;
+``finish(key, state, s) -> state``, where there is one, is what is left to do at the last time.
 ``state.x`` is the current sample; a multistep solver carries its history beside it. Times come in
 pairs, never as an index or a dt, so one step serves every grid, and every process with it.
 """
@@ -14,11 +15,12 @@ from jaxdiff.typing import Array, Key
 
 
 class Solver(NamedTuple):
-    """A pair of pure functions; see :func:`jaxdiff.sample` for the loop around them."""
+    """Pure functions of a walk; see :func:`jaxdiff.sample` for the loop around them."""
 
     init: Callable[[Array, Array], Any]
     step: Callable[[Key, Any, Array, Array], Any]
     draws_noise: bool = False  # as a reverse SDE does, which has steps towards the data alone
+    finish: Callable[[Key, Any, Array], Any] | None = None
 
 
 class State(NamedTuple):

@@ -25,6 +25,7 @@ def predictor_corrector(
     predictor: SolverFn = reverse_diffusion,
     corrector: SolverFn = langevin,
     order: str = "predictor_first",
+    correct_last: bool = False,
 ) -> Solver:
     """Alternate a solver that steps from t to s with one that corrects at one time.
 
@@ -33,7 +34,9 @@ def predictor_corrector(
 
     The paper's algorithm predicts first, the code that gave its numbers corrects first. The two
     differ at the ends alone: one also corrects at t = 1, the other at the last time, where on a
-    walk to σ = 0 there is nothing to correct and its evaluations are spent in vain.
+    walk to σ = 0 there is nothing to correct and its evaluations are spent in vain. The published
+    code ends its walk at σ > 0 and with a prediction of the data, so that it corrects at both ends:
+    "corrector_first" with ``correct_last``, N corrections on a grid of N times.
 
     Args:
         denoise_fn: the model.
@@ -43,13 +46,15 @@ def predictor_corrector(
         corrector: ``(denoise_fn, process) -> Solver`` without a memory, stepped from a time to the
             same time.
         order: "predictor_first" or "corrector_first".
+        correct_last: whether a walk with the corrector first ends with one more correction, at its
+            last time.
 
     Returns:
         A solver with the predictor's state; a step takes the evaluations of both, with the
         defaults one and one.
 
     Raises:
-        InputError: if ``order`` is neither of the two.
+        InputError: if ``order`` is neither of the two, or corrects at the last time anyway.
 
     Example:
         >>> import functools
@@ -70,6 +75,8 @@ def predictor_corrector(
     """
     if order not in ORDERS:
         raise InputError(f"order is one of {', '.join(ORDERS)}, got {order!r}")
+    if correct_last and order == "predictor_first":
+        raise InputError(f'correct_last takes order="corrector_first", got {order!r}')
     walker, fixer = predictor(denoise_fn, process), corrector(denoise_fn, process)
 
     def correct(key: Key, state: Any, time: Array) -> Any:
@@ -82,4 +89,4 @@ def predictor_corrector(
             return correct(correct_key, walker.step(predict_key, state, t, s), s)
         return walker.step(predict_key, correct(correct_key, state, t), t, s)
 
-    return walker._replace(step=step)
+    return walker._replace(step=step, finish=correct if correct_last else None)
