@@ -41,15 +41,19 @@ def log_snr(process: Process, t: Array) -> Array:
 
 
 def chain_index(process: Process, t: Array) -> Array:
-    """The noise level as the index of a step of a chain, t·T − 1 from 0 to T − 1, ``[batch]``.
+    """The noise level as the published networks of a chain are told it, 0 to T − 1, ``[batch]``.
+
+    On DDPM's chain the index of a step, t·T − 1, counts from the least noise; that of a rung of
+    NCSN's ladder, T − t·T, from the largest σ.
 
     Raises:
         InputError: if the process is no chain.
     """
-    num_steps = getattr(process, "num_steps", None)
-    if num_steps is None:
+    index = getattr(process, "index", None)
+    if index is None:
         raise InputError("the index of a step as noise level takes a chain, got a process without")
-    return t * num_steps - 1
+    of_t: Array = index(t)
+    return of_t
 
 
 def denoiser(

@@ -67,6 +67,12 @@ def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
     chain = processes.DiscreteVP.from_betas(np.linspace(0.01, 0.2, 10, dtype=np.float32))
     t = np.float32(np.arange(1, 11) / 10)
     np.testing.assert_allclose(denoisers.chain_index(chain, t), np.arange(10), atol=1e-5)
+    # NCSN lists its σ from the largest down, and tells its network the place in that list
+    listed = np.geomspace(50.0, 0.01, 10)
+    ladder = processes.DiscreteVE.from_sigmas(np.float32(listed[::-1]))
+    place = np.rint(denoisers.chain_index(ladder, t)).astype(int)
+    np.testing.assert_array_equal(place, np.arange(10)[::-1])
+    np.testing.assert_allclose(jax.vmap(ladder.sigma)(t), listed[place], rtol=1e-5)
     with pytest.raises(InputError, match="takes a chain"):
         denoisers.chain_index(processes.VP(), t)
 

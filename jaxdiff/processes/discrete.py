@@ -54,6 +54,13 @@ class DiscreteVP(Process):
         """Length T of the chain."""
         return self.log_alphas.shape[0] - 1
 
+    def index(self, t: ArrayLike) -> Array:
+        """Number of the step that ends at t, counted from the least noise: t·T − 1, 0 to T − 1.
+
+        Reference: Ho et al. 2020; so their networks, and score_sde's of VP, are told the level.
+        """
+        return jnp.asarray(t) * self.num_steps - 1
+
     def log_alpha(self, t: ArrayLike) -> Array:
         """See :meth:`Process.log_alpha`."""
         return _interpolate(self.log_alphas, t)
@@ -96,6 +103,13 @@ class DiscreteVE(Process):
     def num_steps(self) -> int:
         """Number L of rungs."""
         return self.variances.shape[0] - 1
+
+    def index(self, t: ArrayLike) -> Array:
+        """Number of the rung at t, counted from the largest σ: L − t·L, from 0 to L − 1.
+
+        Reference: Song & Ermon 2019; so their networks, and score_sde's of VE, are told the level.
+        """
+        return self.num_steps - jnp.asarray(t) * self.num_steps
 
     def log_alpha(self, t: ArrayLike) -> Array:
         """See :meth:`Process.log_alpha`."""
