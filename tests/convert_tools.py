@@ -105,8 +105,14 @@ def numbered(modules):
     return {f"all_modules.{i}": shapes for i, shapes in enumerate(modules)}
 
 
-def ncsnpp_modules(skip=False, resblock="biggan", fir=True):
-    """models/ncsnpp.py with two levels and one block, in order; ``skip``: "output_skip"."""
+def ncsnpp_modules(output="none", given="residual", resblock="biggan", fir=True):
+    """models/ncsnpp.py with two levels and one block, in order.
+
+    Args:
+        output: its ``progressive``; what doubles an image without a convolution is an attribute of
+            the model, ``pyramid_upsample``, not one of its ``all_modules``.
+        given: its ``progressive_input``, or "cat" for an "input_skip" so combined.
+    """
     biggan = resblock == "biggan"
     filtered = "Conv2d_0" if fir else "Conv_0"
 
@@ -118,16 +124,25 @@ def ncsnpp_modules(skip=False, resblock="biggan", fir=True):
         return res(c, c, True) if biggan else within(**{filtered: conv(c, c)})
 
     ends = [[norm(c), conv(c, 3)] for c in (16, 32)]
+    pyramid = {
+        "none": [],
+        "residual": [within(**{filtered: conv(3, 16)})],
+        "input_skip": [within(Conv_0=conv(3, 16, 1))],
+        "cat": [within(Conv_0=conv(3, 16, 1))],
+    }[given]
+    wide = 32 if given == "cat" else 16
+    deepest = {"none": [], "output_skip": ends[1], "residual": [norm(32), conv(32, 32)]}[output]
+    first = [within(**{filtered: conv(32, 16)})] if output == "residual" else []
     return [
         {"W": (16,)},
         *(linear(32, 64), linear(64, 64), conv(3, 16)),
-        *(res(16, 16), resample(16), within(**{filtered: conv(3, 16)})),
-        *(res(16, 32), attention(32)),
+        *(res(16, 16), resample(16), *pyramid),
+        *(res(wide, 32), attention(32)),
         *(res(32, 32), attention(32), res(32, 32)),
-        *(res(64, 32), res(48, 32), attention(32)),
-        *(ends[1] if skip else []),
+        *(res(64, 32), res(32 + wide, 32), attention(32)),
+        *deepest,
         *(resample(32), res(48, 16), res(32, 16)),
-        *([{}] if skip else []),  # the pyramid is doubled by a module with a number, not a tensor
+        *first,
         *ends[0],
     ]
 

@@ -40,6 +40,15 @@ def silu(x):
     return x / (1 + np.exp(-x))
 
 
+ACTIVATIONS = {  # in plain numpy
+    "silu": silu,
+    "elu": lambda x: np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1),
+    "relu": lambda x: np.maximum(x, 0),
+    "leaky_relu": lambda x: np.where(x > 0, x, 0.2 * x),
+    "": lambda x: x,
+}
+
+
 def dense(x, p):
     return x @ p["kernel"] + p["bias"]
 
@@ -102,6 +111,17 @@ def doubled(x, weights):
     """upsample_2d of StyleGAN2."""
     p = len(weights) - 2
     return upfirdn(x, weights, up=2, before=(p + 1) // 2 + 1, after=p // 2)
+
+
+def doubled_by_convolution(x, p, weights):
+    """upsample_conv_2d of StyleGAN2: zeros between, a convolution of all it reaches, the filter."""
+    stuffed = np.zeros((x.shape[0], *(2 * side - 1 for side in x.shape[1:-1]), x.shape[-1]))
+    stuffed[:, *(slice(None, None, 2),) * (x.ndim - 2)] = x
+    without_bias = {"kernel": p["kernel"], "bias": np.zeros_like(p["bias"])}
+    spread = convolve(stuffed, without_bias, pad=(2, 2))
+    gain = 2 ** (x.ndim - 2)  # of the filter, for the zeros
+    pad = len(weights) // 2 - 1
+    return gain * upfirdn(spread, weights, before=pad, after=pad) + p["bias"]
 
 
 def smoothed(x, weights):

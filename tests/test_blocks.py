@@ -5,16 +5,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import (
+    ACTIVATIONS,
     any_params,
     convolve,
     dense,
     doubled,
+    doubled_by_convolution,
     group_norm,
     halved,
     normal,
     rounding,
     shapes_of,
-    silu,
     smoothed,
     wide,
 )
@@ -40,6 +41,7 @@ def residual(
     p,
     *,
     modulation="scale_shift",
+    activation="silu",
     resample="",
     weights=BOX,
     skip_scale=1.0,
@@ -48,15 +50,18 @@ def residual(
 ):
     """Ho et al. 2020 and Dhariwal & Nichol 2021, resampled as in BigGAN, rescaled as in NCSN++."""
     change = {"": lambda x, _: x, "halve": halved, "double": doubled}[resample]
-    h = change(silu(normed(x, p["norm_0"], groups, epsilon)), weights)
+    act = ACTIVATIONS[activation]
+    h = change(act(normed(x, p["norm_0"], groups, epsilon)), weights)
     h = convolve(h, p["conv_0"])
-    level = dense(embedding, p["modulation"])
-    if modulation == "shift":
+    level = None if embedding is None else dense(embedding, p["modulation"])
+    if level is None:
+        h = normed(h, p["norm_1"], groups, epsilon)
+    elif modulation == "shift":
         h = normed(h + wide(level, h), p["norm_1"], groups, epsilon)
     else:
         scale, shift = np.split(level, 2, axis=1)
         h = normed(h, p["norm_1"], groups, epsilon) * (1 + wide(scale, h)) + wide(shift, h)
-    h = convolve(silu(h), p["conv_1"])
+    h = convolve(act(h), p["conv_1"])
     beside = change(x, weights)
     return ((dense(beside, p["skip"]) if "skip" in p else beside) + h) * skip_scale
 
@@ -70,7 +75,8 @@ def residual(
         (8, {"resample": "halve", "weights": BINOMIAL, "groups": 4, "epsilon": 0.1}),
         (12, {"resample": "double", "weights": BOX}),
         (8, {"resample": "double", "weights": BINOMIAL, "skip_scale": 0.25}),
-        (8, {"resample": "halve", "weights": BOX, "epsilon": 1e-5}),
+        (8, {"resample": "halve", "weights": BOX, "epsilon": 1e-5, "activation": "leaky_relu"}),
+        (8, {"activation": "elu"}),
     ],
 )
 def test_residual_block_is_the_published_one(channels, options, modulation):
@@ -91,6 +97,15 @@ def test_residual_block_projects_its_skip_when_asked_and_does_not_by_itself():
     assert params["params"]["skip"]["kernel"].shape == (8, 8)
     expected = residual(x, embedding, params["params"])
     got = jax.jit(block.apply)(params, x, embedding)
+    np.testing.assert_allclose(got, expected, atol=rounding(2 * (9 * 12 + 4 * 16), 16))
+
+
+def test_a_residual_block_without_a_level_has_nothing_between_convolution_and_norm():
+    x, block = normal((2, 4, 4, 8)), ResBlock(8, activation="relu")
+    params = any_params(shapes_of(block, x, None))
+    assert "modulation" not in params["params"]
+    got = jax.jit(block.apply)(params, x, None)
+    expected = residual(x, None, params["params"], activation="relu")
     np.testing.assert_allclose(got, expected, atol=rounding(2 * (9 * 12 + 4 * 16), 16))
 
 
@@ -209,6 +224,26 @@ def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_not_plain(wei
     np.testing.assert_allclose(got, expected, atol=rounding(9 * 4 + 3 * 2 * 6, 16))
 
 
+def test_halving_may_pad_both_ends_as_pytorch_does():
+    """Conv2d(stride=2, padding=1): of 6 pixels padded to 8 the last window ends at the seventh."""
+    module, x = Halve(5, padding="both"), normal((2, 6, 4, 4))
+    params = any_params(shapes_of(module, x))
+    expected = convolve(x, params["params"]["conv"], stride=2, pad=(1, 1))
+    got = jax.jit(module.apply)(params, x)
+    assert got.shape == (2, 3, 2, 5)
+    np.testing.assert_allclose(got, expected, atol=rounding(9 * 4, 16))
+
+
+@pytest.mark.parametrize("weights", [(3, 1), BINOMIAL, (1, 2, 5, 4)])
+def test_doubling_by_a_filter_convolves_all_that_it_spreads(weights):
+    module, x = Double(5, weights), normal((2, 3, 2, 4))
+    params = any_params(shapes_of(module, x))
+    expected = doubled_by_convolution(x, params["params"]["conv"], weights[::-1])
+    got = jax.jit(module.apply)(params, x)
+    assert got.shape == (2, 6, 4, 5)
+    np.testing.assert_allclose(got, expected, atol=rounding(9 * 4 + 3 * 2 * 6, 16))
+
+
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 2, 4)])
 def test_doubling_repeats_pixels_then_convolves(shape):
     module, x = Double(5), normal(shape)
@@ -221,7 +256,9 @@ def test_doubling_repeats_pixels_then_convolves(shape):
     np.testing.assert_allclose(got, expected, atol=rounding(9 * 4, 16))
 
 
-@pytest.mark.parametrize("option", [{"resample": "third"}, {"modulation": "tilt"}])
+@pytest.mark.parametrize(
+    "option", [{"resample": "third"}, {"modulation": "tilt"}, {"activation": "sin"}]
+)
 def test_a_block_of_an_unknown_kind_is_refused(option):
     (name,) = option
     with pytest.raises(InputError, match=f"{name} is one of "):

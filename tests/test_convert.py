@@ -113,17 +113,59 @@ def test_every_part_of_an_ncsnpp_is_the_module_of_its_number():
             np.testing.assert_array_equal(params[path], expected, err_msg=path)
 
 
-def test_a_progressive_output_counts_the_doublings_that_hold_no_tensor():
-    _, _, names = taken(ncsnpp_state(skip=True), progressive="output_skip")
+def test_an_output_of_images_ends_with_a_conv_three_blocks_and_norm_and_conv():
+    _, _, names = taken(ncsnpp_state(output="output_skip"), progressive="output_skip")
     parts = {
         "out_1_norm/scale": "15.weight",
         "out_1_conv/kernel": "16.weight",
         "up_1_resample/conv_0/kernel": "17.Conv_0.weight",
         "up_0_block_1/conv_0/bias": "19.Conv_0.bias",
+        "out_0_norm/scale": "20.weight",
+        "out_0_conv/kernel": "21.weight",
+    }
+    assert {path: names[path] for path in parts} == parts
+
+
+def test_an_output_of_features_is_doubled_by_a_convolution_before_its_sum():
+    _, _, names = taken(ncsnpp_state(output="residual"), progressive="residual")
+    parts = {
+        "up_1_pyramid_norm/scale": "15.weight",
+        "up_1_pyramid/kernel": "16.weight",
+        "up_1_resample/conv_0/kernel": "17.Conv_0.weight",
+        "up_0_pyramid/conv/kernel": "20.Conv2d_0.weight",
         "out_0_norm/scale": "21.weight",
         "out_0_conv/kernel": "22.weight",
     }
     assert {path: names[path] for path in parts} == parts
+
+
+@pytest.mark.parametrize(("given", "how"), [("input_skip", "sum"), ("cat", "cat")])
+def test_an_input_that_skips_is_projected_by_one_pixel_wide_convolutions(given, how):
+    options = {"progressive_input": "input_skip", "progressive_combine": how}
+    _, params, names = taken(ncsnpp_state(given=given), **options)
+    assert names["down_0_pyramid/kernel"] == "6.Conv_0.weight"
+    assert params["down_0_pyramid/kernel"].shape == (3, 16)
+    assert names["out_0_conv/kernel"] == "19.weight"
+
+
+@pytest.mark.parametrize("fourier", [False, True])
+def test_a_network_that_is_not_told_the_level_has_its_layers_for_it_all_the_same(fourier):
+    """models/ddpm.py, conditional=False: no embedding, but blocks with a Dense_0 without use."""
+    told = ncsnpp_state() if fourier else ddpm_state()
+    drop, config = ({1, 2}, NCSNPP) if fourier else ({0, 1}, DDPM)
+    state = {"sigmas": told["sigmas"]}
+    for name, tensor in told.items():
+        _, _, rest = name.partition("all_modules.")
+        number, _, layer = rest.partition(".")
+        if rest and int(number) not in drop:
+            place = int(number) - 2 * (int(number) > min(drop))
+            state[f"all_modules.{place}.{layer}"] = tensor
+    variables = from_score_sde(state, score_sde_network(config | {"conditional": False}))
+    assert set(variables) == {"params"}
+    params = paths(variables["params"])
+    assert not [path for path in params if "modulation" in path or "embedding" in path]
+    whole = paths(from_score_sde(told, score_sde_network(config))["params"])
+    assert_same(params, {path: whole[path] for path in params})
 
 
 def test_an_ncsnpp_of_ddpm_blocks_has_convolutions_between_its_levels():

@@ -24,6 +24,7 @@ def test_a_ddpm_of_score_sde_attends_last_and_takes_the_label_as_it_is():
         modulation="shift",
         level_scale=1.0,
         dropout=0.1,
+        middle_attention=True,
     )
     assert score_sde_network(DDPM).clone(groups=None) == expected  # of the groups see below
 
@@ -47,11 +48,12 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
         filter=BINOMIAL,
         project=True,
         skip_scale=math.sqrt(0.5),
-        progressive_input=True,
+        progressive_input="residual",
         embedding="fourier",
         level_scale=16.0,
         recenter=True,
         dropout=0.1,
+        middle_attention=True,
     )
     assert score_sde_network(NCSNPP) == expected
 
@@ -62,8 +64,19 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
         ({"fir": False}, {"filter": BOX}),
         ({"skip_rescale": False}, {"skip_scale": 1.0}),
         ({"embedding_type": "positional"}, {"embedding": "sinusoidal", "level_scale": 1.0}),
-        ({"progressive": "output_skip"}, {"progressive_output": True}),
-        ({"progressive_input": "none"}, {"progressive_input": False}),
+        ({"progressive": "output_skip"}, {"progressive_output": "skip"}),
+        ({"progressive": "residual"}, {"progressive_output": "residual"}),
+        ({"progressive_input": "none"}, {"progressive_input": "none"}),
+        ({"progressive_input": "input_skip"}, {"progressive_input": "sum"}),
+        (
+            {"progressive_input": "input_skip", "progressive_combine": "cat"},
+            {"progressive_input": "cat"},
+        ),
+        ({"conditional": False}, {"embedding": "none"}),
+        ({"nonlinearity": "elu"}, {"activation": "elu"}),
+        ({"nonlinearity": "relu"}, {"activation": "relu"}),
+        ({"nonlinearity": "lrelu"}, {"activation": "leaky_relu"}),
+        ({"attn_resolutions": ()}, {"attention_levels": ()}),
         ({"centered": True}, {"recenter": False}),
         (
             {"resblock_type": "ddpm", "fir": False},
@@ -81,14 +94,14 @@ def test_one_setting_of_an_ncsnpp_changes_its_own_fields_alone(change, fields):
 @pytest.mark.parametrize(
     ("config", "setting", "value"),
     [
-        (DDPM, "name", "ncsnv2_64"),
-        (DDPM, "nonlinearity", "elu"),
+        (DDPM, "name", "other"),
+        (DDPM, "nonlinearity", "tanh"),
+        (DDPM, "normalization", "InstanceNorm"),
         (DDPM, "resamp_with_conv", False),
-        (DDPM, "conditional", False),
         (NCSNPP, "resblock_type", "other"),
-        (NCSNPP, "progressive", "residual"),
-        (NCSNPP, "progressive_input", "input_skip"),
-        (NCSNPP, "progressive_combine", "cat"),
+        (NCSNPP, "progressive", "other"),
+        (NCSNPP, "progressive_input", "other"),
+        (NCSNPP, "progressive_combine", "product"),
         (NCSNPP, "embedding_type", "learned"),
     ],
 )
@@ -97,10 +110,16 @@ def test_a_score_sde_network_that_ours_are_not_is_refused(config, setting, value
         score_sde_network(config | {setting: value})
 
 
-def test_convolutions_that_resample_behind_a_filter_are_refused():
-    """layerspp.py, Upsample and Downsample with fir: ours between levels have no filter."""
-    with pytest.raises(InputError, match="fir"):
-        score_sde_network(NCSNPP | {"resblock_type": "ddpm", "fir": True})
+def test_convolutions_that_resample_between_levels_have_the_filter_too():
+    """layerspp.py, Upsample and Downsample with conv and fir."""
+    net = score_sde_network(NCSNPP | {"resblock_type": "ddpm", "fir": True})
+    assert (net.resampling, net.filter, net.project) == ("conv", BINOMIAL, False)
+
+
+@pytest.mark.parametrize("name", ["ncsn", "ncsnv2_64", "ncsnv2_128", "ncsnv2_256"])
+def test_a_refinenet_is_refused_as_one_though_it_lacks_what_a_unet_needs(name):
+    with pytest.raises(InputError, match=f"ours are U-Nets, got '{name}', a RefineNet$"):
+        score_sde_network({"name": name, "nf": 128})
 
 
 # diffusers

@@ -138,7 +138,7 @@ def test_a_tensor_missing_left_over_or_of_another_shape_is_refused(change, sente
 
 
 def test_a_network_that_no_unet2d_is_takes_no_tensors_of_one():
-    net = diffusers_network(UNET2D).clone(progressive_input=True)
+    net = diffusers_network(UNET2D).clone(progressive_input="residual")
     with pytest.raises(InputError, match="a UNet2DModel has no down_0_pyramid"):
         from_diffusers(unet2d_state(), net)
 

@@ -16,14 +16,19 @@ LEVEL = np.array([0.0, 1e-3, 0.25, 1.0], np.float32)
 
 @pytest.mark.parametrize("scale", [1.0, 999.0])
 @pytest.mark.parametrize("features", [2, 4, 64])
-def test_sinusoidal_embedding_is_the_published_one(features, scale):
-    """Ho et al. 2020 (their code): sin then cos of t·10000^{−k/(K−1)}, K = features/2."""
-    got = np.asarray(sinusoidal(jnp.asarray(LEVEL), features, scale=scale))
+@pytest.mark.parametrize("endpoint", [True, False])
+def test_sinusoidal_embedding_is_the_published_one(features, scale, endpoint):
+    """Ho et al. 2020 (their code): sin then cos of t·10000^{−k/(K−1)}, K = features/2.
+
+    Dhariwal & Nichol 2021 (theirs): K in place of K − 1.
+    """
+    got = np.asarray(sinusoidal(jnp.asarray(LEVEL), features, scale=scale, endpoint=endpoint))
     half = features // 2
+    span = max(half - 1, 1) if endpoint else half
     assert got.shape == (len(LEVEL), features)
     for i, t in enumerate(LEVEL.tolist()):
         for k in range(half):
-            angle = scale * t * 10_000.0 ** (-k / max(half - 1, 1))
+            angle = scale * t * 10_000.0 ** (-k / span)
             atol = 1e-6 + scale * t * 2e-7  # float32's rounding of the angle
             assert got[i, k] == pytest.approx(math.sin(angle), abs=atol)
             assert got[i, half + k] == pytest.approx(math.cos(angle), abs=atol)

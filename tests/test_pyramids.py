@@ -9,14 +9,18 @@ import pytest
 from net_tools import (
     any_params,
     convolve,
+    dense,
     doubled,
+    doubled_by_convolution,
     group_norm,
+    halved,
     normal,
     rounding,
     shapes_of,
     silu,
     smoothed,
 )
+from quickly import first_is_quick
 
 from jaxdiff.nets import UNet
 from jaxdiff.nets.norm import num_groups
@@ -28,7 +32,7 @@ def normed(h, p):
 
 
 @functools.cache
-def with_pyramids():
+def with_pyramids(progressive_input="residual", progressive_output="skip"):
     """A network of three levels with both pyramids: its parameters, output and all parts."""
     net = UNet(
         4,
@@ -38,8 +42,8 @@ def with_pyramids():
         modulation="shift",
         filter=BINOMIAL,
         skip_scale=0.5,
-        progressive_input=True,
-        progressive_output=True,
+        progressive_input=progressive_input,
+        progressive_output=progressive_output,
         predictions=2,
     )
     x, level = normal((2, 8, 8, 3)), jnp.array([0.2, 0.7])
@@ -50,9 +54,9 @@ def with_pyramids():
     return x, variables, run
 
 
-def parts_of(variables):
+def parts_of(variables, *kinds):
     """Output, and that of each part by name; of a block's first norm as ``block/norm_0``."""
-    y, captured = with_pyramids()[2](variables)
+    y, captured = with_pyramids(*kinds)[2](variables)
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(captured["intermediates"]):
         names = [key.key for key in path if hasattr(key, "key")]
@@ -111,3 +115,36 @@ def test_progressive_input_adds_the_halved_pyramid_and_goes_on_from_the_sum():
             normed(pyramid, p[f"down_{depth + 1}_block_0"]["norm_0"]),
             atol=rounding(10 * (9 * 8 + 24), 8),
         )
+
+
+@pytest.mark.parametrize("kind", first_is_quick(["cat", "sum"]))
+def test_the_halved_input_itself_is_projected_and_added_or_put_beside(kind):
+    """models/layerspp.py, Combine: of pixels by one dense layer, without the scale of a sum."""
+    x, variables, _ = with_pyramids(kind, "residual")
+    _, part = parts_of(variables, kind, "residual")
+    p, small = variables["params"], x
+    for depth in range(2):
+        small = halved(small, BINOMIAL)
+        beside, own = dense(small, p[f"down_{depth}_pyramid"]), part[f"down_{depth}_resample"]
+        joined = beside + own if kind == "sum" else np.concatenate([beside, own], axis=-1)
+        np.testing.assert_allclose(
+            part[f"down_{depth + 1}_block_0/norm_0"],
+            normed(joined, p[f"down_{depth + 1}_block_0"]["norm_0"]),
+            atol=rounding(10 * (3 + 24), 8),
+        )
+
+
+def test_a_residual_output_is_carried_from_level_to_level_as_features():
+    """models/ncsnpp.py: of the deepest level's, doubled by a convolution, and scaled sums."""
+    _, variables, _ = with_pyramids("cat", "residual")
+    y, part = parts_of(variables, "cat", "residual")
+    p = variables["params"]
+    features = convolve(part["up_2_pyramid_norm"], p["up_2_pyramid"])
+    for depth in (1, 0):
+        up = doubled_by_convolution(features, p[f"up_{depth}_pyramid"]["conv"], BINOMIAL)
+        features = 0.5 * (up + part[f"up_{depth}_block_1"])
+    own = normed(features, p["out_0_norm"])
+    np.testing.assert_allclose(part["out_0_norm"], own, atol=rounding(10 * 2 * (9 * 8 + 24), 8))
+    np.testing.assert_allclose(
+        y, convolve(part["out_0_norm"], p["out_0_conv"]), atol=rounding(9 * 8, 4)
+    )

@@ -2,8 +2,9 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
-from net_tools import shapes_of
+from net_tools import any_params, normal, shapes_of
 
 from jaxdiff.nets import MLP, UNet
 from jaxdiff.nets.layers import check_counts
@@ -31,7 +32,14 @@ from jaxdiff.typing import InputError
         ({"attention_up": "all"}, r"attention_up is one of each, last, got 'all'"),
         ({"modulation": "scale"}, r"modulation is one of shift, scale_shift, got 'scale'"),
         ({"resampling": "blocks"}, r"resampling is one of conv, block, got 'blocks'"),
-        ({"embedding": "learned"}, r"embedding is one of sinusoidal, fourier, got 'learned'"),
+        ({"embedding": "learned"}, r"embedding is one of sinusoidal, fourier, none, got 'learned'"),
+        ({"padding": "start"}, r"padding is one of end, both, got 'start'"),
+        ({"activation": "sin"}, r"activation is one of silu, elu, relu, leaky_relu, got 'sin'"),
+        ({"progressive_input": True}, r"progressive_input is one of none, .*, cat, got True"),
+        (
+            {"progressive_output": "sum"},
+            r"progressive_output is one of none, .* got 'sum'",
+        ),
         ({"dtype": "float16"}, r"dtype is one of float32, bfloat16, got 'float16'"),
         ({"filter": (1, 2, 1)}, r"filter takes an even number of weights .* got \(1, 2, 1\)"),
         ({"filter": (1, -1)}, r"even number of weights of positive sum, got \(1, -1\)"),
@@ -90,11 +98,16 @@ def test_counts_that_are_whole_and_above_0_pass_and_the_first_that_is_not_is_nam
         check_counts(a=1, b=True, c=-1)
 
 
-@pytest.mark.parametrize("options", [{"filter": (1, 3, 3, 1)}, {"project": True}])
-def test_a_convolution_that_resamples_takes_neither_filter_nor_projection(options):
+def test_a_convolution_that_resamples_takes_no_projection():
     with pytest.raises(InputError, match='resampling by "conv" takes no projection'):
-        UNet(**options)
-    UNet(resampling="block", **options)
+        UNet(project=True)
+    UNet(resampling="block", project=True)
+
+
+@pytest.mark.parametrize("options", [{"filter": (1, 3, 3, 1)}, {"resampling": "block"}])
+def test_pixels_are_padded_at_both_ends_by_plain_convolutions_alone(options):
+    with pytest.raises(InputError, match='padding "both" takes resampling by "conv" without'):
+        UNet(padding="both", **options)
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (2, 2, 2, 2, 2, 2), (8,)])
@@ -113,6 +126,27 @@ def test_image_that_does_not_halve_at_every_level_is_refused(size, levels, facto
         InputError, match=rf"U-Net of {levels} levels takes .* divide by {factor}, got {got}"
     ):
         shapes_of(UNet(4, (1,) * levels), jnp.zeros((1, *size, 1)), jnp.zeros(1))
+
+
+@pytest.mark.parametrize("classes", [None, 3])
+def test_a_network_that_is_not_told_the_level_is_the_same_at_every_one(classes):
+    net, x = UNet(4, embedding="none", num_classes=classes), normal((2, 8, 1))
+    label = None if classes is None else jnp.array([0, 2])
+    params = any_params(shapes_of(net, x, jnp.zeros(2), label))
+    assert set(params["params"].get("embedding", {})) == ({"label"} if classes else set())
+    ends = [jax.jit(net.apply)(params, x, level, label) for level in (jnp.zeros(2), jnp.ones(2))]
+    np.testing.assert_array_equal(*ends)
+
+
+def test_the_middle_attends_where_any_level_does_unless_asked_otherwise():
+    def attends(**options):
+        net = UNet(4, **options)
+        return "middle_attention" in shapes_of(net, jnp.zeros((1, 8, 1)), jnp.zeros(1))["params"]
+
+    assert attends()
+    assert not attends(attention_levels=())
+    assert attends(attention_levels=(), middle_attention=True)
+    assert not attends(middle_attention=False)
 
 
 @pytest.mark.parametrize(("kind", "number"), [("sinusoidal", 0), ("fourier", 4)])

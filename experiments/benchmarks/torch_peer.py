@@ -129,9 +129,12 @@ def diffusers_config(net: Any, shape: tuple[int, ...]) -> Mapping[str, Any]:
         net.skip_scale,
         net.predictions,
         net.num_classes,
-        net.progressive_input or net.progressive_output or net.recenter,
+        net.progressive_input,
+        net.progressive_output,
+        net.activation,
+        net.recenter,
         len(groups),
-    ) == ("shift", "conv", "each", "sinusoidal", 1.0, 1, None, False, 1)
+    ) == ("shift", "conv", "each", "sinusoidal", 1.0, 1, None, "none", "none", "silu", False, 1)
     if not same:
         raise InputError(
             "--peer=torch takes a network that diffusers has, of the kind of ddpm with one number "

@@ -9,7 +9,14 @@ import jax.numpy as jnp
 
 from jaxdiff.nets import resampling
 from jaxdiff.nets.attention import attention
-from jaxdiff.nets.layers import Dense, check_one_of, convolution, projections, zeros
+from jaxdiff.nets.layers import (
+    ACTIVATIONS,
+    Dense,
+    check_one_of,
+    convolution,
+    projections,
+    zeros,
+)
 from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.typing import Array
 
@@ -20,7 +27,7 @@ RESAMPLERS = {"halve": resampling.halve, "double": resampling.double}
 class ResBlock(nn.Module):
     """Two normalised convolutions beside the identity; the noise level modulates the second norm.
 
-    y = (skip(x) + conv(silu(norm(conv(silu(norm(x))); level)))) · skip_scale
+    y = (skip(x) + conv(act(norm(conv(act(norm(x))); level)))) · skip_scale
 
     Args:
         channels: of the output.
@@ -34,10 +41,11 @@ class ResBlock(nn.Module):
         groups: of the norms; None for as many as :func:`jaxdiff.nets.norm.num_groups` says.
         epsilon: of the norms.
         project: whether the skip is projected although its channels stay as they are.
+        activation: act, one of ``layers.ACTIVATIONS``.
         dtype: that it computes in.
 
     Raises:
-        InputError: if a modulation or a way to resample is none of those.
+        InputError: if a modulation, a way to resample or an activation is none of those.
 
     Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021.
     """
@@ -51,19 +59,24 @@ class ResBlock(nn.Module):
     groups: int | None = None
     epsilon: float = 1e-6
     project: bool = False
+    activation: str = "silu"
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
         check_one_of(
-            modulation=(self.modulation, MODULATIONS), resample=(self.resample, ("", *RESAMPLERS))
+            modulation=(self.modulation, MODULATIONS),
+            resample=(self.resample, ("", *RESAMPLERS)),
+            activation=(self.activation, ACTIVATIONS),
         )
         super().__post_init__()
 
     @nn.compact
-    def __call__(self, x: Array, embedding: Array, train: bool = False) -> Array:
+    def __call__(self, x: Array, embedding: Array | None, train: bool = False) -> Array:
         """Map ``x [batch, ..., c]``, ``embedding [batch, e]`` to ``[batch, ..., channels]``."""
         ndim = x.ndim - 2
-        norm = functools.partial(GroupNorm, groups=self.groups, epsilon=self.epsilon)
+        norm = functools.partial(
+            GroupNorm, activation=self.activation, groups=self.groups, epsilon=self.epsilon
+        )
         conv = functools.partial(convolution, self.channels, ndim, dtype=self.dtype)
 
         h = norm(name="norm_0")(x)
@@ -71,7 +84,9 @@ class ResBlock(nn.Module):
             change = RESAMPLERS[self.resample]
             h, x = change(h, self.weights), change(x, self.weights)
         h = conv(name="conv_0")(h)
-        if self.modulation == "shift":
+        if embedding is None:
+            h = norm(name="norm_1")(h)
+        elif self.modulation == "shift":
             shift = Dense(self.channels, name="modulation")(embedding)
             h = norm(name="norm_1")(h + _wide(shift, h).astype(h.dtype))
         else:
@@ -110,7 +125,7 @@ class SelfAttention(nn.Module):
         batch, channels, pixels = x.shape[0], x.shape[-1], math.prod(x.shape[1:-1])
         most = max(1, channels // (self.head_dim or channels))
         heads = next(n for n in range(most, 0, -1) if channels % n == 0)
-        h = GroupNorm(silu=False, groups=self.groups, epsilon=self.epsilon, name="norm")(x)
+        h = GroupNorm(activation="", groups=self.groups, epsilon=self.epsilon, name="norm")(x)
         qkv = projections(channels, dtype=self.dtype, name="qkv")(
             h.reshape(batch, pixels, channels)
         )
@@ -128,6 +143,32 @@ class Halve(nn.Module):
     Args:
         channels: of the output.
         weights: of the filter.
+        padding: without a filter one pixel is padded, at the "end" of every axis, as TensorFlow has
+            it, or at "both" ends, as PyTorch.
+        dtype: that it computes in.
+    """
+
+    channels: int
+    weights: Sequence[int] = resampling.BOX
+    padding: str = "end"
+    dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        """Map ``x [batch, ..., c]`` to ``[batch, .../2, channels]``."""
+        padding: str | int = "SAME" if self.padding == "end" else 1
+        if tuple(self.weights) != resampling.BOX:
+            x, padding = resampling.smooth(x, self.weights), "VALID"
+        conv = functools.partial(convolution, self.channels, x.ndim - 2, strides=2)
+        return conv(padding=padding, dtype=self.dtype, name="conv")(x)
+
+
+class Double(nn.Module):
+    """Every pixel twice along every axis, or a filter's doubling, then a convolution.
+
+    Args:
+        channels: of the output.
+        weights: of the filter.
         dtype: that it computes in.
     """
 
@@ -137,30 +178,13 @@ class Halve(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        """Map ``x [batch, ..., c]`` to ``[batch, .../2, channels]``."""
-        padding = "SAME"
-        if tuple(self.weights) != resampling.BOX:
-            x, padding = resampling.smooth(x, self.weights), "VALID"
-        conv = functools.partial(convolution, self.channels, x.ndim - 2, strides=2)
-        return conv(padding=padding, dtype=self.dtype, name="conv")(x)
-
-
-class Double(nn.Module):
-    """Every pixel twice along every axis, then a convolution.
-
-    Args:
-        channels: of the output.
-        dtype: that it computes in.
-    """
-
-    channels: int
-    dtype: str = "float32"
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
         """Map ``x [batch, ..., c]`` to ``[batch, 2 · ..., channels]``."""
-        conv = convolution(self.channels, x.ndim - 2, dtype=self.dtype, name="conv")
-        return conv(resampling.double(x))
+        conv = functools.partial(convolution, self.channels, x.ndim - 2)
+        if tuple(self.weights) == resampling.BOX:
+            return conv(dtype=self.dtype, name="conv")(resampling.double(x))
+        # the convolution sees what the filter spreads beyond the edges, as StyleGAN2's does
+        spread = resampling.double(x, self.weights, beyond=1)
+        return conv(padding="VALID", dtype=self.dtype, name="conv")(spread)
 
 
 def _wide(vector: Array, image: Array) -> Array:

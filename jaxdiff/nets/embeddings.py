@@ -5,12 +5,13 @@ multiplies by 999 itself, one built with ``LOG_SIGMA_SCALE`` or ``LOG_SNR_SCALE`
 """
 
 import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.layers import Dense
+from jaxdiff.nets.layers import ACTIVATIONS, Dense
 from jaxdiff.typing import Array, InputError
 
 TIME_SCALE, LOG_SIGMA_SCALE, LOG_SNR_SCALE = 999.0, 100.0, 50.0
@@ -19,7 +20,9 @@ TIME_SCALE, LOG_SIGMA_SCALE, LOG_SNR_SCALE = 999.0, 100.0, 50.0
 EMBEDDINGS = ("sinusoidal", "fourier")
 
 
-def sinusoidal(level: Array, features: int, *, scale: float = TIME_SCALE) -> Array:
+def sinusoidal(
+    level: Array, features: int, *, scale: float = TIME_SCALE, endpoint: bool = True
+) -> Array:
     """Sines and cosines of the level at geometrically spaced frequencies.
 
     [sin(scale·level·ω_k), cos(scale·level·ω_k)],    ω_k = 10000^{−k/(K−1)}, K = features/2
@@ -28,6 +31,8 @@ def sinusoidal(level: Array, features: int, *, scale: float = TIME_SCALE) -> Arr
         level: noise level, ``[batch]``.
         features: even number of features.
         scale: units per unit of level.
+        endpoint: whether the last frequency is 1/10000; otherwise the next one would be, with K in
+            place of K − 1, as in Vaswani et al., ADM and what diffusers takes by default.
 
     Returns:
         ``[batch, features]`` in [−1, 1].
@@ -39,7 +44,7 @@ def sinusoidal(level: Array, features: int, *, scale: float = TIME_SCALE) -> Arr
     Reference: Vaswani et al. 2017, section 3.5; Ho et al. 2020, appendix B.
     """
     half = features // 2
-    rates = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / max(half - 1, 1))
+    rates = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / max(half - endpoint, 1))
     return _waves(scale * level[:, None] * rates[None])
 
 
@@ -79,9 +84,11 @@ class Conditioning(nn.Module):
         features: width of the vector.
         level_scale: what the level is multiplied by.
         num_classes: number of classes, or None for a network without labels.
-        embedding: "sinusoidal" or "fourier".
+        embedding: "sinusoidal" or "fourier", or "none" where the level is not told.
         waves: sinusoidal features, or Fourier frequencies, in between; None for a quarter of
             ``features``.
+        endpoint: of the sinusoidal frequencies; see :func:`sinusoidal`.
+        activation: one of ``layers.ACTIVATIONS``.
 
     Raises:
         InputError: at call, if labels are given to a network without classes, or withheld from
@@ -93,15 +100,28 @@ class Conditioning(nn.Module):
     num_classes: int | None = None
     embedding: str = "sinusoidal"
     waves: int | None = None
+    endpoint: bool = True
+    activation: str = "silu"
 
     @nn.compact
-    def __call__(self, level: Array, label: Array | None = None) -> Array:
-        """Embed ``level [batch]`` and ``label [batch]`` into ``[batch, features]``."""
+    def __call__(self, level: Array, label: Array | None = None) -> Array | None:
+        """Embed ``level [batch]`` and ``label [batch]`` into ``[batch, features]``.
+
+        Returns None where neither is told.
+        """
         if (label is None) != (self.num_classes is None):
             raise InputError(
                 f"a network built with num_classes={self.num_classes} takes "
                 f"{'no label' if self.num_classes is None else 'a label'}, got label={label}"
             )
+        activate = ACTIVATIONS[self.activation]
+        vector = None if self.embedding == "none" else self._of_level(level, activate)
+        if self.num_classes is not None:
+            own = nn.Embed(self.num_classes, self.features, name="label")(label)
+            vector = own if vector is None else vector + own
+        return None if vector is None else activate(vector)
+
+    def _of_level(self, level: Array, activate: Callable[[Array], Array]) -> Array:
         level, count = level.astype(jnp.float32), self.waves or self.features // 4
         if count < 2:
             raise InputError(
@@ -111,12 +131,10 @@ class Conditioning(nn.Module):
         if self.embedding == "fourier":
             waves = GaussianFourier(count, self.level_scale, name="fourier")(level)
         else:
-            waves = sinusoidal(level, count, scale=self.level_scale)
-        hidden = nn.silu(Dense(self.features, name="dense_0")(waves))
-        vector = Dense(self.features, name="dense_1")(hidden)
-        if self.num_classes is not None:
-            vector += nn.Embed(self.num_classes, self.features, name="label")(label)
-        return nn.silu(vector)
+            waves = sinusoidal(level, count, scale=self.level_scale, endpoint=self.endpoint)
+        hidden = activate(Dense(self.features, name="dense_0")(waves))
+        vector: Array = Dense(self.features, name="dense_1")(hidden)
+        return vector
 
 
 def _waves(angles: Array) -> Array:

@@ -4,12 +4,12 @@ Parameters are float32 whatever a layer computes in.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 
-from jaxdiff.typing import InputError
+from jaxdiff.typing import Array, InputError
 
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 """U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as Ho et al. 2020 have it; score_sde and EDM have
@@ -18,6 +18,14 @@ zeros = nn.initializers.zeros
 """Of the last layer of a block: beside the identity it is nothing to begin with."""
 
 Dense = functools.partial(nn.Dense, kernel_init=glorot)
+
+ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+    "silu": nn.silu,
+    "elu": nn.elu,
+    "relu": nn.relu,
+    "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
+}
+"""Nonlinearities of a U-Net, by name; the slope is that of score_sde."""
 
 
 def projections(features: int, *, dtype: str, name: str) -> nn.Dense:
@@ -31,7 +39,7 @@ def convolution(
     ndim: int,
     *,
     strides: int = 1,
-    padding: str = "SAME",
+    padding: str | int = "SAME",
     zero: bool = False,
     dtype: str,
     name: str,
@@ -42,7 +50,8 @@ def convolution(
         features: channels of the output.
         ndim: axes of the image, those of batch and channels left out.
         strides: 1 or 2.
-        padding: "SAME", at stride 2 its one pixel at the end, as TensorFlow's, or "VALID".
+        padding: "SAME", at stride 2 its one pixel at the end, as TensorFlow's, "VALID", or a number
+            of pixels at both ends.
         zero: whether the kernel starts at zero.
         dtype: that it computes in.
         name: of its parameters.

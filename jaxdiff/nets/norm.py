@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.nets.layers import ACTIVATIONS
 from jaxdiff.typing import Array
 
 
@@ -23,22 +24,22 @@ def num_groups(channels: int) -> int:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, modulated by the noise level where asked, then SiLU where asked.
+    """Group normalisation, modulated by the noise level where asked, then a nonlinearity.
 
-    y = silu(a x + b),  a = γ(1 + scale)/std,  b = β(1 + scale) + shift − mean·a
+    y = activation(a x + b),  a = γ(1 + scale)/std,  b = β(1 + scale) + shift − mean·a
 
     All is computed in float32, and rounded once to the dtype of x. The variance is E[x²] − E[x]²,
     clipped at zero.
 
     Args:
-        silu: whether SiLU follows.
+        activation: what follows, one of ``layers.ACTIVATIONS``, or "" for nothing.
         epsilon: added to the variance.
         groups: how many, dividing the channels; None for :func:`num_groups`.
 
     Reference: Wu & He 2018; scale and shift as in Dhariwal & Nichol 2021, eq. 1.
     """
 
-    silu: bool = True
+    activation: str = "silu"
     epsilon: float = 1e-6
     groups: int | None = None
 
@@ -65,10 +66,10 @@ class GroupNorm(nn.Module):
         b = beta - mean * a
         wide = (batch,) + (1,) * (x.ndim - 2) + (channels,)
 
-        # of x, which is kept anyway, backpropagation computes what SiLU needs again
+        # of x, which is kept anyway, backpropagation computes what the nonlinearity needs again
         @jax.checkpoint
         def multiply_add(x: Array, a: Array, b: Array) -> Array:
             y = x.astype(jnp.float32) * a.reshape(wide) + b.reshape(wide)
-            return (nn.silu(y) if self.silu else y).astype(x.dtype)
+            return (ACTIVATIONS[self.activation](y) if self.activation else y).astype(x.dtype)
 
         return multiply_add(x, a, b)

@@ -44,7 +44,7 @@ def halve(x: Array, weights: Sequence[int] = BOX) -> Array:
     return x
 
 
-def double(x: Array, weights: Sequence[int] = BOX) -> Array:
+def double(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Array:
     """Put a zero after every pixel along each axis and filter, so that the mean stays.
 
     y_n = 2 Σ_j k_j u_{n + j − m},    u_{2i} = x_i, u_{2i + 1} = 0, k of length 2m
@@ -52,9 +52,11 @@ def double(x: Array, weights: Sequence[int] = BOX) -> Array:
     Args:
         x: ``[batch, ..., channels]``.
         weights: even in number.
+        beyond: pixels that are kept on each side of the doubled image, at most 2, where a wide
+            filter spreads it.
 
     Returns:
-        ``[batch, 2 · ..., channels]``.
+        ``[batch, 2 · ... + 2 · beyond, channels]``.
 
     Example:
         >>> double(jnp.array([[[1.0], [3.0]]])).ravel()
@@ -65,6 +67,7 @@ def double(x: Array, weights: Sequence[int] = BOX) -> Array:
     taps = [2 * tap for tap in _normalised(weights)]
     m = len(taps) // 2
     for axis in range(1, x.ndim - 1):
+        x = _pad(x, axis, 1) if beyond else x
         size = x.shape[axis]
         padded = _pad(x, axis, m // 2)
         phases = []
@@ -75,6 +78,8 @@ def double(x: Array, weights: Sequence[int] = BOX) -> Array:
             phases.append(_weighted(taps[parity::2], parts))
         shape = (*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
         x = jnp.stack(phases, axis=axis + 1).reshape(shape)
+        if beyond:  # of the two pixels that were padded on each side
+            x = jax.lax.slice_in_dim(x, 2 - beyond, 2 * size - 2 + beyond, axis=axis)
     return x
 
 

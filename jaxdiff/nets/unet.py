@@ -2,24 +2,18 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from numbers import Real
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdiff.nets.blocks import MODULATIONS, Double, Halve, ResBlock, SelfAttention
-from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning
-from jaxdiff.nets.layers import (
-    check_count_list,
-    check_counts,
-    check_one_of,
-    check_optional_counts,
-    convolution,
-)
+from jaxdiff.nets.blocks import Double, Halve, ResBlock, SelfAttention
+from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
+from jaxdiff.nets.layers import convolution, glorot
 from jaxdiff.nets.norm import GroupNorm
-from jaxdiff.nets.resampling import BOX, check_weights, double
-from jaxdiff.typing import Array, InputError
+from jaxdiff.nets.resampling import BOX, double, halve
+from jaxdiff.nets.unet_checks import check_image, check_options
+from jaxdiff.typing import Array
 
 
 class UNet(nn.Module):
@@ -31,22 +25,30 @@ class UNet(nn.Module):
         channels: at the first level; a multiple of 4 serves the norms best.
         multipliers: of the channels, one per level; each level after the first halves the image.
         blocks_per_level: residual blocks of a level on the way down; one more on the way up.
-        attention_levels: levels, counted from 0, whose blocks are followed by attention; with any,
-            the middle of the network attends too.
+        attention_levels: levels, counted from 0, whose blocks are followed by attention.
+        middle_attention: whether the middle of the network attends; None, if any level does.
         attention_up: on the way up, attention follows "each" block of such a level, or its "last".
         head_dim: channels of one attention head; None for one head.
         modulation: how the noise level enters a block: "shift" or "scale_shift".
         resampling: an image is halved and doubled by a "conv", or inside a residual "block".
-        filter: weights for resampling in blocks, and of the progressive input and output.
+        filter: weights for all resampling, that of the progressive input and output included.
+        padding: where a "conv" that halves pads its pixel, at the "end" of every axis, as
+            TensorFlow has it, or at "both" ends, as PyTorch.
         project: whether a block that resamples projects its skip.
         skip_scale: of every sum of a block and its skip.
-        progressive_input: whether a pyramid of the input is added, level by level.
-        progressive_output: whether the output is a sum of one image from each level.
-        embedding: of the noise level, "sinusoidal" or "fourier".
+        progressive_input: what every level is given of the input: "none"; "residual", the level
+            above it, halved by a convolution; the halved input itself, projected and added,
+            "sum", or put beside it, "cat".
+        progressive_output: what becomes the output: "none", the first level's features; "skip", a
+            sum of one image from each level; "residual", features summed from level to level.
+        embedding: of the noise level, "sinusoidal" or "fourier"; "none", where it is not told.
+        frequency_endpoint: whether the last frequency of a sinusoidal embedding is 1/10000, or the
+            next one would be.
         level_scale: what the embedding multiplies the noise level by.
         num_classes: number of classes, or None.
         predictions: per channel of the image; 2 where the reverse variance is learned too.
         recenter: whether data in [0, 1] are mapped to [−1, 1] first.
+        activation: the nonlinearity, one of "silu", "elu", "relu" and "leaky_relu".
         dropout: share of activations dropped in each residual block.
         groups: of the norms; None for as many as have 4 channels, 32 at most.
         epsilon: of the norms.
@@ -74,20 +76,24 @@ class UNet(nn.Module):
     multipliers: Sequence[int] = (1, 2)
     blocks_per_level: int = 2
     attention_levels: Sequence[int] = (1,)
+    middle_attention: bool | None = None
     attention_up: str = "each"
     head_dim: int | None = 64
     modulation: str = "scale_shift"
     resampling: str = "conv"
     filter: Sequence[int] = BOX
+    padding: str = "end"
     project: bool = False
     skip_scale: float = 1.0
-    progressive_input: bool = False
-    progressive_output: bool = False
+    progressive_input: str = "none"
+    progressive_output: str = "none"
     embedding: str = "sinusoidal"
+    frequency_endpoint: bool = True
     level_scale: float = TIME_SCALE
     num_classes: int | None = None
     predictions: int = 1
     recenter: bool = False
+    activation: str = "silu"
     dropout: float = 0.0
     groups: int | None = None
     epsilon: float = 1e-6
@@ -95,45 +101,7 @@ class UNet(nn.Module):
     remat: bool = False
 
     def __post_init__(self) -> None:
-        check_count_list(multipliers=self.multipliers)
-        levels = range(len(self.multipliers))
-        check_counts(
-            channels=self.channels,
-            blocks_per_level=self.blocks_per_level,
-            predictions=self.predictions,
-        )
-        check_optional_counts(
-            head_dim=self.head_dim, groups=self.groups, num_classes=self.num_classes
-        )
-        check_one_of(
-            attention_up=(self.attention_up, ("each", "last")),
-            modulation=(self.modulation, MODULATIONS),
-            resampling=(self.resampling, ("conv", "block")),
-            embedding=(self.embedding, EMBEDDINGS),
-            dtype=(self.dtype, ("float32", "bfloat16")),
-        )
-        check_weights(self.filter)
-        pyramids = self.progressive_input or self.progressive_output
-        unused = tuple(self.filter) != BOX and not pyramids
-        if self.resampling == "conv" and (unused or self.project):
-            raise InputError(
-                'resampling by "conv" takes no projection, and a filter for pyramids alone, got '
-                f"filter={tuple(self.filter)}, project={self.project}"
-            )
-        if self.groups is not None and self.channels % self.groups:
-            raise InputError(
-                f"groups takes a divisor of channels, got {self.groups} for {self.channels}"
-            )
-        for name, number in (("epsilon", self.epsilon), ("skip_scale", self.skip_scale)):
-            if not (isinstance(number, Real) and number > 0):
-                raise InputError(f"{name} takes a number above 0, got {number!r}")
-        depths = self.attention_levels
-        if not isinstance(depths, Sequence) or not all(depth in levels for depth in depths):
-            raise InputError(
-                f"attention_levels takes levels from 0 to {len(levels) - 1}, got {depths!r}"
-            )
-        if not (isinstance(self.dropout, Real) and 0 <= self.dropout < 1):
-            raise InputError(f"dropout takes a number in [0, 1), got {self.dropout!r}")
+        check_options(self)
         super().__post_init__()
 
     @nn.compact
@@ -146,7 +114,13 @@ class UNet(nn.Module):
         """
         check_image(x, len(self.multipliers))
         embedding = Conditioning(
-            4 * self.channels, self.level_scale, self.num_classes, self.embedding, name="embedding"
+            4 * self.channels,
+            self.level_scale,
+            self.num_classes,
+            self.embedding,
+            endpoint=self.frequency_endpoint,
+            activation=self.activation,
+            name="embedding",
         )(level, label)
         block, attention, down, up, conv, norm = self._parts(x.ndim - 2, embedding, train)
         colours, last = self.predictions * x.shape[-1], len(self.multipliers) - 1
@@ -164,18 +138,16 @@ class UNet(nn.Module):
                 skips.append(h)
             if depth < last:
                 h = down(width, f"down_{depth}_resample")(h)
-                if self.progressive_input:
-                    own = "float32" if depth == 0 else self.dtype
-                    small = Halve(width, self.filter, own, name=f"down_{depth}_pyramid")
-                    h = pyramid = ((small(pyramid) + h) * self.skip_scale).astype(self.dtype)
+                h, pyramid = self._joined(h, pyramid, depth)
                 skips.append(h)
 
         h = block(widths[-1], "middle_block_0")(h)
-        if self.attention_levels:
+        if self.middle_attends:
             h = attention(name="middle_attention")(h)
         h = block(widths[-1], "middle_block_1")(h)
 
         image: Any = None
+        features: Any = None
         for depth, width in reversed(list(enumerate(widths))):
             for i in range(self.blocks_per_level + 1):
                 h = block(width, f"up_{depth}_block_{i}")(
@@ -184,7 +156,13 @@ class UNet(nn.Module):
                 ends = i == self.blocks_per_level
                 if depth in self.attention_levels and (ends or self.attention_up == "each"):
                     h = attention(name=f"up_{depth}_attention_{i}")(h)
-            if self.progressive_output or depth == 0:
+            if self.progressive_output == "residual" and depth == last:
+                features = norm(name=f"up_{depth}_pyramid_norm")(h)
+                features = conv(width, name=f"up_{depth}_pyramid")(features)
+            elif self.progressive_output == "residual":
+                wider = Double(width, self.filter, dtype=self.dtype, name=f"up_{depth}_pyramid")
+                h = features = (wider(features) + h) * self.skip_scale
+            if self.progressive_output == "skip" or depth == 0:
                 own = norm(name=f"out_{depth}_norm")(h.astype(jnp.float32))
                 own = conv(colours, zero=True, name=f"out_{depth}_conv", dtype="float32")(own)
                 if image is not None:
@@ -194,7 +172,29 @@ class UNet(nn.Module):
                 h = up(width, f"up_{depth}_resample")(h)
         return image
 
-    def _parts(self, ndim: int, embedding: Array, train: bool) -> "_Parts":
+    @property
+    def middle_attends(self) -> bool:
+        """Whether there is attention in the middle."""
+        return (
+            bool(self.attention_levels) if self.middle_attention is None else self.middle_attention
+        )
+
+    def _joined(self, h: Array, pyramid: Array, depth: int) -> tuple[Array, Array]:
+        """The features of a level that was just entered, with what it is given of the input."""
+        width, name = self.channels * self.multipliers[depth], f"down_{depth}_pyramid"
+        if self.progressive_input == "none":
+            return h, pyramid
+        if self.progressive_input == "residual":
+            own = "float32" if depth == 0 else self.dtype
+            small = Halve(width, self.filter, dtype=own, name=name)(pyramid)
+            h = ((small + h) * self.skip_scale).astype(self.dtype)
+            return h, h
+        pyramid = halve(pyramid, self.filter)
+        beside = nn.Dense(width, kernel_init=glorot, name=name)(pyramid).astype(self.dtype)
+        join = self.progressive_input == "cat"
+        return jnp.concatenate([beside, h], axis=-1) if join else beside + h, pyramid
+
+    def _parts(self, ndim: int, embedding: Array | None, train: bool) -> "_Parts":
         common: dict[str, Any] = {"groups": self.groups, "epsilon": self.epsilon}
         wrap = nn.remat if self.remat else lambda module, **_: module
         make_block: Any = functools.partial(
@@ -202,6 +202,7 @@ class UNet(nn.Module):
             modulation=self.modulation,
             weights=self.filter,
             skip_scale=self.skip_scale,
+            activation=self.activation,
             dropout=self.dropout,
             dtype=self.dtype,
             **common,
@@ -214,7 +215,8 @@ class UNet(nn.Module):
         def resample(kind: str, module: type[nn.Module], width: int, name: str) -> Any:
             if self.resampling == "block":
                 return block(width, name, resample=kind, project=self.project)
-            return module(width, dtype=self.dtype, name=name)
+            own = {"padding": self.padding} if kind == "halve" else {}
+            return module(width, self.filter, dtype=self.dtype, name=name, **own)
 
         attention = functools.partial(
             wrap(SelfAttention),
@@ -229,7 +231,7 @@ class UNet(nn.Module):
             down=functools.partial(resample, "halve", Halve),
             up=functools.partial(resample, "double", Double),
             conv=functools.partial(convolution, ndim=ndim, dtype=self.dtype),
-            norm=functools.partial(GroupNorm, **common),
+            norm=functools.partial(GroupNorm, activation=self.activation, **common),
         )
 
 
@@ -242,31 +244,3 @@ class _Parts(NamedTuple):
     up: Callable[..., Any]
     conv: Callable[..., Any]
     norm: Callable[..., Any]
-
-
-def check_image(x: Array, num_levels: int) -> None:
-    """Refuse what has no axes to convolve over, or too many, or does not halve at every level.
-
-    Raises:
-        InputError: naming the shape and what would do.
-    """
-    if not 3 <= x.ndim <= 5:
-        raise InputError(
-            "a U-Net takes [batch, ..., channels] with one, two or three axes between, got shape "
-            f"{x.shape}"
-        )
-    check_divides(x.shape[1:-1], num_levels)
-
-
-def check_divides(size: tuple[int, ...], num_levels: int) -> None:
-    """Refuse an image that cannot be halved at every level but the first.
-
-    Raises:
-        InputError: naming the size and what would do.
-    """
-    factor = 2 ** (num_levels - 1)
-    if any(side % factor for side in size):
-        raise InputError(
-            f"a U-Net of {num_levels} levels takes images whose sides divide by {factor}, "
-            f"got {' x '.join(map(str, size))}"
-        )

@@ -89,7 +89,7 @@ class ModelConfig:
     """
 
     kind: str = _one_of("edm", *KINDS)
-    level: str = _one_of("time", "time", "log_sigma", "log_snr", "index", "fourier", "edm")
+    level: str = _one_of("time", "time", "log_sigma", "log_snr", "index", "fourier", "edm", "none")
     data_std: float = _positive(0.5)
     scale_input: bool = True
     learned_variance: bool = False

@@ -87,7 +87,8 @@ LEVELS: Mapping[str, Level] = {
     "time": Level(denoisers.time, embeddings.TIME_SCALE),
     "log_sigma": Level(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
     "log_snr": Level(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
-    "index": Level(denoisers.chain_index, 1.0),  # DDPM
+    "index": Level(denoisers.chain_index, 1.0),  # DDPM, NCSN
+    "none": Level(denoisers.time, 1.0, "none"),  # which a U-Net is not told
     "fourier": Level(denoisers.log_sigma, 16.0, "fourier"),  # NCSN++
     "edm": Level(denoisers.log_sigma, 0.25),
 }
@@ -147,13 +148,19 @@ def _predictor_corrector(
     snr: float = 0.16,
     num_corrections: int = 1,
     norms: str = "example",
+    correct_last: bool = False,
 ) -> Solver:
     """Any solver by name, with Langevin's corrections."""
     if predictor not in STEPS:
         raise InputError(f"predictor is one of {', '.join(STEPS)}, got {predictor!r}")
     corrector = functools.partial(solvers.langevin, snr=snr, num_steps=num_corrections, norms=norms)
     return solvers.predictor_corrector(
-        denoise_fn, process, predictor=STEPS[predictor], corrector=corrector, order=order
+        denoise_fn,
+        process,
+        predictor=STEPS[predictor],
+        corrector=corrector,
+        order=order,
+        correct_last=correct_last,
     )
 
 

@@ -24,7 +24,8 @@ LEAVES = {"kernel": ("weight", "W"), "scale": ("weight",), "bias": ("bias", "b")
 
 def parts(net: UNet) -> Iterator[str]:
     """Names of the parts of a U-Net in the order in which it computes them."""
-    yield "embedding"
+    if net.embedding != "none":
+        yield "embedding"
     yield "conv_in"
     last = len(net.multipliers) - 1
     for depth in range(last + 1):
@@ -34,10 +35,10 @@ def parts(net: UNet) -> Iterator[str]:
                 yield f"down_{depth}_attention_{i}"
         if depth < last:
             yield f"down_{depth}_resample"
-            if net.progressive_input:
+            if net.progressive_input != "none":
                 yield f"down_{depth}_pyramid"
     yield "middle_block_0"
-    if net.attention_levels:
+    if net.middle_attends:
         yield "middle_attention"
     yield "middle_block_1"
     for depth in reversed(range(last + 1)):
@@ -46,7 +47,11 @@ def parts(net: UNet) -> Iterator[str]:
             ends = i == net.blocks_per_level
             if depth in net.attention_levels and (ends or net.attention_up == "each"):
                 yield f"up_{depth}_attention_{i}"
-        if net.progressive_output or depth == 0:
+        if net.progressive_output == "residual":
+            if depth == last:
+                yield f"up_{depth}_pyramid_norm"
+            yield f"up_{depth}_pyramid"
+        if net.progressive_output == "skip" or depth == 0:
             yield f"out_{depth}_norm"
             yield f"out_{depth}_conv"
         if depth > 0:

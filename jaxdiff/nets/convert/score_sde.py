@@ -26,6 +26,10 @@ LAYERS = {
 """Our layers within a part, and what each may be called there."""
 
 
+NONLINEARITIES = {"swish": "silu", "elu": "elu", "relu": "relu", "lrelu": "leaky_relu"}
+PROGRESSIVE = {"none": "none", "output_skip": "skip", "residual": "residual"}
+"""What theirs is called here."""
+
 NEEDED = ("name", "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout", "image_size",
           "centered")  # fmt: skip
 """Settings without which there is no network."""
@@ -44,13 +48,17 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
     Raises:
         InputError: if it describes what we have not.
     """
+    if str(config.get("name")).startswith("ncsn") and config["name"] != "ncsnpp":
+        raise InputError(
+            f"of score_sde's networks ours are U-Nets, got {config['name']!r}, a RefineNet"
+        )
     missing = [name for name in NEEDED if name not in config]
     if missing:
         raise InputError(f"a configuration of score_sde says {', '.join(missing)}, this one not")
     _check(config, "name", "ddpm", "ncsnpp")
-    _check(config, "nonlinearity", "swish")
+    _check(config, "nonlinearity", *NONLINEARITIES)
+    _check(config, "normalization", "GroupNorm")
     _check(config, "resamp_with_conv", True)
-    _check(config, "conditional", True)
     multipliers, size = tuple(config["ch_mult"]), config["image_size"]
     sizes = [size // 2**depth for depth in range(len(multipliers))]
     options: dict[str, Any] = {
@@ -62,31 +70,39 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
         ),
         "dropout": config["dropout"],
         "recenter": not config["centered"],
+        "middle_attention": True,
+        "activation": NONLINEARITIES[config.get("nonlinearity", "swish")],
     }
+    told = config.get("conditional", True)
     if config["name"] == "ddpm":
         return DDPMPP(
-            **options, resampling="conv", project=False, skip_scale=1.0, level_scale=1.0, groups=32
+            **options,
+            resampling="conv",
+            project=False,
+            skip_scale=1.0,
+            embedding="sinusoidal" if told else "none",
+            level_scale=1.0,
+            groups=32,
         )
     for name, *known in (
         ("resblock_type", "biggan", "ddpm"),
-        ("progressive", "none", "output_skip"),
-        ("progressive_input", "none", "residual"),
-        ("progressive_combine", "sum"),
+        ("progressive", *PROGRESSIVE),
+        ("progressive_input", "none", "input_skip", "residual"),
+        ("progressive_combine", "sum", "cat"),
         ("embedding_type", "fourier", "positional"),
     ):
         _check(config, name, *known)
     fourier, blocks = config["embedding_type"] == "fourier", config["resblock_type"] == "biggan"
-    if config["fir"] and not blocks:
-        raise InputError("of score_sde's networks with fir ours are those of biggan blocks")
+    pyramid = config["progressive_input"]
     return NCSNPP(
         **options,
         resampling="block" if blocks else "conv",
         project=blocks,
         filter=tuple(config["fir_kernel"]) if config["fir"] else (1, 1),
         skip_scale=NCSNPP.keywords["skip_scale"] if config["skip_rescale"] else 1.0,
-        progressive_input=config["progressive_input"] == "residual",
-        progressive_output=config["progressive"] == "output_skip",
-        embedding="fourier" if fourier else "sinusoidal",
+        progressive_input=config["progressive_combine"] if pyramid == "input_skip" else pyramid,
+        progressive_output=PROGRESSIVE[config["progressive"]],
+        embedding=("fourier" if fourier else "sinusoidal") if told else "none",
         level_scale=float(config["fourier_scale"]) if fourier else 1.0,
     )
 
@@ -106,21 +122,21 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
         InputError: if a tensor is missing, left over or of another shape.
     """
     state = {name.removeprefix("module."): np.asarray(value) for name, value in state.items()}
-    fourier = net.embedding == "fourier"
-    first = int(fourier)
-    numbers, number = {}, first + 1  # the embedding has two
+    fourier, told = net.embedding == "fourier", net.embedding != "none"
+    # frequencies are there even where the level is not told
+    first = int(fourier or (not told and "all_modules.0.W" in state))
+    numbers, number = {}, first
     for part in parts(net):
-        # what doubles the image of a progressive output is counted there, and holds nothing
-        number += part.startswith("out_") and part.endswith("_norm") and _doubles(net, part)
         numbers[part] = number
-        number += 1
+        number += 2 if part == "embedding" else 1
 
     def layers_of(part: str, layer: str) -> Layers:
         if part == "embedding":
             return [[f"all_modules.{first + int(layer.removeprefix('dense_'))}"]]
         module = f"all_modules.{numbers[part]}"
         if not layer:
-            return [[module]]
+            projected = part.startswith("down_") and part.endswith("_pyramid")
+            return [[f"{module}.Conv_0" if projected else module]]
         if layer == "qkv":
             return [[f"{module}.NIN_{i}" for i in range(3)]]
         return [[f"{module}.{name}"] for name in LAYERS[layer]]
@@ -132,16 +148,16 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
         shapes_of(net, state[stem].shape[1]),
         state,
         layers_of,
-        ignored=lambda name: name == "sigmas" or (fourier and name == "all_modules.0.W"),
+        ignored=lambda name: (
+            name == "sigmas"
+            or (first and name == "all_modules.0.W")
+            or (not told and ".Dense_0." in name)
+        ),
     )
     if not fourier:
         return {"params": params}
     frequencies = jnp.asarray(state["all_modules.0.W"])
     return {"params": params, "constants": {"embedding": {"fourier": {"frequencies": frequencies}}}}
-
-
-def _doubles(net: UNet, part: str) -> bool:
-    return net.progressive_output and part != f"out_{len(net.multipliers) - 1}_norm"
 
 
 def load_score_sde(path: str | os.PathLike, net: UNet, *, average: bool = True) -> Params:

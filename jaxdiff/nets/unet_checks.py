@@ -1,0 +1,98 @@
+"""What a U-Net cannot be, or cannot be given, is refused before anything is computed."""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import TYPE_CHECKING
+
+from jaxdiff.nets.blocks import MODULATIONS
+from jaxdiff.nets.embeddings import EMBEDDINGS
+from jaxdiff.nets.layers import (
+    ACTIVATIONS,
+    check_count_list,
+    check_counts,
+    check_one_of,
+    check_optional_counts,
+)
+from jaxdiff.nets.resampling import BOX, check_weights
+from jaxdiff.typing import Array, InputError
+
+if TYPE_CHECKING:
+    from jaxdiff.nets.unet import UNet
+
+PROGRESSIVE_INPUTS = ("none", "residual", "sum", "cat")
+PROGRESSIVE_OUTPUTS = ("none", "skip", "residual")
+
+
+def check_options(net: "UNet") -> None:
+    """Refuse fields that are out of range, or that do not go together.
+
+    Raises:
+        InputError: naming the field, what it takes and what it got.
+    """
+    check_count_list(multipliers=net.multipliers)
+    levels = range(len(net.multipliers))
+    check_counts(
+        channels=net.channels,
+        blocks_per_level=net.blocks_per_level,
+        predictions=net.predictions,
+    )
+    check_optional_counts(head_dim=net.head_dim, groups=net.groups, num_classes=net.num_classes)
+    check_one_of(
+        attention_up=(net.attention_up, ("each", "last")),
+        modulation=(net.modulation, MODULATIONS),
+        resampling=(net.resampling, ("conv", "block")),
+        padding=(net.padding, ("end", "both")),
+        progressive_input=(net.progressive_input, PROGRESSIVE_INPUTS),
+        progressive_output=(net.progressive_output, PROGRESSIVE_OUTPUTS),
+        embedding=(net.embedding, (*EMBEDDINGS, "none")),
+        activation=(net.activation, ACTIVATIONS),
+        dtype=(net.dtype, ("float32", "bfloat16")),
+    )
+    check_weights(net.filter)
+    if net.resampling == "conv" and net.project:
+        raise InputError('resampling by "conv" takes no projection, got project=True')
+    if net.padding == "both" and (net.resampling != "conv" or tuple(net.filter) != BOX):
+        raise InputError(
+            'padding "both" takes resampling by "conv" without a filter, got resampling='
+            f"{net.resampling!r}, filter={tuple(net.filter)}"
+        )
+    if net.groups is not None and net.channels % net.groups:
+        raise InputError(f"groups takes a divisor of channels, got {net.groups} for {net.channels}")
+    for name, number in (("epsilon", net.epsilon), ("skip_scale", net.skip_scale)):
+        if not (isinstance(number, Real) and number > 0):
+            raise InputError(f"{name} takes a number above 0, got {number!r}")
+    depths = net.attention_levels
+    if not isinstance(depths, Sequence) or not all(depth in levels for depth in depths):
+        raise InputError(
+            f"attention_levels takes levels from 0 to {len(levels) - 1}, got {depths!r}"
+        )
+    if not (isinstance(net.dropout, Real) and 0 <= net.dropout < 1):
+        raise InputError(f"dropout takes a number in [0, 1), got {net.dropout!r}")
+
+
+def check_image(x: Array, num_levels: int) -> None:
+    """Refuse what has no axes to convolve over, or too many, or does not halve at every level.
+
+    Raises:
+        InputError: naming the shape and what would do.
+    """
+    if not 3 <= x.ndim <= 5:
+        raise InputError(
+            "a U-Net takes [batch, ..., channels] with one, two or three axes between, got shape "
+            f"{x.shape}"
+        )
+    check_divides(x.shape[1:-1], num_levels)
+
+
+def check_divides(size: tuple[int, ...], num_levels: int) -> None:
+    """Refuse an image that cannot be halved at every level but the first.
+
+    Raises:
+        InputError: naming the size and what would do.
+    """
+    factor = 2 ** (num_levels - 1)
+    if any(side % factor for side in size):
+        raise InputError(
+            f"a U-Net of {num_levels} levels takes images whose sides divide by {factor}, "
+            f"got {' x '.join(map(str, size))}"
+        )
