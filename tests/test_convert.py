@@ -208,8 +208,30 @@ def without(state, name):
             lambda s: s | {"all_modules.8.Conv_0.weight": s["all_modules.7.Conv_0.weight"]},
             r"up_0_block_0/conv_0/kernel has shape \(3, 3, 64, 32\), got \(3, 3, 32, 32\) of ",
         ),
+        (
+            lambda s: s | {"all_modules.0.weight": np.full((128, 32), np.nan)},
+            r"must be finite in float32, got NaN or infinity in all_modules\.0\.weight$",
+        ),
+        (
+            lambda s: s | {"all_modules.0.weight": np.full((128, 32), 1e39)},
+            r"must be finite in float32, got NaN or infinity in all_modules\.0\.weight$",
+        ),
+        (
+            lambda s: s | {"all_modules.0.weight": np.ones((128, 32), int)},
+            r"must be floats, got int64 in all_modules\.0\.weight$",
+        ),
     ],
-    ids=["missing", "missing of three", "no stem", "left over", "frequencies", "shape"],
+    ids=[
+        "missing",
+        "missing of three",
+        "no stem",
+        "left over",
+        "frequencies",
+        "shape",
+        "NaN",
+        "overflow",
+        "whole",
+    ],
 )
 def test_a_tensor_missing_left_over_or_of_another_shape_is_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):

@@ -7,7 +7,7 @@ import pytest
 from convert_tools import DDPM, NCSNPP, assert_same, ddpm_state, ncsnpp_state, paths
 
 from jaxdiff.nets.convert import from_score_sde, load_score_sde, score_sde_network
-from jaxdiff.nets.convert.score_sde import averaged
+from jaxdiff.nets.convert.score_sde_checkpoint import averaged
 from jaxdiff.typing import InputError
 
 FIXED = ("sigmas", "all_modules.0.W")
@@ -67,20 +67,18 @@ def saved(folder):
     return path, state
 
 
-@pytest.mark.parametrize("average", [True, False])
-def test_a_checkpoint_is_read_with_its_averages_or_as_it_was_trained(tmp_path, average):
+def test_a_checkpoint_is_read_with_its_averages_as_it_was_trained_and_with_its_step(tmp_path):
     path, state = saved(tmp_path)
     net = score_sde_network(NCSNPP)
-    got = load_score_sde(path, net, average=average)
-    if average:
-        state = {name: t if name in FIXED else t + 1 for name, t in state.items()}
-    expected = from_score_sde(state, net)
-    assert_same(paths(got["params"]), paths(expected["params"]))
-    np.testing.assert_array_equal(
-        got["constants"]["embedding"]["fourier"]["frequencies"], state["all_modules.0.W"]
-    )
-    if average:  # the default
-        assert_same(paths(load_score_sde(path, net)["params"]), paths(got["params"]))
+    got = load_score_sde(path, net)
+    assert got.step == 3
+    averages = {name: t if name in FIXED else t + 1 for name, t in state.items()}
+    for variables, tensors in ((got.average, averages), (got.trained, state)):
+        expected = from_score_sde(tensors, net)
+        assert_same(paths(variables["params"]), paths(expected["params"]))
+        np.testing.assert_array_equal(
+            variables["constants"]["embedding"]["fourier"]["frequencies"], state["all_modules.0.W"]
+        )
 
 
 class Touch:
@@ -103,9 +101,16 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, cont
         torch.save({"weights": torch.ones(3)}, path)
     elif content == "code":
         torch.save({"model": Touch(tmp_path / "touched")}, path)
-    with pytest.raises(InputError, match=r"checkpoint\.pth is not a checkpoint of score_sde_pyt"):
+    with pytest.raises(
+        InputError, match=r"checkpoint\.pth must be a checkpoint of score_sde_p"
+    ) as e:
         load_score_sde(path, score_sde_network(DDPM))
     assert not (tmp_path / "touched").exists()
+    said = str(e.value)
+    assert "weights_only" not in said  # torch advises to turn its protection off
+    assert "\n" not in said
+    if content == "code":
+        assert "can run code" in said
 
 
 def test_without_torch_one_sentence_says_what_to_install(tmp_path, monkeypatch):

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import any_params, shapes_of
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 import jaxdiff.files
-from jaxdiff.nets import DDPM, MLP, NCSNPP, UNet
+from jaxdiff.nets import DDPM, MLP, NCSNPP, DiT, UNet
 from jaxdiff.nets.convert import load, save
 from jaxdiff.nets.embeddings import Conditioning
 from jaxdiff.typing import InputError
@@ -24,6 +24,7 @@ NETS = {
     "ncsnpp": NCSNPP(channels=8, multipliers=(1, 2), blocks_per_level=1, groups=4),
     "ddpm": DDPM(channels=8, multipliers=(1,), attention_levels=(), dropout=1 / 7, recenter=True),
     "mlp": MLP(16, 1, predictions=2),
+    "dit": DiT(16, 2, 2),
 }
 
 
@@ -36,7 +37,7 @@ def variables_of(net):
 def test_a_network_comes_back_equal_and_its_variables_to_the_bit(tmp_path, name):
     net, variables = NETS[name], variables_of(NETS[name])
     leaf = jax.tree.leaves(variables)[0]
-    leaf.ravel()[:4] = [np.nan, -0.0, np.inf, 1e-45]  # and what is easily lost
+    leaf.ravel()[:3] = [-0.0, 1e-45, 3.4e38]  # and what is easily lost
     save(tmp_path / "a" / "folder", net, variables)
     again, loaded = load(str(tmp_path / "a" / "folder"))
     assert again == net
@@ -71,10 +72,55 @@ def test_any_program_can_read_the_files(tmp_path):
     ids=["Fortran", "transposed", "strided"],
 )
 def test_an_array_comes_back_however_it_lies_in_memory(tmp_path, lie):
-    array = lie(np.arange(6, dtype=np.float32).reshape(2, 3))
+    array = lie(np.arange(36, dtype=np.float32).reshape(6, 6))[:6]
     assert not array.flags.c_contiguous
-    save(tmp_path, UNet(4), {"params": {"kernel": array}})
-    np.testing.assert_array_equal(load(tmp_path)[1]["params"]["kernel"], array)
+    variables = variables_of(NETS["mlp"])
+    kernel = variables["params"]["Dense_0"]["kernel"]
+    kernel[:6, :6] = array
+    variables["params"]["Dense_0"]["kernel"] = np.asfortranarray(kernel)
+    save(tmp_path, NETS["mlp"], variables)
+    np.testing.assert_array_equal(load(tmp_path)[1]["params"]["Dense_0"]["kernel"], kernel)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "bfloat16"])
+def test_floats_of_another_type_become_float32(tmp_path, dtype):
+    net, variables = NETS["mlp"], variables_of(NETS["mlp"])
+    save(tmp_path, net, jax.tree.map(lambda leaf: leaf.astype(jnp.dtype(dtype)), variables))
+    loaded = load(tmp_path)[1]
+    assert {leaf.dtype for leaf in jax.tree.leaves(loaded)} == {jnp.dtype("float32")}
+    jax.tree.map(
+        lambda got, leaf: np.testing.assert_array_equal(
+            got, leaf.astype(jnp.dtype(dtype)).astype(np.float32)
+        ),
+        loaded,
+        variables,
+    )
+
+
+NAME = "params.Dense_0.bias"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda t: t.pop(NAME), rf"holds no {NAME}, which its network needs$"),
+        (lambda t: t.pop("params.Dense_0.kernel"), r"holds no params\.Dense_0\.kernel, which"),
+        (lambda t: t.update(more=np.ones(1)), r"holds more, which its network has not$"),
+        (lambda t: t.update({NAME: np.ones(15)}), rf"{NAME} of shape \(16,\), got \(15,\)$"),
+        (lambda t: t.update({NAME: np.full(16, np.nan)}), rf"must be finite .* NaN .* in {NAME}$"),
+        (lambda t: t.update({NAME: np.full(16, np.inf)}), rf"must be finite .* in {NAME}$"),
+        (lambda t: t.update({NAME: np.full(16, 1e300)}), rf"must be finite .* in {NAME}$"),
+        (lambda t: t.update({NAME: np.ones(16, int)}), rf"must be floats, got int64 in {NAME}$"),
+        (lambda t: t.update({NAME: np.ones(16, bool)}), rf"must be floats, got bool in {NAME}$"),
+    ],
+)
+def test_tensors_that_are_not_those_of_the_network_are_refused_by_name(tmp_path, change, sentence):
+    save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
+    tensors = load_file(tmp_path / "model.safetensors")
+    change(tensors)
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=sentence):
+        load(tmp_path)
 
 
 def test_saving_again_replaces_both_files(tmp_path):

@@ -43,7 +43,9 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
             "config.model.label_dropout takes 0 without config.model.class_conditional, got "
             f"{config.model.label_dropout}"
         )
-    make = names.resolve(names.NETWORKS, config.network, "config.network", reserved=_SET_ELSEWHERE)
+    make = names.resolve(
+        names.NETWORKS, config.network, "config.network", reserved=names.SET_ELSEWHERE
+    )
     level = names.LEVELS[config.model.level]
     built = make(
         level_scale=level.scale,
@@ -168,7 +170,3 @@ def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float)
     reserved = ("t_max", "t_min", "sigma_min", "sigma_max")
     make = names.resolve(names.TIME_GRIDS, chosen, "config.sampling.times", reserved=reserved)
     return make(forward, num_steps, t_min=t_min)
-
-
-_SET_ELSEWHERE = ("level_scale", "embedding", "num_classes", "predictions", "parent", "name")
-"""Options of a network that the data and ``config.model`` decide."""

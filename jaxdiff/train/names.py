@@ -4,8 +4,10 @@ Each table maps a name to what makes the thing; its keyword arguments are the op
 configuration may set, and their defaults tell the types.
 """
 
+import dataclasses
 import functools
 import inspect
+import types
 from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
@@ -16,7 +18,7 @@ from jaxdiff.nets import embeddings
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
-from jaxdiff.train.config import Choice
+from jaxdiff.train.config import Choice, choice, frozen
 from jaxdiff.train.parsing import check_options
 from jaxdiff.typing import Array, InputError
 
@@ -73,6 +75,8 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "dit": nets.DiT,
     "mlp": nets.MLP,
 }
+SET_ELSEWHERE = ("level_scale", "embedding", "num_classes", "predictions", "parent", "name")
+"""Options of a network that the data and ``config.model`` decide."""
 
 
 class Level(NamedTuple):
@@ -210,7 +214,7 @@ def resolve(
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
     signature = {
-        p.name: p.annotation if p.annotation == int | None else type(p.default)
+        p.name: p.annotation if isinstance(p.annotation, types.UnionType) else type(p.default)
         for p in parameters
         if p.default is not inspect.Parameter.empty and p.name not in reserved
     }
@@ -224,3 +228,22 @@ def resolve(
             raise InputError(f"{path}: {error}") from error
 
     return call
+
+
+def choice_of_network(net: nn.Module) -> Choice:
+    """The name that needs the fewest options to make a network, with those options.
+
+    Example:
+        >>> choice_of_network(nets.DDPM(dropout=0.2)).as_dict()
+        {'name': 'ddpm', 'dropout': 0.2}
+    """
+
+    def options(base: nn.Module) -> dict[str, Any]:
+        own = [f.name for f in dataclasses.fields(net) if f.name not in SET_ELSEWHERE]
+        pairs = [(name, getattr(net, name), getattr(base, name)) for name in own]
+        return {name: value for name, value, usual in pairs if frozen(value) != frozen(usual)}
+
+    named = {name: make() for name, make in NETWORKS.items()}
+    fitting = {name: options(base) for name, base in named.items() if type(base) is type(net)}
+    least = min(fitting, key=lambda name: len(fitting[name]))
+    return choice(least, **fitting[least])

@@ -92,7 +92,8 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return float(value)
     if hint is tuple and isinstance(value, (list, tuple)):
         return frozen(value)
-    if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
+    takes_bool = bool in (hint, *typing.get_args(hint))
+    if not isinstance(value, hint) or (isinstance(value, bool) and not takes_bool):
         raise InputError(f"{path} takes {_name_of(hint)}, got {value!r}")
     return value
 
@@ -100,6 +101,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 def _name_of(hint: Any) -> str:
     names = {
         int | None: "a whole number or None",
+        bool | None: "true, false or None",
         int: "a whole number",
         float: "a number",
         str: "a word",

@@ -8,7 +8,7 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.files import atomic_write
-from jaxdiff.nets.convert.store import read_tensors
+from jaxdiff.nets.convert.tensors import read_tensors
 from jaxdiff.train import averages, devices
 from jaxdiff.train.config import Config
 from jaxdiff.train.state import TrainState

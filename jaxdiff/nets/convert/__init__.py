@@ -6,10 +6,12 @@ save(folder, net, variables), load(folder)
 """
 
 from jaxdiff.nets.convert.diffusers import diffusers_network, from_diffusers, load_diffusers
-from jaxdiff.nets.convert.score_sde import from_score_sde, load_score_sde, score_sde_network
+from jaxdiff.nets.convert.score_sde import from_score_sde, score_sde_network
+from jaxdiff.nets.convert.score_sde_checkpoint import ScoreSdeCheckpoint, load_score_sde
 from jaxdiff.nets.convert.store import load, save
 
 __all__ = [
+    "ScoreSdeCheckpoint",
     "diffusers_network",
     "from_diffusers",
     "from_score_sde",

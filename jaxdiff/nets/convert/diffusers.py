@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdiff.nets.architectures import DDPM
 from jaxdiff.nets.convert.gather import Layers, gather, shapes_of
-from jaxdiff.nets.convert.store import read_tensors
+from jaxdiff.nets.convert.tensors import read_tensors
 from jaxdiff.nets.unet import UNet
 from jaxdiff.typing import InputError, Params
 

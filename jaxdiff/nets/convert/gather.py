@@ -6,12 +6,14 @@ ours, what they are called over there.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from jaxdiff.nets.convert.tensors import finite_float32
 from jaxdiff.nets.unet import UNet
 from jaxdiff.typing import InputError, Params
 
@@ -19,7 +21,12 @@ Layers = Sequence[Sequence[str]]
 """Names of a layer over there, in order of preference; each of one tensor or of several, which are
 joined along the outputs: "a/weight" is a tensor, and ".weight" is put after what lacks one."""
 
-LEAVES = {"kernel": ("weight", "W"), "scale": ("weight",), "bias": ("bias", "b")}
+LEAVES = {
+    "kernel": ("weight", "W"),
+    "scale": ("weight",),
+    "bias": ("bias", "b"),
+    "embedding": ("weight",),
+}
 
 
 def parts(net: UNet) -> Iterator[str]:
@@ -58,13 +65,19 @@ def parts(net: UNet) -> Iterator[str]:
             yield f"up_{depth}_resample"
 
 
-def shapes_of(net: UNet, colours: int) -> Params:
-    """Variables of a network as shapes, by tracing alone."""
-    side = 2 ** (len(net.multipliers) - 1)
+def variables_of(net: Any, shape: Sequence[int]) -> Params:
+    """Variables of a network for data of one shape, as shapes, by tracing alone."""
     label = None if net.num_classes is None else jnp.zeros(1, int)
-    return jax.eval_shape(
-        net.init, jax.random.key(0), jnp.zeros((1, side, side, colours)), jnp.zeros(1), label
+    variables: Params = jax.eval_shape(
+        net.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros(1), label
     )
+    return variables
+
+
+def shapes_of(net: UNet, colours: int) -> Params:
+    """Variables of a U-Net for images of so many colours, as shapes."""
+    side = 2 ** (len(net.multipliers) - 1)
+    return variables_of(net, (side, side, colours))
 
 
 def gather(
@@ -87,7 +100,8 @@ def gather(
         The parameters, float32.
 
     Raises:
-        InputError: if a tensor is missing, has another shape, or is left over.
+        InputError: if a tensor is missing, has another shape, holds anything but finite floats, or
+            is left over.
     """
     left, filled = set(state), {}
     for path, leaf in traverse_util.flatten_dict(shapes["params"]).items():
@@ -97,14 +111,16 @@ def gather(
             wanted = layers_of(part, "/".join(layer))
             either = " or ".join("+".join(names) for names in wanted)
             raise InputError(f"the weights hold no {kind} of {either}")
-        arrays = [_as_ours(state[name], name, kind, leaf.ndim) for name in names]
+        arrays = [
+            _as_ours(finite_float32(name, state[name]), name, kind, leaf.ndim) for name in names
+        ]
         value = np.concatenate(arrays, axis=-1)
         if value.shape != leaf.shape:
             raise InputError(
                 f"{'/'.join(path)} has shape {leaf.shape}, got {value.shape} of "
                 f"{', '.join(names)}: the weights are those of another network"
             )
-        filled[path] = jnp.asarray(value, jnp.float32)
+        filled[path] = jnp.asarray(value)
         left -= set(names)
     left = {name for name in left if not ignored(name)}
     if left:
@@ -126,7 +142,6 @@ def _found(state: Mapping[str, np.ndarray], layers: Layers, kind: str) -> list[s
 
 def _as_ours(tensor: np.ndarray, name: str, kind: str, ndim: int) -> np.ndarray:
     """Outputs last: a convolution is OIHW over there, a dense layer OI, but a "W" is IO."""
-    tensor = np.asarray(tensor)
     if kind != "kernel" or name.endswith(".W"):
         return tensor
     if ndim == 2 and tensor.ndim > 2 and set(tensor.shape[2:]) == {1}:  # convolves one pixel

@@ -1,6 +1,5 @@
-"""Checkpoints of score_sde_pytorch: models ``ddpm`` and ``ncsnpp``, with the averages in them."""
+"""Networks of score_sde_pytorch, its models ``ddpm`` and ``ncsnpp``: configuration and tensors."""
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from jaxdiff.nets.architectures import DDPMPP, NCSNPP
 from jaxdiff.nets.convert.gather import Layers, gather, parts, shapes_of
+from jaxdiff.nets.convert.tensors import finite_float32
 from jaxdiff.nets.unet import UNet
 from jaxdiff.typing import InputError, Params
 
@@ -156,60 +156,17 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
     )
     if not fourier:
         return {"params": params}
-    frequencies = jnp.asarray(state["all_modules.0.W"])
-    return {"params": params, "constants": {"embedding": {"fourier": {"frequencies": frequencies}}}}
-
-
-def load_score_sde(path: str | os.PathLike, net: UNet, *, average: bool = True) -> Params:
-    """Read a ``checkpoint_N.pth`` of score_sde_pytorch; this alone needs torch.
-
-    Args:
-        path: of the checkpoint.
-        net: the network it belongs to.
-        average: whether to take the exponential moving average that samples, or what was trained.
-
-    Returns:
-        Variables for ``net.apply``.
-
-    Raises:
-        InputError: if the file holds no such model, or torch is not there.
-    """
-    try:
-        import torch
-    except ImportError:
+    if "all_modules.0.W" not in state:
+        raise InputError("the weights hold no all_modules.0.W, the frequencies of their embedding")
+    frequencies = finite_float32("all_modules.0.W", state["all_modules.0.W"])
+    if frequencies.shape != (net.channels,):
         raise InputError(
-            f"{path} is a pickle of torch, which is not installed; install jaxdiff[torch]"
-        ) from None
-    try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-        state = {name: tensor.numpy() for name, tensor in stored["model"].items()}
-        shadow = [tensor.numpy() for tensor in stored["ema"]["shadow_params"]] if average else []
-    except Exception as error:  # torch says in many ways that a file is not one of its own
-        raise InputError(f"{path} is not a checkpoint of score_sde_pytorch: {error}") from error
-    return from_score_sde(averaged(state, shadow) if average else state, net)
-
-
-def averaged(state: Mapping[str, np.ndarray], shadow: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Put a moving average, a list without names, in the place of what it averages.
-
-    Args:
-        state: the state dict: buffers, fixed frequencies and trained parameters, in their order.
-        shadow: averages of the trained ones, in the same order.
-
-    Raises:
-        InputError: if there are more or fewer of them, or one has another shape.
-    """
-
-    def fixed(name: str) -> bool:
-        return name.endswith(("sigmas", "all_modules.0.W"))
-
-    trained = [name for name in state if not fixed(name)]
-    shapes = [np.shape(state[name]) for name in trained]
-    if [np.shape(tensor) for tensor in shadow] != shapes:
-        raise InputError(
-            f"an average of {len(shadow)} tensors does not fit the {len(trained)} of its model"
+            f"all_modules.0.W must hold {net.channels} frequencies, got shape {frequencies.shape}"
         )
-    return {**state, **dict(zip(trained, shadow, strict=True))}
+    return {
+        "params": params,
+        "constants": {"embedding": {"fourier": {"frequencies": jnp.asarray(frequencies)}}},
+    }
 
 
 def _check(config: Mapping[str, Any], name: str, *known: Any) -> None:

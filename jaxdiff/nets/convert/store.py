@@ -13,6 +13,8 @@ import numpy as np
 from flax import traverse_util
 
 from jaxdiff.files import atomic_write
+from jaxdiff.nets.convert.gather import variables_of
+from jaxdiff.nets.convert.tensors import check_names, finite_float32, read_tensors
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.mlp import MLP
 from jaxdiff.nets.unet import UNet
@@ -62,7 +64,8 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Params]:
         ``(network, variables)``.
 
     Raises:
-        InputError: if a file is missing or is not what was written.
+        InputError: if a file is missing or is not what was written: a tensor is missing, left over,
+            of another shape, or holds what no weight is. Floats of other types become float32.
     """
     folder = Path(folder)
     try:
@@ -70,24 +73,30 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Params]:
         net = NETWORKS[fields.pop("network")](**{k: _frozen(v) for k, v in fields.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} holds no network of ours: {error}") from error
-    tensors = read_tensors(folder / WEIGHTS_FILE)
-    return net, traverse_util.unflatten_dict({k: jnp.asarray(v) for k, v in tensors.items()}, ".")
+    path = folder / WEIGHTS_FILE
+    tensors = read_tensors(path)
+    expected = variables_of(net, _shape_of_data(net, tensors, path))
+    check_names(path, tensors, traverse_util.flatten_dict(expected, sep="."))
+    arrays = {name: jnp.asarray(finite_float32(name, v)) for name, v in tensors.items()}
+    return net, traverse_util.unflatten_dict(arrays, ".")
 
 
-def read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Read a safetensors file.
+def _shape_of_data(net: nn.Module, tensors: Mapping[str, np.ndarray], path: Path) -> tuple:
+    """A shape of data for which the network has as many parameters as the file holds.
 
     Raises:
-        InputError: if it is missing, or not one.
+        InputError: if what takes the data is missing.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors: dict[str, np.ndarray] = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{path} must be a readable safetensors file: {error}") from error
-    return tensors
+    stem = {UNet: "conv_in", DiT: "patches_in", MLP: "Dense_0"}[type(net)]
+    kernel = tensors.get(f"params.{stem}.kernel")
+    if kernel is None or kernel.ndim < 2:
+        raise InputError(f"{path} holds no params.{stem}.kernel, which its network needs")
+    if isinstance(net, UNet):
+        side = 2 ** (len(net.multipliers) - 1)
+        return (*(side,) * (kernel.ndim - 2), kernel.shape[-2])
+    if isinstance(net, DiT):  # patches of one axis hold as many numbers as those of two
+        return (net.patch, kernel.shape[0] // net.patch)
+    return kernel.shape[:1]
 
 
 LINEN = ("parent", "name")

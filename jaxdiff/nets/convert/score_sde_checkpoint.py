@@ -1,0 +1,82 @@
+"""The pickled checkpoints of score_sde_pytorch, and the averages in them."""
+
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from jaxdiff.nets.convert.score_sde import from_score_sde
+from jaxdiff.nets.convert.tensors import read_pickle
+from jaxdiff.nets.unet import UNet
+from jaxdiff.typing import InputError, Params
+
+
+class ScoreSdeCheckpoint(NamedTuple):
+    """What of a checkpoint of score_sde is taken over; the state of its Adam is not."""
+
+    average: Params
+    """Variables by the exponential moving average, which samples."""
+    trained: Params
+    """Variables as they were trained."""
+    step: int
+    """Updates that were made."""
+
+
+def load_score_sde(path: str | os.PathLike, net: UNet) -> ScoreSdeCheckpoint:
+    """Read a ``checkpoint_N.pth`` of score_sde_pytorch; this needs torch.
+
+    Args:
+        path: of the checkpoint.
+        net: the network it belongs to, which the file does not tell.
+
+    Returns:
+        Variables for ``net.apply``, and the number of updates behind them.
+
+    Raises:
+        InputError: if the file holds no such model, or torch is not there.
+    """
+    what = "a checkpoint of score_sde_pytorch"
+    stored = read_pickle(path, what)
+    try:
+        state = {name: _as_numpy(tensor) for name, tensor in stored["model"].items()}
+        shadow = [_as_numpy(tensor) for tensor in stored["ema"]["shadow_params"]]
+        step = int(stored["step"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"{path} must be {what}, with its model, ema and step, got a file without: {error}"
+        ) from error
+    return ScoreSdeCheckpoint(
+        average=from_score_sde(averaged(state, shadow), net),
+        trained=from_score_sde(state, net),
+        step=step,
+    )
+
+
+def _as_numpy(tensor: Any) -> np.ndarray:
+    """Of a tensor of torch, whose bfloat16 numpy does not take; others stay what they are."""
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
+def averaged(state: Mapping[str, np.ndarray], shadow: list[np.ndarray]) -> dict[str, np.ndarray]:
+    """Put a moving average, a list without names, in the place of what it averages.
+
+    Args:
+        state: the state dict: buffers, fixed frequencies and trained parameters, in their order.
+        shadow: averages of the trained ones, in the same order.
+
+    Raises:
+        InputError: if there are more or fewer of them, or one has another shape.
+    """
+
+    def fixed(name: str) -> bool:
+        return name.endswith(("sigmas", "all_modules.0.W"))
+
+    trained = [name for name in state if not fixed(name)]
+    shapes = [np.shape(state[name]) for name in trained]
+    if [np.shape(tensor) for tensor in shadow] != shapes:
+        raise InputError(
+            f"an average of {len(shadow)} tensors does not fit the {len(trained)} of its model"
+        )
+    return {**state, **dict(zip(trained, shadow, strict=True))}

@@ -1,0 +1,96 @@
+"""Tensors from outside: read from a file, and held to be numbers that a network computes with."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdiff.typing import InputError
+
+INDEX = ".index.json"
+"""What the name of a file ends with that lists the parts which a set of tensors is split into."""
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: if it is missing, or not one, or of a dtype that numpy has not.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors: dict[str, np.ndarray] = load_file(path)
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} must be a readable safetensors file: {error}") from error
+    return tensors
+
+
+def read_pickle(path: str | os.PathLike, what: str) -> Any:
+    """Read a pickle of torch, tensors and plain containers alone; this needs torch.
+
+    Args:
+        path: of the file.
+        what: it should be, for the error.
+
+    Raises:
+        InputError: if it is missing, holds anything that would run code, is no pickle of torch, or
+            torch is not there.
+    """
+    try:
+        import torch
+    except ImportError:
+        raise InputError(
+            f"{path} is a pickle of torch, which is not installed; install jaxdiff[torch]"
+        ) from None
+    import pickle
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path} must be {what}: {error}") from error
+    except pickle.UnpicklingError:  # torch's own words advise to run it all the same
+        raise InputError(
+            f"{path} must be {what}, got a file that is no pickle of tensors and numbers alone; "
+            "anything else in a pickle can run code when it is read"
+        ) from None
+    except Exception as error:  # torch says in many ways that a file is not one of its own
+        raise InputError(f"{path} must be {what}, got a file that torch cannot read") from error
+
+
+def finite_float32(name: str, tensor: Any) -> np.ndarray:
+    """A tensor of any float type as float32.
+
+    Raises:
+        InputError: if it holds whole or complex numbers, or any that float32 cannot: NaN, infinity,
+            or what becomes one.
+    """
+    array = np.asarray(tensor)
+    # bfloat16 and its kind are no subtypes of numpy's floats
+    if not (np.issubdtype(array.dtype, np.floating) or "float" in array.dtype.name):
+        raise InputError(f"weights must be floats, got {array.dtype} in {name}")
+    with np.errstate(over="ignore"):
+        cast = array.astype(np.float32)
+    if not np.all(np.isfinite(cast)):
+        raise InputError(f"weights must be finite in float32, got NaN or infinity in {name}")
+    return cast
+
+
+def check_names(path: Any, got: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
+    """Refuse tensors that are missing, left over or of another shape than those expected.
+
+    Raises:
+        InputError: naming the first.
+    """
+    for name, leaf in expected.items():
+        if name not in got:
+            raise InputError(f"{path} holds no {name}, which its network needs")
+        if np.shape(got[name]) != leaf.shape:
+            raise InputError(
+                f"{path} takes {name} of shape {leaf.shape}, got {np.shape(got[name])}"
+            )
+    for name in got:
+        if name not in expected:
+            raise InputError(f"{path} holds {name}, which its network has not")

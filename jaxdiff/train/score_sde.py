@@ -1,0 +1,227 @@
+"""L7: configurations of score_sde_pytorch, published or of the same fields, as ours.
+
+A ``checkpoint_N.pth`` does not tell what its network, its process and its levels are; the
+configuration that it was trained by does. What ours cannot be is refused by name.
+"""
+
+import json
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.nets.convert import score_sde_network
+from jaxdiff.train.config import (
+    Choice,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    TrainingConfig,
+    choice,
+)
+from jaxdiff.train.names import choice_of_network
+from jaxdiff.typing import InputError
+
+SECTIONS = ("data", "model", "optim", "sampling", "training")
+DATASETS = {"CIFAR10": "tfds:cifar10", "CELEBA": "tfds:celeb_a"}
+"""Data sets that TFDS has; others are folders of images."""
+T_MIN = {"vpsde": 1e-3, "subvpsde": 1e-3, "vesde": 1e-5}
+"""Where sampling ends there."""
+
+
+def published() -> dict[str, dict[str, dict[str, Any]]]:
+    """All configurations that score_sde_pytorch publishes, by name, as nested fields.
+
+    Example:
+        >>> published()["ve/cifar10_ncsnpp_continuous"]["model"]["sigma_max"]
+        50
+    """
+    text = resources.files("jaxdiff.train").joinpath("score_sde.json").read_text(encoding="utf-8")
+    stored = json.loads(text)
+
+    def whole(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+        return {
+            section: {
+                field: value
+                for field, value in {**common, **own.get(section, {})}.items()
+                if value is not None  # a field that this one lacks
+            }
+            for section, common in stored["common"].items()
+        }
+
+    return {name: whole(own) for name, own in stored["configurations"].items()}
+
+
+def read_score_sde(name: str) -> dict[str, dict[str, Any]]:
+    """A published configuration by its name, or one of the same fields from a JSON file.
+
+    Raises:
+        InputError: if it is neither.
+    """
+    known = published()
+    if name in known:
+        return known[name]
+    if not name.endswith(".json"):
+        raise InputError(
+            "a configuration of score_sde is a .json file, or one of "
+            f"{', '.join(known)}, got {name!r}"
+        )
+    try:
+        fields = json.loads(Path(name).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{name} must be a JSON of a score_sde configuration: {error}") from error
+    if not isinstance(fields, dict) or not all(isinstance(fields.get(s), dict) for s in SECTIONS):
+        raise InputError(f"{name} must be a JSON with the sections {', '.join(SECTIONS)}")
+    return fields
+
+
+def from_score_sde(fields: Mapping[str, Mapping[str, Any]]) -> Config:
+    """The configuration under which their weights compute, sample and go on training as there.
+
+    Args:
+        fields: their sections ``data``, ``model``, ``optim``, ``sampling`` and ``training``.
+
+    Returns:
+        Ours. Langevin's corrections take the norms of each example, where theirs average them over
+        the batch; its data set may have to be named otherwise.
+
+    Raises:
+        InputError: for a field that is missing, or whose value ours cannot express.
+
+    Reference: Song et al. 2021, appendices F to H.
+    """
+    try:
+        return _config(fields)
+    except KeyError as error:
+        raise InputError(f"a configuration of score_sde says {error}, this one not") from error
+
+
+def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
+    data, model, training, optim = (fields[s] for s in ("data", "model", "training", "optim"))
+    net = score_sde_network(
+        {**model, "image_size": data["image_size"], "centered": data["centered"]}
+    )
+    sde, continuous = training["sde"], training["continuous"] or training["sde"] == "subvpsde"
+    _check("training.sde", sde, *T_MIN)
+    _check("optim.optimizer", optim["optimizer"], "Adam")
+    _check("optim.weight_decay", optim["weight_decay"], 0)
+    _check("training.likelihood_weighting", training["likelihood_weighting"], False)
+    if optim["grad_clip"] <= 0:
+        raise InputError(
+            f"of score_sde's optim.grad_clip ours are those above 0, got {optim['grad_clip']}"
+        )
+    explodes = sde == "vesde"
+    _check("model.scale_by_sigma", model["scale_by_sigma"], explodes)
+    return Config(
+        data=DataConfig(
+            name=DATASETS.get(data["dataset"], f"folder:{str(data['dataset']).lower()}"),
+            low=-1.0 if data["centered"] else 0.0,
+            high=1.0,
+            flip=data["random_flip"],
+            dequantize=data["uniform_dequantization"],
+        ),
+        process=_process(model, sde, continuous),
+        network=choice_of_network(net),
+        model=ModelConfig(
+            kind="sigma_score" if explodes else "eps",
+            level=_level(model, net.embedding, explodes, continuous),
+            scale_input=False,
+        ),
+        loss=LossConfig(
+            target="eps",
+            times=choice("uniform"),
+            reduction="mean" if training["reduce_mean"] else "half_sum",
+            t_min=1e-5 if continuous else 0.0,
+        ),
+        optimizer=OptimizerConfig(
+            learning_rate=optim["lr"],
+            b1=optim["beta1"],
+            epsilon=optim["eps"],
+            warmup_steps=optim["warmup"],
+            clip_norm=optim["grad_clip"],
+        ),
+        training=TrainingConfig(
+            num_steps=training["n_iters"],
+            batch_size=training["batch_size"],
+            ema_decay=model["ema_rate"],
+            sample_every=10_000,
+            checkpoint_every=10_000,
+        ),
+        sampling=_sampling(fields["sampling"], model["num_scales"], sde, continuous),
+    )
+
+
+def _process(model: Mapping[str, Any], sde: str, continuous: bool) -> Choice:
+    """The SDE, or the chain that it is the limit of: β_i = β(i/N)/N, σ_i geometric."""
+    steps = model["num_scales"]
+    if sde == "vesde":
+        sigmas = {name: float(model[name]) for name in ("sigma_min", "sigma_max")}
+        return choice("ve", **sigmas) if continuous else choice("ncsn", num_steps=steps, **sigmas)
+    low, high = model["beta_min"], model["beta_max"]
+    if continuous:
+        return choice(sde.removesuffix("sde"), beta_min=low, beta_max=high)
+    return choice(
+        "ddpm", num_steps=steps, betas="linear", beta_start=low / steps, beta_end=high / steps
+    )
+
+
+def _level(model: Mapping[str, Any], embedding: str, explodes: bool, continuous: bool) -> str:
+    """What their networks are told: log σ, 999 t, or the number of a step."""
+    if embedding == "none":
+        return "none"
+    if embedding == "fourier":
+        _check("model.fourier_scale", model["fourier_scale"], 16)
+    if (embedding == "fourier") != (explodes and continuous):
+        raise InputError(
+            'score_sde\'s embedding_type "fourier" is that of a continuous vesde, and "positional" '
+            f"that of all else, got {embedding!r}"
+        )
+    return "fourier" if embedding == "fourier" else "time" if continuous else "index"
+
+
+def _sampling(
+    sampling: Mapping[str, Any], steps: int, sde: str, continuous: bool
+) -> SamplingConfig:
+    """As many evaluations at the same times; the last prediction there is the final denoising."""
+    _check("sampling.method", sampling["method"], "pc")
+    _check("sampling.probability_flow", sampling["probability_flow"], False)
+    _check("sampling.noise_removal", sampling["noise_removal"], True)
+    _check("sampling.corrector", sampling["corrector"], "none", "langevin")
+    predictor, last = sampling["predictor"], 1 / steps
+    names = {
+        "euler_maruyama": choice("euler_maruyama", eta=1.0),
+        "reverse_diffusion": choice("reverse_diffusion"),
+        "ancestral_sampling": choice(
+            "ancestral", variance="posterior" if sde == "vesde" else "transition"
+        ),
+    }
+    _check("sampling.predictor", predictor, *names)
+    solver = names[predictor]
+    if sampling["corrector"] == "langevin":
+        _check("sampling.predictor with a corrector", predictor, "reverse_diffusion")
+        solver = choice(
+            "predictor_corrector",
+            predictor=solver.name,
+            order="corrector_first",
+            snr=float(sampling["snr"]),
+            num_corrections=sampling["n_steps_each"],
+            norms="example",
+            correct_last=True,
+        )
+    return SamplingConfig(
+        solver=solver,
+        times=choice("uniform"),
+        num_steps=steps - 1,
+        t_min=T_MIN[sde] if continuous else last,
+    )
+
+
+def _check(name: str, value: Any, *known: Any) -> None:
+    if value not in known:
+        raise InputError(
+            f"of score_sde's configurations ours are those whose {name} is "
+            f"{' or '.join(map(repr, known))}, got {value!r}"
+        )
