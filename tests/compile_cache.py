@@ -4,6 +4,7 @@ It lies outside the clone, so that a fresh one starts warm, in a folder of its o
 of jax and jaxlib and each kind of processor. Entries that are two weeks old are compiled again.
 """
 
+import contextlib
 import hashlib
 import os
 import platform
@@ -30,8 +31,9 @@ def expire() -> None:
     """Delete what is two weeks old, in all folders beside this one."""
     limit = time.time() - TWO_WEEKS
     for path in folder().parent.glob("*/*"):
-        if path.stat().st_mtime < limit:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # another run renames what it has written
+            if path.stat().st_mtime < limit:
+                path.unlink()
 
 
 def write_whole() -> None:

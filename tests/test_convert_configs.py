@@ -24,7 +24,6 @@ def test_a_ddpm_of_score_sde_attends_last_and_takes_the_label_as_it_is():
         modulation="shift",
         level_scale=1.0,
         dropout=0.1,
-        middle_attention=True,
     )
     assert score_sde_network(DDPM).clone(groups=None) == expected  # of the groups see below
 
@@ -53,7 +52,6 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
         level_scale=16.0,
         recenter=True,
         dropout=0.1,
-        middle_attention=True,
     )
     assert score_sde_network(NCSNPP) == expected
 
@@ -76,7 +74,7 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
         ({"nonlinearity": "elu"}, {"activation": "elu"}),
         ({"nonlinearity": "relu"}, {"activation": "relu"}),
         ({"nonlinearity": "lrelu"}, {"activation": "leaky_relu"}),
-        ({"attn_resolutions": ()}, {"attention_levels": ()}),
+        ({"attn_resolutions": ()}, {"attention_levels": (), "middle_attention": True}),
         ({"centered": True}, {"recenter": False}),
         (
             {"resblock_type": "ddpm", "fir": False},
@@ -124,6 +122,13 @@ def test_a_refinenet_is_refused_as_one_though_it_lacks_what_a_unet_needs(name):
 
 # diffusers
 
+SCALE_SHIFT = {"modulation": "scale_shift"}
+RESNETS = {
+    "down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D", "ResnetUpsampleBlock2D"],
+    "upsample_type": "resnet",
+}
+
 
 def test_a_unet2d_is_all_that_its_configuration_says():
     expected = UNet(
@@ -156,29 +161,69 @@ def test_what_a_unet2d_leaves_out_is_as_diffusers_has_it():
     assert diffusers_network(UNET2D | {"attention_head_dim": None}).head_dim is None
 
 
-@pytest.mark.parametrize("setting", ["downsample_padding", "flip_sin_to_cos", "freq_shift"])
-def test_a_unet2d_silent_about_what_diffusers_has_otherwise_is_refused(setting):
-    """unet_2d.py: padding of 1 pixel, cosines first and frequencies of K, where nothing is said."""
-    with pytest.raises(InputError, match=setting):
-        diffusers_network({k: v for k, v in UNET2D.items() if k != setting})
+@pytest.mark.parametrize(
+    ("change", "fields"),
+    [
+        ({"downsample_padding": None}, {"padding": "both"}),  # unet_2d.py: 1 if nothing is said
+        ({"downsample_padding": 1}, {"padding": "both"}),
+        ({"freq_shift": None}, {"frequency_endpoint": False}),  # 0, frequencies of K
+        ({"freq_shift": 0}, {"frequency_endpoint": False}),
+        ({"flip_sin_to_cos": True}, {}),  # the order of its rows is a matter of the tensors
+        ({"act_fn": "swish"}, {}),
+        ({"add_attention": False}, {"middle_attention": False}),
+        (
+            {
+                "down_block_types": ["DownBlock2D", "DownBlock2D"],
+                "up_block_types": ["UpBlock2D", "UpBlock2D"],
+            },
+            {"attention_levels": (), "middle_attention": True},
+        ),
+        ({"attn_norm_num_groups": 4}, {}),
+        ({"num_class_embeds": 10}, {"num_classes": 10}),
+        ({"resnet_time_scale_shift": "scale_shift"}, SCALE_SHIFT | {"middle_norm": False}),
+        ({"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 4}, SCALE_SHIFT),
+        ({"time_embedding_type": "fourier"}, {"embedding": "fourier", "level_scale": 16.0}),
+        ({"time_embedding_dim": 32}, {}),
+        (RESNETS, {"resampling": "block"}),
+        (RESNETS | {"downsample_padding": 1}, {"resampling": "block"}),
+    ],
+)
+def test_one_setting_of_a_unet2d_changes_its_own_fields_alone(change, fields):
+    said = {name: value for name, value in (UNET2D | change).items() if value is not None}
+    assert diffusers_network(said) == diffusers_network(UNET2D).clone(**fields)
+
+
+def test_diffusers_own_default_is_ours():
+    """unet_2d.py: four levels of 224 to 896 channels, all but the first with attention."""
+    net = diffusers_network(
+        {
+            "block_out_channels": [224, 448, 672, 896],
+            "down_block_types": ["DownBlock2D", *["AttnDownBlock2D"] * 3],
+            "up_block_types": [*["AttnUpBlock2D"] * 3, "UpBlock2D"],
+            "layers_per_block": 2,
+            "in_channels": 3,
+            "out_channels": 3,
+        }
+    )
+    assert (net.multipliers, net.attention_levels, net.head_dim) == ((1, 2, 3, 4), (1, 2, 3), 8)
+    assert (net.padding, net.frequency_endpoint, net.epsilon) == ("both", False, 1e-5)
 
 
 @pytest.mark.parametrize(
     ("setting", "value"),
     [
         ("act_fn", "gelu"),
-        ("add_attention", False),
         ("attn_norm_num_groups", 8),
         ("class_embed_type", "timestep"),
-        ("downsample_padding", 1),
-        ("downsample_type", "resnet"),
-        ("flip_sin_to_cos", True),
-        ("freq_shift", 0),
+        ("downsample_padding", 2),
+        ("downsample_type", "pool"),
+        ("freq_shift", 2),
         ("mid_block_scale_factor", 2),
-        ("num_class_embeds", 10),
-        ("resnet_time_scale_shift", "scale_shift"),
-        ("time_embedding_type", "fourier"),
-        ("upsample_type", "resnet"),
+        ("mid_block_type", "UNetMidBlock2DCrossAttn"),
+        ("resnet_time_scale_shift", "spatial"),
+        ("time_embedding_dim", 64),
+        ("time_embedding_type", "learned"),
+        ("upsample_type", "pool"),
     ],
 )
 def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
@@ -190,14 +235,39 @@ def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
     "change",
     [
         {"down_block_types": ["DownBlock2D", "SkipDownBlock2D"]},
-        {"down_block_types": ["ResnetDownsampleBlock2D", "AttnDownBlock2D"]},
         {"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]},  # no mirror image
         {"up_block_types": ["UpBlock2D", "UpBlock2D"]},
+        {"block_out_channels": [8, 16, 32]},  # three widths of two blocks
+        {"block_out_channels": [8]},
+        {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]},
     ],
 )
 def test_blocks_of_a_unet2d_that_ours_are_not_are_refused(change):
-    with pytest.raises(InputError, match=r"AttnDownBlock2D and their mirror images, got \["):
+    sentence = r"mirror images, one for each of block_out_channels, got \["
+    with pytest.raises(InputError, match=sentence):
         diffusers_network(UNET2D | change)
+
+
+def test_a_unet2d_whose_way_up_is_another_than_its_way_down_is_refused():
+    with pytest.raises(InputError, match=r"those that resample in one way, got \["):
+        diffusers_network(UNET2D | {"down_block_types": RESNETS["down_block_types"]})
+
+
+@pytest.mark.parametrize("setting", ["downsample_type", "upsample_type"])
+def test_a_unet2d_that_resamples_in_two_ways_is_refused(setting):
+    three = {
+        "block_out_channels": [8, 16, 32],
+        "down_block_types": ["DownBlock2D", "AttnDownBlock2D", "AttnDownBlock2D"],
+        "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
+    }
+    diffusers_network(UNET2D | three)
+    with pytest.raises(InputError, match=r"those that resample in one way, got \["):
+        diffusers_network(UNET2D | three | {setting: "resnet"})
+
+
+def test_heads_that_do_not_divide_a_width_are_refused():
+    with pytest.raises(InputError, match=r"attention_head_dim takes a divisor .* got 3$"):
+        diffusers_network(UNET2D | {"attention_head_dim": 3})
 
 
 def test_widths_that_are_no_multiples_of_the_first_are_refused():

@@ -165,12 +165,13 @@ def test_a_folder_is_read_as_its_network_and_its_tensors(tmp_path):
     [
         (
             lambda f: os.remove(f / "config.json"),
-            r"a config\.json of a UNet2DModel: .*No such",
+            r"config\.json must be a JSON file of diffusers: .*No such",
         ),
-        (lambda f: (f / "config.json").write_text("{"), r"takes a config\.json of a UNet2DModel"),
+        (lambda f: (f / "config.json").write_text("{"), r"config\.json must be a JSON file of"),
+        (lambda f: (f / "config.json").write_text("[]"), r"config\.json must hold a mapping, got"),
         (
             lambda f: os.remove(f / "diffusion_pytorch_model.safetensors"),
-            r"model\.safetensors must be a readable safetensors file",
+            r"must hold one of diffusion_pytorch_model\.safetensors, .*, got none of them$",
         ),
         (
             lambda f: (f / "diffusion_pytorch_model.safetensors").write_bytes(b"\0" * 100),
@@ -185,3 +186,82 @@ def test_a_folder_without_either_file_or_with_another_in_its_place_is_refused(
     spoil(tmp_path)
     with pytest.raises(InputError, match=sentence):
         load_diffusers(tmp_path)
+
+
+def halves(state):
+    names = sorted(state)
+    return {name: state[name] for name in names[::2]}, {name: state[name] for name in names[1::2]}
+
+
+def test_tensors_in_several_files_and_of_half_precision_are_read(tmp_path):
+    state = {name: tensor.astype(np.float16) for name, tensor in unet2d_state().items()}
+    written(tmp_path, UNET2D, {})
+    os.remove(tmp_path / "diffusion_pytorch_model.safetensors")
+    places = {}
+    for number, part in enumerate(halves(state)):
+        name = f"diffusion_pytorch_model.fp16-{number + 1:05}-of-00002.safetensors"
+        save_file(part, tmp_path / name)
+        places |= dict.fromkeys(part, name)
+    index = tmp_path / "diffusion_pytorch_model.fp16.safetensors.index.json"
+    index.write_text(json.dumps({"metadata": {"total_size": 1}, "weight_map": places}))
+    _, variables = load_diffusers(tmp_path)
+    got = paths(variables["params"])
+    assert {array.dtype for array in got.values()} == {np.dtype("float32")}
+    assert_same(got, expected_params({k: v.astype(np.float32) for k, v in state.items()}))
+
+    wrong = [
+        (places | {"conv_in.bias": "../elsewhere.safetensors"}, r"must list files beside it, got"),
+        (places | {"more": places["conv_in.bias"]}, r"lists more in .*, which lacks it$"),
+        (None, r"must hold a weight_map from tensors to files, got None$"),
+    ]
+    for said, sentence in wrong:
+        index.write_text(json.dumps({"weight_map": said}))
+        with pytest.raises(InputError, match=sentence):
+            load_diffusers(tmp_path)
+
+
+def test_a_pickle_of_tensors_is_read_with_torch(tmp_path):
+    torch = pytest.importorskip("torch")
+    state = unet2d_state()
+    (tmp_path / "config.json").write_text(json.dumps(UNET2D))
+    tensors = {name: torch.tensor(tensor) for name, tensor in state.items()}
+    torch.save(tensors, tmp_path / "diffusion_pytorch_model.bin")
+    _, variables = load_diffusers(tmp_path)
+    assert_same(paths(variables["params"]), expected_params(state))
+
+
+@pytest.mark.parametrize("unet", [["diffusers", "UNet2DConditionModel"], None])
+def test_of_a_pipeline_its_unet_is_read_if_it_is_one_of_ours(tmp_path, unet):
+    (tmp_path / "unet").mkdir()
+    written(tmp_path / "unet", UNET2D, unet2d_state())
+    index = tmp_path / "model_index.json"
+    index.write_text(json.dumps({"unet": ["diffusers", "UNet2DModel"], "scheduler": []}))
+    assert load_diffusers(tmp_path)[0] == diffusers_network(UNET2D)
+    index.write_text(json.dumps({"unet": unet}))
+    with pytest.raises(InputError, match="must be a pipeline whose unet is a UNet2DModel, got"):
+        load_diffusers(tmp_path)
+
+
+def test_cosines_that_come_first_are_put_behind_the_sines():
+    state, net = unet2d_state(), diffusers_network(UNET2D)
+    plain, turned = (
+        from_diffusers(state, net, cosines_first=flag)["params"]["embedding"]["dense_0"]["kernel"]
+        for flag in (False, True)
+    )
+    np.testing.assert_array_equal(turned, np.concatenate([plain[4:], plain[:4]]))
+
+
+def test_labels_and_fourier_frequencies_have_tensors_of_their_own():
+    state = unet2d_state() | {"class_embedding.weight": np.ones((10, 32), np.float32)}
+    params = from_diffusers(state, diffusers_network(UNET2D | {"num_class_embeds": 10}))["params"]
+    assert params["embedding"]["label"]["embedding"].shape == (10, 32)
+    net = diffusers_network(UNET2D | {"time_embedding_type": "fourier"})
+    frequencies = np.arange(8, dtype=np.float32)
+    wide = np.ones((32, 16), np.float32)
+    state = unet2d_state() | {"time_embedding.linear_1.weight": wide}
+    got = from_diffusers(state | {"time_proj.weight": frequencies}, net)
+    np.testing.assert_array_equal(
+        got["constants"]["embedding"]["fourier"]["frequencies"], frequencies
+    )
+    with pytest.raises(InputError, match=r"with Fourier features holds 8 in time_proj\.weight$"):
+        from_diffusers(state, net)

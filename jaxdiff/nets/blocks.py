@@ -106,6 +106,7 @@ class SelfAttention(nn.Module):
     Args:
         head_dim: least channels of one head, fewer than that in all make one; None for one head.
         skip_scale: of the sum.
+        normalise: whether a group norm comes first.
         groups: of the norm.
         epsilon: of the norm.
         dtype: that it computes in.
@@ -115,6 +116,7 @@ class SelfAttention(nn.Module):
 
     head_dim: int | None = None
     skip_scale: float = 1.0
+    normalise: bool = True
     groups: int | None = None
     epsilon: float = 1e-6
     dtype: str = "float32"
@@ -125,7 +127,8 @@ class SelfAttention(nn.Module):
         batch, channels, pixels = x.shape[0], x.shape[-1], math.prod(x.shape[1:-1])
         most = max(1, channels // (self.head_dim or channels))
         heads = next(n for n in range(most, 0, -1) if channels % n == 0)
-        h = GroupNorm(activation="", groups=self.groups, epsilon=self.epsilon, name="norm")(x)
+        norm = GroupNorm(activation="", groups=self.groups, epsilon=self.epsilon, name="norm")
+        h = norm(x) if self.normalise else x
         qkv = projections(channels, dtype=self.dtype, name="qkv")(
             h.reshape(batch, pixels, channels)
         )

@@ -27,6 +27,7 @@ class UNet(nn.Module):
         blocks_per_level: residual blocks of a level on the way down; one more on the way up.
         attention_levels: levels, counted from 0, whose blocks are followed by attention.
         middle_attention: whether the middle of the network attends; None, if any level does.
+        middle_norm: whether a norm comes before that attention.
         attention_up: on the way up, attention follows "each" block of such a level, or its "last".
         head_dim: channels of one attention head; None for one head.
         modulation: how the noise level enters a block: "shift" or "scale_shift".
@@ -77,6 +78,7 @@ class UNet(nn.Module):
     blocks_per_level: int = 2
     attention_levels: Sequence[int] = (1,)
     middle_attention: bool | None = None
+    middle_norm: bool = True
     attention_up: str = "each"
     head_dim: int | None = 64
     modulation: str = "scale_shift"
@@ -143,7 +145,7 @@ class UNet(nn.Module):
 
         h = block(widths[-1], "middle_block_0")(h)
         if self.middle_attends:
-            h = attention(name="middle_attention")(h)
+            h = attention(normalise=self.middle_norm, name="middle_attention")(h)
         h = block(widths[-1], "middle_block_1")(h)
 
         image: Any = None

@@ -5,7 +5,8 @@ diffusers_network(config), from_diffusers(state, net), load_diffusers(folder)
 save(folder, net, variables), load(folder)
 """
 
-from jaxdiff.nets.convert.diffusers import diffusers_network, from_diffusers, load_diffusers
+from jaxdiff.nets.convert.diffusers import diffusers_network, from_diffusers
+from jaxdiff.nets.convert.diffusers_folder import load_diffusers
 from jaxdiff.nets.convert.score_sde import from_score_sde, score_sde_network
 from jaxdiff.nets.convert.score_sde_checkpoint import ScoreSdeCheckpoint, load_score_sde
 from jaxdiff.nets.convert.store import load, save

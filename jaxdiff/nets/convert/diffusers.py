@@ -1,46 +1,51 @@
-"""Folders of Hugging Face's UNet2DModel, such as google/ddpm-cifar10-32."""
+"""Hugging Face's UNet2DModel: the network that its configuration describes, and its tensors."""
 
-import json
-import os
 import re
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.nets.architectures import DDPM
 from jaxdiff.nets.convert.gather import Layers, gather, shapes_of
-from jaxdiff.nets.convert.tensors import read_tensors
+from jaxdiff.nets.convert.tensors import finite_float32
 from jaxdiff.nets.unet import UNet
 from jaxdiff.typing import InputError, Params
 
-CONFIG_FILE, WEIGHTS_FILE = "config.json", "diffusion_pytorch_model.safetensors"
-
-FIXED = {
+DEFAULTS: Mapping[str, Any] = {
     "act_fn": "silu",
     "add_attention": True,
+    "attention_head_dim": 8,
     "attn_norm_num_groups": None,
+    "center_input_sample": False,
     "class_embed_type": None,
-    "downsample_padding": 0,
+    "downsample_padding": 1,
     "downsample_type": "conv",
-    "flip_sin_to_cos": False,
-    "freq_shift": 1,
+    "dropout": 0.0,
+    "flip_sin_to_cos": True,
+    "freq_shift": 0,
     "mid_block_scale_factor": 1,
     "mid_block_type": "UNetMidBlock2D",
+    "norm_eps": 1e-5,
+    "norm_num_groups": 32,
     "num_class_embeds": None,
     "resnet_time_scale_shift": "default",
+    "time_embedding_dim": None,
     "time_embedding_type": "positional",
     "upsample_type": "conv",
 }
-"""Settings that have one value here."""
-
-OTHERWISE = {"downsample_padding": 1, "flip_sin_to_cos": True, "freq_shift": 0}
-"""What diffusers takes a silent folder to say, where that is not the value here."""
+"""What a configuration is taken to say of what it leaves out."""
 
 NEEDED = ("block_out_channels", "down_block_types", "up_block_types", "layers_per_block",
           "in_channels", "out_channels")  # fmt: skip
 """Settings without which there is no network."""
+
+DOWN = {"DownBlock2D": "conv", "ResnetDownsampleBlock2D": "resnet"}
+UP = {"UpBlock2D": "conv", "ResnetUpsampleBlock2D": "resnet"}
+"""Blocks without attention, and how each of them resamples."""
+
+FOURIER_SCALE = 16.0
 
 LAYERS = {
     "norm_0": [["norm1"]],
@@ -66,7 +71,8 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
         config: its contents.
 
     Returns:
-        The network, whose level is the index of the step, 0 to 999.
+        The network, whose level is the index of the step, 0 to 999, or log σ where it is told by
+        Fourier features; it then returns what theirs does before a division by σ.
 
     Raises:
         InputError: if it describes what we have not.
@@ -74,51 +80,100 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
     missing = [name for name in NEEDED if name not in config]
     if missing:
         raise InputError(f"the config of a UNet2DModel says {', '.join(missing)}, this one not")
-    for name, value in FIXED.items():
-        said = config.get(name, OTHERWISE.get(name, value))
-        if said != value:
-            raise InputError(
-                f"of diffusers' UNet2DModels ours are those whose {name} is {value!r}, got {said!r}"
-            )
-    widths, kinds = config["block_out_channels"], list(config["down_block_types"])
-    attends = [kind == "AttnDownBlock2D" for kind in kinds]
-    mirrored = ["AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)]
-    plain = all(kind in ("DownBlock2D", "AttnDownBlock2D") for kind in kinds)
-    if not plain or list(config["up_block_types"]) != mirrored:
+    said = {**DEFAULTS, **config}
+    widths, count = said["block_out_channels"], said["layers_per_block"]
+    for name, *known in (
+        ("act_fn", "silu", "swish"),
+        ("attn_norm_num_groups", None, said["norm_num_groups"]),
+        ("class_embed_type", None),
+        ("downsample_padding", 0, 1),
+        ("downsample_type", "conv", "resnet"),
+        ("freq_shift", 0, 1),
+        ("mid_block_scale_factor", 1),
+        ("mid_block_type", "UNetMidBlock2D"),
+        ("resnet_time_scale_shift", "default", "scale_shift"),
+        ("time_embedding_dim", None, 4 * widths[0]),
+        ("time_embedding_type", "positional", "fourier"),
+        ("upsample_type", "conv", "resnet"),
+    ):
+        _check(name, said[name], known)
+    attends, resampling = _blocks(said)
+    if said["out_channels"] not in (said["in_channels"], 2 * said["in_channels"]):
         raise InputError(
-            "of diffusers' UNet2DModels ours are those of DownBlock2D, AttnDownBlock2D and their "
-            f"mirror images, got {kinds} and {list(config['up_block_types'])}"
-        )
-    if not any(attends):
-        raise InputError(f"of diffusers' UNet2DModels ours are those with attention, got {kinds}")
-    if config["out_channels"] not in (config["in_channels"], 2 * config["in_channels"]):
-        raise InputError(
-            f"out_channels are once or twice the in_channels, got {config['out_channels']} and "
-            f"{config['in_channels']}"
+            f"out_channels are once or twice the in_channels, got {said['out_channels']} and "
+            f"{said['in_channels']}"
         )
     if any(width % widths[0] for width in widths):
         raise InputError(f"block_out_channels are multiples of the first, got {widths}")
+    levels = tuple(depth for depth, attend in enumerate(attends) if attend)
+    head = said["attention_head_dim"]
+    if head is not None and any(widths[depth] % head for depth in levels):
+        raise InputError(f"attention_head_dim takes a divisor of the widths {widths}, got {head}")
+    shifts, fourier = said["resnet_time_scale_shift"] == "default", _fourier(said)
     return DDPM(
         channels=widths[0],
         multipliers=tuple(width // widths[0] for width in widths),
-        blocks_per_level=config["layers_per_block"],
-        attention_levels=tuple(depth for depth, attend in enumerate(attends) if attend),
-        head_dim=config.get("attention_head_dim", 8),
-        predictions=config["out_channels"] // config["in_channels"],
-        recenter=config.get("center_input_sample", False),
-        groups=config.get("norm_num_groups", 32),
-        epsilon=config.get("norm_eps", 1e-5),
-        dropout=config.get("dropout", 0.0),
-        level_scale=1.0,
+        blocks_per_level=count,
+        attention_levels=levels,
+        middle_attention=None if said["add_attention"] == bool(levels) else said["add_attention"],
+        # a quirk over there: with scale_shift the middle has a norm only where it is asked for
+        middle_norm=shifts or said["attn_norm_num_groups"] is not None,
+        head_dim=head,
+        modulation="shift" if shifts else "scale_shift",
+        resampling=resampling,
+        padding="both" if resampling == "conv" and said["downsample_padding"] else "end",
+        embedding="fourier" if fourier else "sinusoidal",
+        frequency_endpoint=fourier or said["freq_shift"] == 1,
+        num_classes=said["num_class_embeds"],
+        predictions=said["out_channels"] // said["in_channels"],
+        recenter=said["center_input_sample"],
+        groups=said["norm_num_groups"],
+        epsilon=said["norm_eps"],
+        dropout=said["dropout"],
+        level_scale=FOURIER_SCALE if fourier else 1.0,
     )
 
 
-def from_diffusers(state: Mapping[str, np.ndarray], net: UNet) -> Params:
+def _fourier(said: Mapping[str, Any]) -> bool:
+    return bool(said["time_embedding_type"] == "fourier")
+
+
+def _blocks(said: Mapping[str, Any]) -> tuple[list[bool], str]:
+    """Which levels attend, and how all that resample do it, "conv" or "block"."""
+    down, up = list(said["down_block_types"]), list(said["up_block_types"])
+    attends = [kind == "AttnDownBlock2D" for kind in down]
+    same = [kind == "AttnUpBlock2D" for kind in up] == attends[::-1]
+    known = all(kind in (*DOWN, "AttnDownBlock2D") for kind in down) and all(
+        kind in (*UP, "AttnUpBlock2D") for kind in up
+    )
+    if not known or not same or len(down) != len(said["block_out_channels"]):
+        raise InputError(
+            f"of diffusers' UNet2DModels ours are those of {', '.join(DOWN)}, AttnDownBlock2D and "
+            f"their mirror images, one for each of block_out_channels, got {down}, {up} and "
+            f"{said['block_out_channels']}"
+        )
+    # the deepest level has nothing to halve, the first on the way up nothing to double to
+    ways = [DOWN.get(kind, said["downsample_type"]) for kind in down[:-1]]
+    ways += [UP.get(kind, said["upsample_type"]) for kind in up[:-1]]
+    if len(set(ways)) > 1:
+        raise InputError(
+            "of diffusers' UNet2DModels ours are those that resample in one way, got "
+            f"{down} with {said['downsample_type']} and {up} with {said['upsample_type']}"
+        )
+    return attends, "block" if "resnet" in ways else "conv"
+
+
+def from_diffusers(
+    state: Mapping[str, np.ndarray], net: UNet, *, cosines_first: bool = False
+) -> Params:
     """Variables of a network from the tensors of a UNet2DModel.
 
     Args:
         state: its state dict, as numpy arrays.
         net: the network it belongs to, as :func:`diffusers_network` builds it.
+        cosines_first: whether its embedding of the level begins with cosines
+            (``flip_sin_to_cos``); ours begins with sines, and the rows of its first layer are put
+            in that order.
 
     Returns:
         Variables for ``net.apply``.
@@ -127,44 +182,44 @@ def from_diffusers(state: Mapping[str, np.ndarray], net: UNet) -> Params:
         InputError: if a tensor is missing, left over or of another shape.
     """
     last = len(net.multipliers) - 1
+    fourier = net.embedding == "fourier"
 
     def layers_of(part: str, layer: str) -> Layers:
-        module = _module(part, last)
+        if (part, layer) == ("embedding", "label"):
+            return [["class_embedding"]]
+        module = part_name(part, last)
         if not layer:
             return [[module]]
         return [[f"{module}.{name}" for name in names] for names in LAYERS[layer]]
 
     if "conv_in.weight" not in state:
         raise InputError(f"a UNet2DModel holds conv_in.weight, got {sorted(state)[:5]}")
-    colours = state["conv_in.weight"].shape[1]
-    return {"params": gather(shapes_of(net, colours), state, layers_of, ignored=lambda name: False)}
+    colours = np.shape(state["conv_in.weight"])[1]
+    params = gather(
+        shapes_of(net, colours),
+        state,
+        layers_of,
+        ignored=lambda name: fourier and name in ("time_proj.weight", "time_proj.W"),
+    )
+    if fourier:
+        name = "time_proj.weight"
+        if np.shape(state.get(name)) != (net.channels,):
+            raise InputError(f"a UNet2DModel with Fourier features holds {net.channels} in {name}")
+        frequencies = jnp.asarray(finite_float32(name, state[name]))
+        constants = {"embedding": {"fourier": {"frequencies": frequencies}}}
+        return {"params": params, "constants": constants}
+    if cosines_first:
+        first = params["embedding"]["dense_0"]
+        first["kernel"] = jnp.roll(first["kernel"], net.channels // 2, axis=0)
+    return {"params": params}
 
 
-def load_diffusers(folder: str | os.PathLike) -> tuple[UNet, Params]:
-    """Read a folder with ``config.json`` and ``diffusion_pytorch_model.safetensors``.
-
-    Args:
-        folder: of the UNet2DModel, the ``unet`` folder of a pipeline.
-
-    Returns:
-        ``(network, variables)``.
+def part_name(part: str, last: int) -> str:
+    """Name over there of one of our parts; levels on the way up are counted from the deepest.
 
     Raises:
-        InputError: if a file is missing, or describes what we have not.
+        InputError: if a UNet2DModel has no such part.
     """
-    folder = Path(folder)
-    try:
-        config = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{folder} takes a {CONFIG_FILE} of a UNet2DModel: {error}") from error
-    if not isinstance(config, dict):
-        raise InputError(f"{folder} takes a {CONFIG_FILE} of a UNet2DModel, got {config!r}")
-    net = diffusers_network(config)
-    return net, from_diffusers(read_tensors(folder / WEIGHTS_FILE), net)
-
-
-def _module(part: str, last: int) -> str:
-    """Name over there of one of our parts; levels on the way up are counted from the deepest."""
     whole = {
         "embedding": "time_embedding",
         "conv_in": "conv_in",
@@ -183,3 +238,11 @@ def _module(part: str, last: int) -> str:
     level = int(depth) if way == "down" else last - int(depth)
     names = {"block": "resnets", "attention": "attentions", "resample": f"{way}samplers"}
     return f"{way}_blocks.{level}.{names[kind]}.{index or 0}"
+
+
+def _check(name: str, value: Any, known: list[Any]) -> None:
+    if value not in known:
+        raise InputError(
+            f"of diffusers' UNet2DModels ours are those whose {name} is "
+            f"{' or '.join(map(repr, known))}, got {value!r}"
+        )

@@ -70,9 +70,10 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
         ),
         "dropout": config["dropout"],
         "recenter": not config["centered"],
-        "middle_attention": True,
         "activation": NONLINEARITIES[config.get("nonlinearity", "swish")],
     }
+    if not options["attention_levels"]:
+        options["middle_attention"] = True  # which attends there whatever the levels do
     told = config.get("conditional", True)
     if config["name"] == "ddpm":
         return DDPMPP(
