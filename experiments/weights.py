@@ -1,14 +1,20 @@
-"""Weights from outside as a run, and a run's as a file: ``python -m experiments.weights``.
+"""Weights from outside as a run, and a run's as files: ``python -m experiments.weights``.
 
---workdir=DIR --config=FILE --read=PATH    makes a run of published weights, which
-    ``experiments.sample`` and ``experiments.evaluate`` then take like any other. PATH is a
-    checkpoint_N.pth of score_sde_pytorch, a folder of diffusers' UNet2DModel, or one of ours.
---workdir=DIR --write=DIR                  writes the averaged weights of a run as safetensors.
+--workdir=DIR --read=PATH [--config=FILE | --score_sde_config=NAME]
+    makes a run of published weights, which ``experiments.sample`` and ``experiments.evaluate`` then
+    take like any other. PATH is a checkpoint_N.pth of score_sde_pytorch, whose configuration must
+    be named, by its path there or as a .json file of its fields; a pipeline of diffusers, which
+    says all that is needed; the folder of a UNet2DModel, or of a network of ours, for --config. The
+    number of updates is taken over, the state of the optimiser is not.
+--workdir=DIR --write=DIR
+    writes the averaged weights of a run as safetensors.
+--workdir=DIR --write_diffusers=DIR
+    writes them as a DDPMPipeline of diffusers, with its scheduler and a model card.
 """
 
 import dataclasses
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -18,55 +24,106 @@ from ml_collections import config_flags
 from experiments import cli
 from jaxdiff import data, train
 from jaxdiff.nets import UNet, convert
-from jaxdiff.train import Run
+from jaxdiff.nets.convert.diffusers_folder import PIPELINE_FILE, is_diffusers
+from jaxdiff.train import Config, Run
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.diffusers import from_pipeline
+from jaxdiff.train.diffusers_pipeline import save_pipeline
+from jaxdiff.train.score_sde import from_score_sde, read_score_sde
 from jaxdiff.train.workdir import claimed
 from jaxdiff.typing import InputError, Params
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run.")
 READ = flags.DEFINE_string("read", None, "Weights to make a run of.")
+SCORE_SDE = flags.DEFINE_string(
+    "score_sde_config", None, "What a .pth was trained by, such as ve/cifar10_ncsnpp_continuous."
+)
 WRITE = flags.DEFINE_string("write", None, "Folder to write a run's weights to.")
-
+WRITE_DIFFUSERS = flags.DEFINE_string(
+    "write_diffusers", None, "Folder to write a run's weights to as a pipeline of diffusers."
+)
 
 FREE = ("dtype", "remat", "dropout", "parent", "name")
 """Fields that change nothing of what trained weights compute."""
 
 
+class Weights(NamedTuple):
+    """What was read: parameters by their average and as trained, and the updates behind them."""
+
+    average: Params
+    trained: Params
+    step: int | None = None
+
+
 def main() -> None:
     """Read the flags, and convert one way or the other."""
-    if not WORKDIR.value or bool(READ.value) == bool(WRITE.value):
-        raise InputError("weights take --workdir=DIR, and --read=PATH or --write=DIR")
-    if WRITE.value:
-        run = train.load(WORKDIR.value)
-        convert.save(WRITE.value, run.network, run.params)
-        print(f"wrote {Path(WRITE.value) / 'model.safetensors'}")
-        print(f"wrote {Path(WRITE.value) / 'config.json'}")
+    ways = [READ.value, WRITE.value, WRITE_DIFFUSERS.value]
+    if not WORKDIR.value or sum(map(bool, ways)) != 1:
+        raise InputError(
+            "weights take --workdir=DIR, and one of --read=PATH, --write=DIR and "
+            "--write_diffusers=DIR"
+        )
+    if READ.value:
+        make_run(Path(WORKDIR.value), Path(READ.value))
         return
+    run = train.load(WORKDIR.value)
+    if WRITE_DIFFUSERS.value:
+        files = save_pipeline(WRITE_DIFFUSERS.value, run)
+    else:
+        folder = Path(str(WRITE.value))
+        convert.save(folder, run.network, run.params)
+        files = [folder / "model.safetensors", folder / "config.json"]
+    for file in files:
+        print(f"wrote {file}")
+
+
+def make_run(workdir: Path, path: Path) -> None:
+    """Make a run of weights from outside, as if it had trained them."""
+    run = assemble(*_described(path))
+    weights = read(path, run)
+    step = run.config.training.num_steps if weights.step is None else weights.step
+    state = jax.jit(lambda: fresh_state(run))()
+    state = state.replace(
+        step=state.step + step,
+        params=weights.trained,
+        averages=(weights.average,) * len(state.averages),
+    )
+    with (
+        claimed(workdir, run.config, run.shape, run.num_classes),
+        Checkpoints(workdir, keep=run.config.training) as checkpoints,
+    ):
+        if checkpoints.latest_step is not None:
+            raise InputError(f"{workdir} holds a run already; give another workdir")
+        checkpoints.save(step, state)
+    print(f"wrote {workdir}")
+
+
+def _described(path: Path) -> tuple[Config, tuple[int, ...], int | None]:
+    """Configuration, shape of an example and number of classes that weights belong to."""
+    pickled = path.suffix in (".pth", ".pt")
+    if pickled != bool(SCORE_SDE.value):
+        raise InputError(
+            "--score_sde_config goes with the .pth of score_sde that was trained by it, which does "
+            f"not tell it, got --read={path} and --score_sde_config={SCORE_SDE.value}"
+        )
+    if SCORE_SDE.value:
+        if CONFIG.value is not None:
+            raise InputError("--read takes --score_sde_config or --config, got both")
+        fields = read_score_sde(SCORE_SDE.value)
+        config, size = from_score_sde(fields), int(fields["data"]["image_size"])
+        return config, (size, size, int(fields["data"].get("num_channels", 3))), None
+    if CONFIG.value is None and (path / PIPELINE_FILE).exists():
+        return from_pipeline(path)
     if CONFIG.value is None:
         raise InputError("--read takes --config=FILE of what the weights belong to, got none")
     config = train.from_dict(CONFIG.value.to_dict())
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
-    run = assemble(config, dataset.shape, dataset.num_classes)
-    params = read(Path(str(READ.value)), run)
-    state = jax.jit(lambda: fresh_state(run))()
-    num_steps = config.training.num_steps
-    state = state.replace(
-        step=state.step + num_steps, params=params, averages=(params,) * len(state.averages)
-    )
-    workdir = Path(str(WORKDIR.value))
-    with (
-        claimed(workdir, config, run.shape, run.num_classes),
-        Checkpoints(workdir, keep=config.training) as checkpoints,
-    ):
-        if checkpoints.latest_step is not None:
-            raise InputError(f"{workdir} holds a run already; give another workdir")
-        checkpoints.save(num_steps, state)
-    print(f"wrote {workdir}")
+    return config, dataset.shape, dataset.num_classes
 
 
-def read(path: Path, run: Run) -> Params:
+def read(path: Path, run: Run) -> Weights:
     """Variables for the network of a run, of whichever format lies there.
 
     Raises:
@@ -74,22 +131,24 @@ def read(path: Path, run: Run) -> Params:
     """
     if path.suffix in (".pth", ".pt"):
         if not isinstance(run.network, UNet):
-            raise InputError(f"{path} holds a U-Net, the config names {run.config.network.name}")
-        params = convert.load_score_sde(path, run.network)
-    elif (path / convert.diffusers.WEIGHTS_FILE).exists():
+            raise InputError(f"{path} holds a U-Net, got {type(run.network).__name__}")
+        weights = Weights(*convert.load_score_sde(path, run.network))
+    elif is_diffusers(path):
         unet, params = convert.load_diffusers(path)
         level_scale = getattr(
             run.network, "level_scale", None
         )  # theirs is told the index of a step
         check_same(path, unet.clone(level_scale=level_scale), run.network)
+        weights = Weights(params, params)
     else:
         found, params = convert.load(path)
         check_same(path, found, run.network)
+        weights = Weights(params, params)
     expected = jax.eval_shape(lambda: fresh_state(run).params)
-    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (expected, params)]
+    shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (expected, weights.trained)]
     if shapes[0] != shapes[1]:
         raise InputError(f"{path} holds the weights of another network than the config names")
-    return params
+    return weights
 
 
 def check_same(path: Path, found: nn.Module, wanted: nn.Module) -> None:

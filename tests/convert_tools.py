@@ -57,6 +57,17 @@ UNET2D = {
 }
 
 
+SCHEDULER = {
+    "_class_name": "DDPMScheduler",
+    "num_train_timesteps": 100,
+    "beta_start": 1e-3,
+    "beta_end": 0.2,
+    "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
+    "variance_type": "fixed_large",
+}
+
+
 def conv(inputs, outputs, width=3):
     return {"weight": (outputs, inputs, width, width), "bias": (outputs,)}
 

@@ -178,13 +178,24 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--read={files}", "--write={files}"], "--read=PATH or --write=DIR"),
+        (
+            ["--read={files}", "--write={files}"],
+            "--read=PATH, --write=DIR and --write_diff",
+        ),
         (["--read={files}"], "--read takes --config=FILE"),
+        (["--read=checkpoint_24.pth", *DIGITS], "which does not tell it, got --read=checkpoint_24"),
+        (["--read={files}", "--score_sde_config=vp/ddpm/cifar10"], "goes with the .pth of score_s"),
+        (["--read=c.pth", "--score_sde_config=vp/ddpm"], "vp/ddpm/cifar10_continuous, vp/ddpm/"),
+        (["--read=c.pth", "--score_sde_config=ve/ncsn/cifar10"], "got 'ncsn', a RefineNet"),
+        (["--write_diffusers={files}", "--workdir={run}"], "one number of groups in all norms"),
         (["--read={files}", DIGITS[0]], "its channels 4, not 32"),
         (["--read={files}", *DIGITS, *FEW_STEPS, "--workdir={run}"], "holds a run already"),
         (["--read={run}", *DIGITS, *FEW_STEPS], "holds no network of ours"),
     ],
-    ids=["both", "no config", "another network", "not over a run", "no weights"],
+    ids=[
+        *("both", "no config", "pth", "no pth", "no such config", "RefineNet", "no UNet2DModel"),
+        *("another network", "not over a run", "no weights"),
+    ],
 )
 def test_a_mistake_about_weights_is_one_sentence(digits_run, weights, tmp_path, flags, sentence):
     filled = [flag.format(run=digits_run, files=weights[0]) for flag in flags]

@@ -4,8 +4,12 @@ import jax
 import numpy as np
 import pytest
 from net_tools import normal
+from test_pipelines import tiny_run
 
+from jaxdiff import sample, schedules, solvers, train
 from jaxdiff.nets.convert import diffusers_network, load_diffusers
+from jaxdiff.train import choice
+from jaxdiff.train.diffusers_pipeline import save_pipeline
 
 pytest.importorskip("diffusers", reason="diffusers is an extra: pip install -e '.[bench]'")
 
@@ -71,3 +75,44 @@ def test_a_unet2d_gives_what_it_gives_in_diffusers(torch, tmp_path, kind):
     got = jax.jit(net.apply)(variables, x, np.log(level) if fourier else level, label)
     got = np.asarray(got) / (level[:, None, None, None] if fourier else 1)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("level", ["index", "time"])
+def test_diffusers_loads_a_pipeline_of_ours_and_draws_what_we_draw(torch, tmp_path, level):
+    """With no tensor misnamed, which it would draw at random with a warning; ten steps of DDIM."""
+    from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DModel
+
+    process = choice("ddpm") if level == "index" else choice("vp")
+    model = train.ModelConfig(kind="eps", level=level, scale_input=False)
+    run = tiny_run(process=process, model=model)
+    save_pipeline(tmp_path, run)
+    _, loading = UNet2DModel.from_pretrained(tmp_path / "unet", output_loading_info=True)
+    assert not any(loading[kind] for kind in ("missing_keys", "unexpected_keys"))
+    pipeline = DiffusionPipeline.from_pretrained(tmp_path)
+    unet = pipeline.unet.eval()
+
+    x, steps = normal((2, 8, 8, 3)), 1000 if level == "index" else 999
+    theirs = torch.tensor(np.moveaxis(x, -1, 1))
+    with torch.no_grad():
+        output = unet(theirs, torch.tensor([10, 700])).sample
+    t = np.float32((np.array([10, 700]) + 1) / steps)
+    got = jax.jit(lambda t: run.denoise_fn(x, t).eps)(t)
+    expected = np.moveaxis(output.numpy(), 1, -1)
+    np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
+
+    count = 10 if level == "index" else 9  # which divides 999
+    scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
+    scheduler.set_timesteps(count)
+    for step in scheduler.timesteps:
+        with torch.no_grad():
+            theirs = scheduler.step(unet(theirs, step).sample, step, theirs).prev_sample
+    walk = jax.jit(
+        lambda x: sample(
+            jax.random.key(0),
+            solvers.ddim(run.denoise_fn, run.process),
+            x,
+            schedules.uniform_times(count),
+        )
+    )
+    expected = np.moveaxis(theirs.numpy(), 1, -1)
+    np.testing.assert_allclose(walk(x), expected, rtol=0, atol=1e-4 * np.abs(expected).max())

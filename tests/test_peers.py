@@ -8,8 +8,8 @@ from net_tools import any_params, normal, shapes_of
 
 from experiments.benchmarks.flax_peer import PlainUNet, flattened
 from experiments.benchmarks.profile import summary
-from experiments.benchmarks.torch_peer import diffusers_config
-from jaxdiff.nets import DDPM, DDPMPP, UNet, convert
+from experiments.benchmarks.torch_peer import check_plain
+from jaxdiff.nets import DDPM, DDPMPP, UNet
 from jaxdiff.typing import InputError
 
 NET = DDPM(channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, groups=2, dropout=0.0)
@@ -24,15 +24,18 @@ def test_the_usual_flax_network_is_ours():
     np.testing.assert_allclose(plain, jax.jit(NET.apply)(params, x, level), rtol=1e-3, atol=1e-4)
 
 
-def test_the_settings_for_diffusers_describe_the_same_network():
-    config = dict(diffusers_config(NET, (8, 8, 3)))
-    assert convert.diffusers_network(config) == NET.clone(level_scale=1.0)
-
-
-@pytest.mark.parametrize("net", [DDPMPP(), UNet(), NET.clone(groups=None, channels=64)])
-def test_a_network_that_diffusers_has_not_is_refused(net):
-    with pytest.raises(InputError, match="takes a network that diffusers has"):
-        diffusers_config(net, (8, 8, 3))
+@pytest.mark.parametrize(
+    ("net", "name"),
+    [
+        (DDPMPP(), "attention_up"),
+        (NET.clone(predictions=2), "predictions"),
+        (NET.clone(modulation="scale_shift"), "modulation"),
+    ],
+)
+def test_a_network_that_the_peers_have_not_is_refused(net, name):
+    check_plain(NET, (8, 8, 3))
+    with pytest.raises(InputError, match=f"{name} .*got"):
+        check_plain(net, (8, 8, 3))
 
 
 def test_the_summary_of_a_profile_counts_products_and_names_the_largest():

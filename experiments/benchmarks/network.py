@@ -20,7 +20,7 @@ from experiments import cli
 from experiments.benchmarks.contender import Contender, jaxdiff_contender, matmul_peak
 from experiments.benchmarks.flax_peer import flax_peer
 from experiments.benchmarks.profile import seconds_by_operation, summary
-from experiments.benchmarks.torch_peer import diffusers_config, torch_peer
+from experiments.benchmarks.torch_peer import check_plain, torch_peer
 from experiments.timing import best_times
 from jaxdiff import train
 from jaxdiff.nets import UNet
@@ -63,7 +63,7 @@ def main() -> None:
     if "flax" in PEERS.value:
         if not isinstance(run.network, UNet):
             raise InputError("--peer=flax takes a network of the kind of ddpm")
-        diffusers_config(run.network, run.shape)  # refuses what neither peer has
+        check_plain(run.network, run.shape)
         if run.network.dtype != "float32" or run.network.dropout:
             raise InputError("--peer=flax takes float32 and no dropout")
         contenders.append(flax_peer(run.network, run.params, x))

@@ -2,14 +2,12 @@
 
 import functools
 import itertools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from experiments.benchmarks.contender import SAMPLING_STEPS, Contender
 from jaxdiff.nets import UNet, convert
-from jaxdiff.nets.norm import num_groups
 from jaxdiff.typing import InputError, Params
 
 
@@ -34,9 +32,10 @@ def torch_peer(net: Any, x: np.ndarray, *, compiled: bool) -> tuple[Contender, U
         raise InputError(
             f"--peer=torch takes torch and diffusers, install jaxdiff[bench]: {error}"
         ) from None
+    check_plain(net, x.shape[1:])
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = UNet2DModel(**diffusers_config(net, x.shape[1:])).to(device)
+    model = UNet2DModel.from_config(convert.diffusers_config(net, x.shape[1:])).to(device)
     weights = {name: tensor.cpu().numpy() for name, tensor in model.state_dict().items()}
     ours = convert.diffusers_network(dict(model.config))
     layout = torch.channels_last if compiled else torch.contiguous_format
@@ -113,47 +112,17 @@ def _alphas(torch: Any, device: Any) -> Any:
     return torch.cumprod(1 - betas, 0).sqrt()
 
 
-def diffusers_config(net: Any, shape: tuple[int, ...]) -> Mapping[str, Any]:
-    """Settings of the UNet2DModel that computes what one of our networks does.
+def check_plain(net: Any, shape: tuple[int, ...]) -> None:
+    """Refuse a network that the peers have not.
 
     Raises:
-        InputError: if there is none.
+        InputError: naming in what it is not of the kind of DDPM's.
     """
-    widths = [net.channels * multiplier for multiplier in getattr(net, "multipliers", ())]
-    groups = {net.groups or num_groups(width) for width in widths}
-    same = isinstance(net, UNet) and (
-        net.modulation,
-        net.resampling,
-        net.attention_up,
-        net.embedding,
-        net.skip_scale,
-        net.predictions,
-        net.num_classes,
-        net.progressive_input,
-        net.progressive_output,
-        net.activation,
-        net.recenter,
-        len(groups),
-    ) == ("shift", "conv", "each", "sinusoidal", 1.0, 1, None, "none", "none", "silu", False, 1)
-    if not same:
-        raise InputError(
-            "--peer=torch takes a network that diffusers has, of the kind of ddpm with one number "
-            f"of groups, got {net}"
-        )
-    attends = [depth in net.attention_levels for depth in range(len(widths))]
-    return {
-        "sample_size": shape[0],
-        "in_channels": shape[-1],
-        "out_channels": shape[-1],
-        "block_out_channels": tuple(widths),
-        "layers_per_block": net.blocks_per_level,
-        "down_block_types": tuple("AttnDownBlock2D" if a else "DownBlock2D" for a in attends),
-        "up_block_types": tuple("AttnUpBlock2D" if a else "UpBlock2D" for a in reversed(attends)),
-        "attention_head_dim": net.head_dim,
-        "downsample_padding": 0,
-        "flip_sin_to_cos": False,
-        "freq_shift": 1,
-        "norm_num_groups": groups.pop(),
-        "norm_eps": net.epsilon,
-        "dropout": net.dropout,
-    }
+    convert.diffusers_config(net, shape)
+    plain = UNet(modulation="shift")
+    for name in ("modulation", "resampling", "predictions", "num_classes", "recenter", "padding"):
+        if getattr(net, name) != getattr(plain, name):
+            raise InputError(
+                f"--peer takes a network whose {name} is {getattr(plain, name)!r}, got "
+                f"{getattr(net, name)!r}"
+            )

@@ -4,7 +4,7 @@ Parameters are float32 whatever a layer computes in.
 """
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -104,7 +104,7 @@ def _is_count(count: Any) -> bool:
     return isinstance(count, int) and not isinstance(count, bool) and count > 0
 
 
-def check_one_of(**names: tuple[str, Sequence[str]]) -> None:
+def check_one_of(**names: tuple[str, Collection[str]]) -> None:
     """Refuse an option that is none of those there are: ``option=(got, those there are)``.
 
     Raises:

@@ -38,7 +38,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 
 
 def check_options(
-    signature: Mapping[str, type], options: Mapping[str, Any], path: str
+    signature: Mapping[str, Any], options: Mapping[str, Any], path: str
 ) -> dict[str, Any]:
     """Check the options of a :class:`Choice` against the names and types that its thing takes.
 

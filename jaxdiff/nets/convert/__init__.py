@@ -2,6 +2,7 @@
 
 score_sde_network(config), from_score_sde(state, net), load_score_sde(path, net)
 diffusers_network(config), from_diffusers(state, net), load_diffusers(folder)
+diffusers_config(net, shape), to_diffusers(net, variables)
 save(folder, net, variables), load(folder)
 """
 
@@ -10,9 +11,11 @@ from jaxdiff.nets.convert.diffusers_folder import load_diffusers
 from jaxdiff.nets.convert.score_sde import from_score_sde, score_sde_network
 from jaxdiff.nets.convert.score_sde_checkpoint import ScoreSdeCheckpoint, load_score_sde
 from jaxdiff.nets.convert.store import load, save
+from jaxdiff.nets.convert.to_diffusers import diffusers_config, to_diffusers
 
 __all__ = [
     "ScoreSdeCheckpoint",
+    "diffusers_config",
     "diffusers_network",
     "from_diffusers",
     "from_score_sde",
@@ -21,4 +24,5 @@ __all__ = [
     "load_score_sde",
     "save",
     "score_sde_network",
+    "to_diffusers",
 ]

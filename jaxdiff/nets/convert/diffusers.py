@@ -203,7 +203,7 @@ def from_diffusers(
     )
     if fourier:
         name = "time_proj.weight"
-        if np.shape(state.get(name)) != (net.channels,):
+        if name not in state or np.shape(state[name]) != (net.channels,):
             raise InputError(f"a UNet2DModel with Fourier features holds {net.channels} in {name}")
         frequencies = jnp.asarray(finite_float32(name, state[name]))
         constants = {"embedding": {"fourier": {"frequencies": frequencies}}}

@@ -1,0 +1,114 @@
+"""L7: pipelines of Hugging Face's diffusers as configurations of ours."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from jaxdiff.nets.convert import diffusers_network
+from jaxdiff.nets.convert.diffusers_folder import (
+    CONFIG_FILE,
+    read_json,
+    unet_folder,
+)
+from jaxdiff.train.config import (
+    Choice,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    SamplingConfig,
+    TrainingConfig,
+    choice,
+)
+from jaxdiff.train.names import choice_of_network
+from jaxdiff.typing import InputError
+
+KINDS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+SCHEDULES = {"linear": "linear", "scaled_linear": "quadratic"}
+COSINE = "squaredcos_cap_v2"
+VARIANCES = {"fixed_small": "posterior", "fixed_large": "transition", "learned_range": "own"}
+"""What theirs is called here."""
+
+SCHEDULER = {
+    "num_train_timesteps": 1000,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+    "trained_betas": None,
+    "prediction_type": "epsilon",
+    "variance_type": "fixed_small",
+    "rescale_betas_zero_snr": False,
+}
+"""What a scheduler is taken to say of what it leaves out."""
+
+
+def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], int | None]:
+    """The configuration under which a pipeline's weights compute and sample as there.
+
+    Args:
+        folder: with ``model_index.json``, ``unet/`` and ``scheduler/``. That samples are clipped
+            there on the way is not taken over.
+
+    Returns:
+        ``(configuration, shape of an image, number of classes or None)``. The data that the
+        weights were trained on are not known; ``config.data.name`` is a folder to be named.
+
+    Raises:
+        InputError: naming what of it ours cannot express.
+    """
+    unet = read_json(unet_folder(folder) / CONFIG_FILE)
+    path = Path(folder) / "scheduler" / "scheduler_config.json"
+    said = {**SCHEDULER, **read_json(path)}
+    net = diffusers_network(unet)
+    if net.embedding == "fourier":
+        raise InputError(f"{folder} must have a scheduler of indices, got a network told log σ")
+    for name, *known in (
+        ("prediction_type", *KINDS),
+        ("variance_type", *VARIANCES),
+        ("rescale_betas_zero_snr", False),
+        ("beta_schedule", *SCHEDULES, COSINE),
+        ("trained_betas", None),
+    ):
+        if said[name] not in known:
+            raise InputError(
+                f"{path}: ours are schedulers whose {name} is "
+                f"{' or '.join(map(repr, known))}, got {said[name]!r}"
+            )
+    size, steps = unet.get("sample_size"), said["num_train_timesteps"]
+    if size is None:
+        raise InputError(f"{folder} must say the sample_size of its images, got None")
+    height, width = (size, size) if isinstance(size, int) else size
+    cosine = said["beta_schedule"] == COSINE
+    process = choice("ddpm_cosine", num_steps=steps) if cosine else _beta_choice(said, steps)
+    config = Config(
+        data=DataConfig(name="folder:images", low=0.0 if net.recenter else -1.0),
+        process=process,
+        network=choice_of_network(net),
+        model=ModelConfig(
+            kind=KINDS[said["prediction_type"]],
+            level="index",
+            scale_input=False,
+            learned_variance=net.predictions == 2,
+            class_conditional=net.num_classes is not None,
+        ),
+        loss=LossConfig(t_min=0.0),
+        sampling=SamplingConfig(
+            solver=choice("ancestral", variance=VARIANCES[said["variance_type"]]),
+            times=choice("uniform"),
+            num_steps=steps,
+            t_min=0.0,
+            denoise=False,  # the chain's last step already ends at the estimate of x_0
+        ),
+        training=TrainingConfig(),
+    )
+    return config, (height, width, unet["in_channels"]), net.num_classes
+
+
+def _beta_choice(said: dict[str, Any], steps: int) -> Choice:
+    return choice(
+        "ddpm",
+        num_steps=steps,
+        betas=SCHEDULES[said["beta_schedule"]],
+        beta_start=said["beta_start"],
+        beta_end=said["beta_end"],
+    )

@@ -1,0 +1,173 @@
+"""L7: runs as pipelines of Hugging Face's diffusers."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdiff.files import atomic_write
+from jaxdiff.nets.convert import diffusers_config, to_diffusers
+from jaxdiff.nets.convert.diffusers_folder import CONFIG_FILE, FORMS, PIPELINE_FILE
+from jaxdiff.nets.embeddings import TIME_SCALE
+from jaxdiff.train.diffusers import COSINE, KINDS, SCHEDULES
+from jaxdiff.train.run import Run
+from jaxdiff.typing import Array, InputError, Params
+
+
+def save_pipeline(folder: str | os.PathLike, run: Run) -> list[Path]:
+    """Write a run as a DDPMPipeline that ``DiffusionPipeline.from_pretrained`` loads.
+
+    A chain's network is told the index of a step, as there. One that is told 999 t becomes that of
+    a chain of 999 steps, whose step i is ours at t = (i + 1)/999; the difference of one is a turn
+    of each sine and cosine, made in the first layer of the embedding.
+
+    Args:
+        folder: where to; made if missing.
+        run: with the parameters to write.
+
+    Returns:
+        The files, the index of the pipeline last.
+
+    Raises:
+        InputError: naming what of the run a pipeline cannot express; nothing is written then.
+    """
+    from safetensors.numpy import save as to_bytes
+
+    unet = diffusers_config(run.network, run.shape)
+    scheduler, steps = _scheduler(run)
+    params = run.params
+    if run.config.model.level == "time":
+        params = _turned(params, run.network.channels, run.network.frequency_endpoint)
+    tensors = to_bytes(to_diffusers(run.network, params), metadata={"format": "pt"})
+    index = {
+        "_class_name": "DDPMPipeline",
+        "_diffusers_version": "0.35.0",
+        "scheduler": ["diffusers", "DDPMScheduler"],
+        "unet": ["diffusers", "UNet2DModel"],
+    }
+    files: dict[str, str | bytes] = {
+        f"unet/{FORMS[0]}": tensors,
+        f"unet/{CONFIG_FILE}": _json(unet),
+        "scheduler/scheduler_config.json": _json(scheduler),
+        "README.md": _card(run, steps),
+        PIPELINE_FILE: _json(index),  # last: without it the folder is no pipeline
+    }
+    for name, content in files.items():
+        atomic_write(Path(folder) / name, content)
+    return [Path(folder) / name for name in files]
+
+
+def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
+    """Settings of a DDPMScheduler for a run, and the length of its chain."""
+    model, process = run.config.model, run.config.process
+    kinds = {ours: theirs for theirs, ours in KINDS.items()}
+    for name, value, known in (
+        ("config.model.kind", model.kind, tuple(kinds)),
+        ("config.model.level", model.level, ("index", "time")),
+        ("config.data.low and high", run.value_range, ((-1.0, 1.0),)),
+    ):
+        if value not in known:
+            raise InputError(
+                f"a pipeline of diffusers takes {name} of {' or '.join(map(repr, known))}, got "
+                f"{value!r}"
+            )
+    if model.scale_input and model.data_std != 1:
+        raise InputError(
+            "a pipeline of diffusers takes config.model.scale_input false, or "
+            f"config.model.data_std 1, got data_std {model.data_std}"
+        )
+    steps = int(TIME_SCALE) if model.level == "time" else getattr(run.process, "num_steps", 0)
+    t = jnp.arange(steps + 1) / steps
+    log_alpha = np.asarray(jax.vmap(run.process.log_alpha)(t), np.float64)
+    variance = np.asarray(jax.vmap(run.process.variance)(t))
+    if not np.allclose(np.exp(2 * log_alpha) + variance, 1.0, atol=1e-4):
+        raise InputError(
+            "a pipeline of diffusers takes a process that preserves the variance, got "
+            f"{process.name}"
+        )
+    betas = -np.expm1(2 * np.diff(log_alpha))
+    schedule: dict[str, Any] = {"trained_betas": betas.tolist()}
+    options = dict(process.options)
+    schedules = {ours: theirs for theirs, ours in SCHEDULES.items()}
+    if process.name == "ddpm" and options.get("betas", "linear") in schedules:
+        schedule = {
+            "beta_schedule": schedules[options.get("betas", "linear")],
+            "beta_start": options.get("beta_start", 1e-4),
+            "beta_end": options.get("beta_end", 0.02),
+        }
+    elif process.name == "ddpm_cosine" and set(options) <= {"num_steps"}:
+        schedule = {"beta_schedule": COSINE}
+    large = dict(run.config.sampling.solver.options).get("variance") == "transition"
+    return {
+        "_class_name": "DDPMScheduler",
+        "_diffusers_version": "0.35.0",
+        "num_train_timesteps": steps,
+        **schedule,
+        "prediction_type": kinds[model.kind],
+        "variance_type": "learned_range"
+        if model.learned_variance
+        else f"fixed_{'large' if large else 'small'}",
+        "clip_sample": False,
+        "timestep_spacing": "trailing",
+    }, steps
+
+
+def _turned(params: Params, features: int, endpoint: bool) -> Params:
+    """Parameters that see at ω i what they saw at ω (i + 1).
+
+    sin ω(i + 1) = sin ωi cos ω + cos ωi sin ω,    cos ω(i + 1) = cos ωi cos ω − sin ωi sin ω
+    """
+    half = features // 2
+    omega = 10_000.0 ** (-np.arange(half) / max(half - endpoint, 1))[:, None]
+    first = params["params"]["embedding"]["dense_0"]
+    sines, cosines = np.split(np.asarray(first["kernel"], np.float64), 2)
+    turned = [
+        np.cos(omega) * sines - np.sin(omega) * cosines,
+        np.sin(omega) * sines + np.cos(omega) * cosines,
+    ]
+    kernel: Array = jnp.asarray(np.concatenate(turned), jnp.float32)
+    embedding = {**params["params"]["embedding"], "dense_0": {**first, "kernel": kernel}}
+    return {**params, "params": {**params["params"], "embedding": embedding}}
+
+
+def _card(run: Run, steps: int) -> str:
+    """The model card: what it is, and how to draw from it."""
+    config = run.config
+    labels = ""
+    if run.network.num_classes is not None:
+        labels = (
+            "\nThe network takes `class_labels`, which `DDPMPipeline` does not give it: call "
+            "`pipeline.unet` yourself.\n"
+        )
+    return f"""---
+library_name: diffusers
+pipeline_tag: unconditional-image-generation
+tags:
+- diffusers
+- unconditional-image-generation
+- jaxdiff
+---
+
+# {config.data.name}, {config.process.name}
+
+A diffusion model trained with jaxdiff on `{config.data.name}`, images of
+{" × ".join(map(str, run.shape))}: {run.step:,} updates, {run.average or "parameters as given"}.
+
+```python
+from diffusers import DiffusionPipeline
+
+pipeline = DiffusionPipeline.from_pretrained("path/to/this/folder")
+pipeline(batch_size=4, num_inference_steps=100).images[0].save("sample.png")
+```
+
+The chain has {steps} steps; its process is `{config.process.as_dict()}`, the network predicts
+`{config.model.kind}`.
+{labels}"""
+
+
+def _json(settings: dict[str, Any]) -> str:
+    return json.dumps(settings, indent=2) + "\n"

@@ -1,0 +1,214 @@
+"""Pipelines of diffusers: read as runs, and runs written as pipelines."""
+
+import dataclasses
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from convert_tools import SCHEDULER, UNET2D
+from net_tools import any_params, normal, shapes_of
+from running import run
+from safetensors.numpy import load_file, save_file
+
+from jaxdiff import schedules, train
+from jaxdiff.nets import DDPM, DDPMPP, MLP, NCSNPP, UNet
+from jaxdiff.nets.convert import (
+    diffusers_config,
+    diffusers_network,
+    from_diffusers,
+    to_diffusers,
+)
+from jaxdiff.train import choice
+from jaxdiff.train.assembly import assemble
+from jaxdiff.train.diffusers import from_pipeline
+from jaxdiff.train.diffusers_pipeline import save_pipeline
+from jaxdiff.typing import InputError
+
+X, LEVEL = jnp.zeros((1, 8, 8, 3)), jnp.zeros(1)
+NET = DDPM(
+    channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, groups=4, level_scale=1.0
+)
+EXPRESSED = {
+    "ddpm": NET,
+    "heads as wide as the level": NET.clone(head_dim=64),
+    "resnets between": NET.clone(resampling="block", modulation="scale_shift"),
+    "as diffusers": NET.clone(padding="both", frequency_endpoint=False, epsilon=1e-5),
+    "no norm in the middle": NET.clone(modulation="scale_shift", middle_norm=False),
+    "no attention": NET.clone(attention_levels=(), recenter=True, head_dim=None),
+    "the middle alone": NET.clone(attention_levels=(), middle_attention=True, predictions=2),
+    "labels": NET.clone(num_classes=3, middle_attention=False),
+}
+
+
+@pytest.mark.parametrize("name", EXPRESSED)
+def test_a_network_written_for_diffusers_and_read_again_is_the_same(name):
+    net = EXPRESSED[name]
+    config = json.loads(json.dumps(diffusers_config(net, (8, 8, 3))))
+    again = diffusers_network(config)
+    one_head = net.head_dim is not None and net.head_dim >= 16
+    assert again == net.clone(head_dim=None if one_head else net.head_dim)
+    label = None if net.num_classes is None else jnp.zeros(1, int)
+    variables = any_params(shapes_of(net, X, LEVEL, label))
+    read = from_diffusers(to_diffusers(net, variables), again)
+    jax.tree.map(np.testing.assert_array_equal, read, variables)
+
+
+@pytest.mark.parametrize(
+    ("net", "shape", "sentence"),
+    [
+        (MLP(), (8, 8, 3), r"is a U-Net of images, got MLP of shape \(8, 8, 3\)$"),
+        (NET, (8, 3), r"is a U-Net of images, got UNet of shape \(8, 3\)$"),
+        (DDPMPP(), (8, 8, 3), r"has attention_up 'each', got 'last'$"),
+        (NCSNPP(attention_up="each"), (8, 8, 3), r"has filter \(1, 1\), got \(1, 3, 3, 1\)$"),
+        (NET.clone(activation="elu"), (8, 8, 3), r"has activation 'silu', got 'elu'$"),
+        (NET.clone(skip_scale=0.5), (8, 8, 3), r"has skip_scale 1\.0, got 0\.5$"),
+        (NET.clone(embedding="fourier"), (8, 8, 3), r"has embedding 'sinusoidal', got 'fourier'$"),
+        (UNet(64), (8, 8, 3), r"one number of groups in all norms, got \[16, 32\]; give"),
+        (NET.clone(head_dim=3), (8, 8, 3), r"a head_dim that divides its widths, got 3 for \[16\]"),
+        (NET.clone(middle_norm=False), (8, 8, 3), r"in the middle has modulation scale_shift$"),
+    ],
+)
+def test_what_no_unet2d_has_is_refused_by_name(net, shape, sentence):
+    with pytest.raises(InputError, match=sentence):
+        diffusers_config(net, shape)
+
+
+# Pipelines
+
+
+def pipeline(folder, scheduler=SCHEDULER, **unet):
+    """A pipeline with random weights, by the names of diffusers."""
+    config = UNET2D | {"out_channels": 3, "center_input_sample": False} | unet
+    net = diffusers_network(config)
+    params = any_params(shapes_of(net, X, LEVEL))
+    for name, content in (
+        ("model_index.json", {"unet": ["diffusers", "UNet2DModel"]}),
+        ("unet/config.json", config),
+        ("scheduler/scheduler_config.json", scheduler),
+    ):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(json.dumps(content))
+    save_file(to_diffusers(net, params), folder / "unet/diffusion_pytorch_model.safetensors")
+    return folder
+
+
+def test_a_pipeline_says_process_kind_and_sampler(tmp_path):
+    config, shape, classes = from_pipeline(pipeline(tmp_path))
+    assert (shape, classes) == ((8, 8, 3), None)
+    assert (config.model.kind, config.model.level) == ("v", "index")
+    assert config.sampling.solver == choice("ancestral", variance="transition")
+    process = assemble(config, shape, classes).process
+    betas = np.linspace(1e-3**0.5, 0.2**0.5, 100) ** 2  # scaled_linear
+    expected = np.sqrt(np.cumprod(1 - betas))
+    t = np.float32(np.arange(1, 101) / 100)
+    np.testing.assert_allclose(jax.vmap(process.alpha)(t), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"prediction_type": "flow"}, r"whose prediction_type is 'epsilon' or .*, got 'flow'$"),
+        ({"beta_schedule": "laplace"}, r"whose beta_schedule is .*, got 'laplace'$"),
+        ({"trained_betas": [0.1]}, r"whose trained_betas is None, got \[0\.1\]$"),
+        ({"variance_type": "learned"}, r"whose variance_type is .*, got 'learned'$"),
+    ],
+)
+def test_a_scheduler_that_ours_is_not_is_refused_by_name(tmp_path, change, sentence):
+    with pytest.raises(InputError, match=sentence):
+        from_pipeline(pipeline(tmp_path, SCHEDULER | change))
+
+
+@pytest.mark.slow
+def test_a_pipeline_becomes_a_run_that_samples_and_is_written_as_it_was(tmp_path):
+    source, made, out = pipeline(tmp_path / "source"), tmp_path / "run", tmp_path / "out"
+    for flags in ([f"--read={source}"], [f"--write_diffusers={out}"]):
+        done = run("experiments.weights", f"--workdir={made}", *flags)
+        assert done.returncode == 0, done.stderr
+    assert done.stdout.count("wrote ") == 5
+    for name in ("unet/config.json", "scheduler/scheduler_config.json", "model_index.json"):
+        before, after = (json.loads((root / name).read_text()) for root in (source, out))
+        assert before == {key: after[key] for key in before}
+    weights = "unet/diffusion_pytorch_model.safetensors"
+    before, after = load_file(source / weights), load_file(out / weights)
+    assert before.keys() == after.keys()
+    for name, tensor in before.items():
+        np.testing.assert_array_equal(after[name], tensor, err_msg=name)
+    assert "DiffusionPipeline.from_pretrained" in (out / "README.md").read_text()
+
+
+def tiny_run(**fields):
+    """A run of a U-Net that a pipeline can express, with random weights."""
+    config = train.Config(
+        process=choice("vp"),
+        network=choice("ddpm", channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4,
+                       groups=4, dropout=0.0),
+        model=train.ModelConfig(kind="eps", level="time", scale_input=False),
+        loss=train.LossConfig(),
+    )  # fmt: skip
+    made = assemble(dataclasses.replace(config, **fields), (8, 8, 3), None)
+    return dataclasses.replace(made, params=any_params(shapes_of(made.network, X, LEVEL)))
+
+
+def test_a_network_told_the_time_is_written_for_a_chain_of_999_steps(tmp_path):
+    made = tiny_run()
+    save_pipeline(tmp_path, made)
+    scheduler = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
+    betas = np.array(scheduler["trained_betas"])
+    assert scheduler["num_train_timesteps"] == len(betas) == 999
+    t = np.arange(1, 1000) / 999  # log α² of VP, in closed form
+    np.testing.assert_allclose(np.cumsum(np.log1p(-betas)), -0.5 * t**2 * 19.9 - t * 0.1, rtol=1e-4)
+
+    net = diffusers_network(json.loads((tmp_path / "unet/config.json").read_text()))
+    state = load_file(tmp_path / "unet/diffusion_pytorch_model.safetensors")
+    step, x = np.array([0, 499, 998]), normal((3, 8, 8, 3))
+    got = jax.jit(net.apply)(from_diffusers(state, net), x, jnp.float32(step))
+    expected = jax.jit(made.network.apply)(made.params, x, jnp.float32((step + 1) / 999))
+    np.testing.assert_allclose(got, expected, atol=2e-3 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("process", "schedule"),
+    [
+        (choice("ddpm", beta_start=2e-4), {"beta_schedule": "linear", "beta_start": 2e-4}),
+        (choice("ddpm_cosine"), {"beta_schedule": "squaredcos_cap_v2"}),
+        (choice("ddpm_cosine", s=0.01), {"trained_betas": schedules.cosine_betas(1000, s=0.01)}),
+    ],
+)
+def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, schedule):
+    model = train.ModelConfig(kind="x0", level="index", scale_input=False)
+    save_pipeline(tmp_path, tiny_run(process=process, model=model))
+    scheduler = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
+    assert scheduler["prediction_type"] == "sample"
+    assert ("trained_betas" in scheduler) == ("trained_betas" in schedule)
+    for name, value in schedule.items():
+        if name == "trained_betas":
+            np.testing.assert_allclose(scheduler[name], value, rtol=1e-3, atol=1e-6)
+        else:
+            assert scheduler[name] == value
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"model": train.ModelConfig(kind="edm")}, r"takes config.model.kind of .*, got 'edm'$"),
+        (
+            {"model": train.ModelConfig(kind="eps", level="log_snr")},
+            r"takes config.model.level of 'index' or 'time', got 'log_snr'$",
+        ),
+        (
+            {"model": train.ModelConfig(kind="eps", data_std=0.5)},
+            r"config.model.scale_input false, or config.model.data_std 1, got data_std 0.5$",
+        ),
+        ({"process": choice("subvp")}, r"a process that preserves the variance, got subvp$"),
+        (
+            {"data": train.DataConfig(low=0.0)},
+            r"takes config.data.low and high of \(-1.0, 1.0\), got \(0.0, 1.0\)$",
+        ),
+    ],
+)
+def test_what_no_pipeline_expresses_is_refused_by_name(tmp_path, fields, sentence):
+    with pytest.raises(InputError, match=sentence):
+        save_pipeline(tmp_path / "new", tiny_run(**fields))
+    assert not (tmp_path / "new").exists()
