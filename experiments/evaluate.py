@@ -16,6 +16,7 @@ from experiments import bounds, cli, drawing, figures, likelihoods
 from experiments.loading import load_run
 from jaxdiff import data
 from jaxdiff.files import atomic_write
+from jaxdiff.train import build
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -41,8 +42,7 @@ def main() -> None:
     if not WORKDIR.value:
         raise InputError("evaluation takes --workdir=DIR, got none")
     run = load_run(WORKDIR.value)
-    settings = run.config.data
-    dataset = data.load(settings.name, data_dir=settings.data_dir or None)
+    dataset = build.dataset(run.config)
     real_train, real_test = (
         data.stack(split, limit=MAX_REAL.value, value_range=run.value_range)[0]
         for split in (dataset.train, dataset.test)

@@ -16,9 +16,9 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
-from jaxdiff import data, train
+from jaxdiff import train
 from jaxdiff.nets import UNet, convert
-from jaxdiff.train import Run
+from jaxdiff.train import Run, build
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.workdir import claimed
@@ -47,7 +47,7 @@ def main() -> None:
     if CONFIG.value is None:
         raise InputError("--read takes --config=FILE of what the weights belong to, got none")
     config = train.from_dict(CONFIG.value.to_dict())
-    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    dataset = build.dataset(config)
     run = assemble(config, dataset.shape, dataset.num_classes)
     params = read(Path(str(READ.value)), run)
     state = jax.jit(lambda: fresh_state(run))()

@@ -150,7 +150,7 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(InputError, match="at least 2 examples, got 1"):
         data.load(f"folder:{tmp_path}")
     write(tmp_path, PICTURES[1:3, :4], name="small{i}.png")
-    with pytest.raises(InputError, match=r"00.png is 4x5 .*small0.png is 4x4"):
+    with pytest.raises(InputError, match=r"got 4x4 \(2, .*small0.png\), 4x5 \(1, .*00.png"):
         data.load(f"folder:{tmp_path}")
 
 

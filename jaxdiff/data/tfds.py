@@ -7,20 +7,22 @@ from typing import Any
 
 import numpy as np
 
+from jaxdiff.data.resizing import Resize
 from jaxdiff.data.sources import Dataset, Decoded
 from jaxdiff.typing import InputError
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
-def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
-    """Load any prepared TFDS data set of images of one size: train, and test or else validation.
+def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = None) -> Dataset:
+    """Load any prepared TFDS data set of images: train, and test or else validation.
 
     Args:
         name: as TFDS spells it, ``"mnist"``, ``"name/config"``, ``"name:1.0.0"``; without a version
             the newest prepared one is taken.
         data_dir: where data sets were prepared; ``$TFDS_DATA_DIR``, or else
             ``~/tensorflow_datasets``, by default.
+        resize: what brings images of any sizes to one; without it they must be of one.
 
     Returns:
         A data set of shape ``(H, W, C)``; a grey image without a channel axis gets one.
@@ -31,7 +33,7 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
     """
     data_dir = data_dir or Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     builder = _builder(name, data_dir.expanduser())
-    shape = _image_shape(name, builder.info.features)
+    shape = _image_shape(name, builder.info.features, resize)
     num_classes = _num_classes(builder.info.features)
     splits = builder.info.splits
     held_out = "test" if "test" in splits else "validation"
@@ -47,7 +49,9 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
 
         def decode(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
             examples = rows.__getitems__(indices)
-            images = np.stack([example["image"] for example in examples]).reshape(-1, *shape)
+            stored = [example["image"] for example in examples]
+            stored = [x[..., None] if x.ndim == 2 else x for x in stored]
+            images = np.stack(stored if resize is None else [resize(x) for x in stored])
             labels = [0 if num_classes is None else example["label"] for example in examples]
             return images, np.array(labels)
 
@@ -76,7 +80,7 @@ def _builder(name: str, data_dir: Path) -> Any:
     )
 
 
-def _image_shape(name: str, features: Any) -> tuple[int, ...]:
+def _image_shape(name: str, features: Any, resize: Resize | None) -> tuple[int, ...]:
     if "image" not in features:
         raise InputError(
             f"tfds:{name} has no feature 'image', it has {', '.join(sorted(features))}"
@@ -85,10 +89,17 @@ def _image_shape(name: str, features: Any) -> tuple[int, ...]:
     shape = tuple(image.shape)
     if len(shape) == 2:
         shape = (*shape, 1)
-    if len(shape) != 3 or None in shape or image.np_dtype != np.uint8:
+    if len(shape) != 3 or shape[2] is None or image.np_dtype != np.uint8:
         raise InputError(
-            f"tfds:{name} has images of shape {tuple(image.shape)} and type "
-            f"{np.dtype(image.np_dtype)}, they must all be of one known size, in uint8"
+            f"images of tfds:{name} must be uint8 with a known number of channels, got shape "
+            f"{tuple(image.shape)} and type {np.dtype(image.np_dtype)}"
+        )
+    if resize is not None:
+        return (resize.size, resize.size, shape[2])
+    if None in shape:
+        raise InputError(
+            f"images of tfds:{name} must be of one size, got shape {tuple(image.shape)}; "
+            "config.data.size=N resizes them, cut, stretched or padded as config.data.resize says"
         )
     return shape
 

@@ -77,7 +77,7 @@ def train(
     writes = jax.process_index() == 0
     mesh = devices.mesh(fsdp=fsdp)
     devices.check_batch(settings.batch_size, microbatches, mesh)
-    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    dataset = build.dataset(config)
     run = assemble(config, dataset.shape, dataset.num_classes)
     reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
     share = (jax.process_index(), jax.process_count())
