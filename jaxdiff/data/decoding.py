@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, one_line
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -48,7 +48,9 @@ def read_header(path: Path) -> Header:
             # Image's own method: that of a PNG decodes the whole file
             turned = Image.Image.getexif(image).get(ORIENTATION) in (5, 6, 7, 8)
     except Exception as error:  # whatever a broken file makes Pillow's readers raise
-        raise InputError(f"{path} is not an image that Pillow can read: {_said(error)}") from error
+        raise InputError(
+            f"{path} is not an image that Pillow can read: {one_line(error)}"
+        ) from error
     if mode in WIDE_MODES or ";" in mode:
         raise InputError(f"{path} is of PIL mode {mode}, images take 8 bits per channel")
     width, height = (height, width) if turned else (width, height)
@@ -75,7 +77,7 @@ def read_pixels(path: Path, *, grey: bool) -> np.ndarray:
             opaque = _opaque(ImageOps.exif_transpose(image))
             pixels = np.asarray(opaque.convert("L" if grey else "RGB"))
     except Exception as error:  # as above
-        raise InputError(f"the image {path} is damaged: {_said(error)}") from error
+        raise InputError(f"the image {path} is damaged: {one_line(error)}") from error
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
@@ -87,8 +89,3 @@ def _opaque(image: "Image") -> "Image":
     canvas = Image.new("RGBA", image.size, (BACKGROUND,) * 3 + (255,))
     canvas.alpha_composite(image.convert("RGBA"))
     return canvas.convert("RGB")
-
-
-def _said(error: Exception) -> str:
-    """One line, also of an error that says nothing."""
-    return " ".join(str(error).split()) or type(error).__name__
