@@ -38,6 +38,15 @@ def test_npz_images_hold_out_a_tenth(tmp_path):
     assert mine.name == "npz:mine.npz"
 
 
+def test_a_single_example_is_trained_on(tmp_path):
+    mine = save(tmp_path, x=PICTURES[:1], label=[2])
+    assert (len(mine.train), len(mine.test), mine.num_classes) == (1, 0, 3)
+    write(tmp_path / "images", PICTURES[:1])
+    mine = data.load("folder:images", data_dir=tmp_path, size=4)
+    assert (len(mine.train), len(mine.test), mine.shape) == (1, 0, (4, 4, 3))
+    np.testing.assert_array_equal(next(data.batches(mine.train, batch_size=2, seed=0))["label"], 0)
+
+
 def test_npz_takes_a_test_split_grey_images_and_vectors(tmp_path):
     grey = save(tmp_path, x=PICTURES[..., 0], x_test=PICTURES[:3, :, :, 1])
     assert (len(grey.train), len(grey.test), grey.shape, grey.num_classes) == (
@@ -67,7 +76,6 @@ def test_npz_takes_a_test_split_grey_images_and_vectors(tmp_path):
         ({"x": np.zeros((0, 5, 4, 3), np.uint8)}, r"x is uint8 \(0, 5, 4, 3\)"),
         ({"x": np.full((4, 2), np.nan)}, "x must be finite in float32, got nan"),
         ({"x": np.full((4, 2), 1e39)}, r"x must be finite in float32, got 1e\+39"),
-        ({"x": PICTURES[:1]}, "at least 2 examples, got 1"),
         ({"x": PICTURES, "x_test": PICTURES[:, :4]}, "x_test is uint8 .* must match x"),
         ({"x": PICTURES, "label": LABELS[:5]}, r"label must be 20 whole numbers, got shape \(5,"),
         ({"x": PICTURES, "label": LABELS / 2}, "label must be whole numbers from 0 to .*got 0.5"),
@@ -201,8 +209,6 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(InputError, match="is empty, it takes image files"):
         data.load(f"folder:{tmp_path}")
     write(tmp_path, PICTURES[:1])
-    with pytest.raises(InputError, match="at least 2 examples, got 1"):
-        data.load(f"folder:{tmp_path}")
     write(tmp_path, PICTURES[1:3, :4], name="small{i}.png")
     with pytest.raises(InputError, match=r"got 4x4 \(2, .*small0.png\), 4x5 \(1, .*00.png"):
         data.load(f"folder:{tmp_path}")

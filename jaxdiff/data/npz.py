@@ -54,8 +54,8 @@ def load_npz(path: Path) -> Dataset:
         test = Arrays(x_test, _labels(arrays, "label_test", len(x_test), path))
     else:
         train, test = (Arrays(x[i], label[i]) for i in hold_out(len(x), len(x) // 10))
-    largest = max(train.label.max(), test.label.max())
-    num_classes = int(largest) + 1 if "label" in arrays else None
+    largest = max(int(split.label.max(initial=0)) for split in (train, test))
+    num_classes = largest + 1 if "label" in arrays else None
     return Dataset(f"npz:{path}", train, test, x.shape[1:], num_classes)
 
 

@@ -36,6 +36,7 @@ from jaxdiff.train.workdir import (
     TENSORBOARD,
     claimed,
 )
+from jaxdiff.typing import InputError
 
 SAMPLES = 2**31
 """Of the keys folded into the seed's, the one of pictures: far from those that training uses."""
@@ -79,7 +80,14 @@ def train(
     devices.check_batch(settings.batch_size, microbatches, mesh)
     dataset = build.dataset(config)
     run = assemble(config, dataset.shape, dataset.num_classes)
-    reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
+    if settings.eval_every and not len(dataset.test):
+        raise InputError(
+            "config.training.eval_every must be 0 for data without a test split, got "
+            f"{settings.eval_every}"
+        )
+    reference = None
+    if not dataset.is_image and len(dataset.test):
+        reference = data.stack(dataset.test, limit=2000)[0]
     share = (jax.process_index(), jax.process_count())
     batches = functools.partial(build.batches, config, dataset.train, share=share, workers=workers)
     batches()  # reads nothing yet, and refuses what cannot be read
