@@ -17,6 +17,7 @@ from experiments.loading import load_run
 from jaxdiff import data
 from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.train import Run, build
+from jaxdiff.train.same_data import data_changes
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -46,6 +47,9 @@ def main() -> None:
     check_writable(path)
     dataset = build.dataset(run.config)
     _check_kind(run, dataset)
+    changed = data_changes(Path(WORKDIR.value), dataset)
+    if changed:
+        print(f"the data are not those of the training: {'; '.join(changed)}")
     real_train = data.stack(dataset.train, limit=MAX_REAL.value, value_range=run.value_range)[0]
     real_test, held_out = real_train[:0], None
     if len(dataset.test):
@@ -69,7 +73,7 @@ def main() -> None:
                 run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
             )
             bits["ode_bits_per_dim"] = _told(by_ode, ODE_DRAWS.value)
-    record = figures.as_record(run, measured) | bits
+    record = figures.as_record(run, measured) | {"data_changed": changed} | bits
     atomic_write(path, json.dumps(record, indent=2) + "\n")
     print(f"wrote {path}")
 

@@ -24,6 +24,7 @@ from jaxdiff.train.held_out import held_out_loss
 from jaxdiff.train.interrupts import listening
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run
+from jaxdiff.train.same_data import check_same_data
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.updates import traced, updates
 from jaxdiff.train.workdir import (
@@ -59,8 +60,8 @@ def train(
 
     Args:
         config: of the run; on a resume it must equal the one in the workdir.
-        workdir: gets ``config.json``, ``metrics.jsonl``, ``loss.png``, ``samples.png``,
-            ``samples/``, ``tensorboard/`` and ``checkpoints/``.
+        workdir: gets ``config.json``, ``data.json``, ``metrics.jsonl``, ``loss.png``,
+            ``samples.png``, ``samples/``, ``tensorboard/`` and ``checkpoints/``.
         fsdp: over how many devices parameters, averages and moments are divided.
         microbatches: in how many turns a device goes through its share of a batch.
         workers: processes that read and decode, beside this one; 0 for threads of this one.
@@ -102,6 +103,8 @@ def train(
         listening() as asked,
         Checkpoints(workdir, keep=settings) as checkpoints,
     ):
+        if writes:
+            check_same_data(workdir, dataset)
         if checkpoints.latest_step is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
             state = jax.jit(make, out_shardings=shardings)()
