@@ -85,7 +85,7 @@ class Conditioning(nn.Module):
 
     Raises:
         InputError: at call, if labels are given to a network without classes, or withheld from
-            one with.
+            one with, or are not integers.
     """
 
     features: int
@@ -102,6 +102,8 @@ class Conditioning(nn.Module):
                 f"a network built with num_classes={self.num_classes} takes "
                 f"{'no label' if self.num_classes is None else 'a label'}, got label={label}"
             )
+        if label is not None and not jnp.issubdtype(label.dtype, jnp.integer):
+            raise InputError(f"label must be of an integer type, got {label.dtype}")
         level, count = level.astype(jnp.float32), self.waves or self.features // 4
         if count < 2:
             raise InputError(
