@@ -120,6 +120,19 @@ def test_wrong_prepared_data(tmp_path, options, words):
         data.load("tfds:tiny", data_dir=tmp_path)
 
 
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "tiny-train*", None])
+def test_damaged_files_are_one_sentence(tmp_path, name):
+    prepare(tmp_path)
+    if name is not None:
+        next((tmp_path / "tiny" / "1.0.0").glob(name)).write_bytes(b"{")
+    else:  # a byte of an image, which is found out when it is read
+        path = next((tmp_path / "tiny" / "1.0.0").glob("tiny-train*"))
+        path.write_bytes(path.read_bytes().replace(b"IDAT", b"IDOT", 1))
+    with pytest.raises(InputError, match="tfds:tiny is damaged: ") as caught:
+        data.load("tfds:tiny", data_dir=tmp_path).train[0]
+    assert "\n" not in str(caught.value)
+
+
 def test_unprepared_says_how(tmp_path):
     words = rf"pip install 'jaxdiff\[tfds\]'.*tfds.builder\('mnist', data_dir='{tmp_path}'"
     with pytest.raises(InputError, match=words):

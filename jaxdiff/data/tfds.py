@@ -1,7 +1,9 @@
 """TensorFlow Datasets, read without TensorFlow: prepared ArrayRecord files, by random access."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 
 from jaxdiff.data.resizing import Resize
 from jaxdiff.data.sources import Dataset, Decoded
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, one_line
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
@@ -29,7 +31,7 @@ def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = N
 
     Raises:
         InputError: the data set is not prepared here as ArrayRecord files, has not the splits, has
-            no ``image`` of bytes, or its images differ in size.
+            no ``image`` of bytes, its images differ in size, or a file of it is damaged.
     """
     data_dir = data_dir or Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     builder = _builder(name, data_dir.expanduser())
@@ -45,17 +47,20 @@ def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = N
             )
 
     def source(split: str) -> Decoded:
-        rows = builder.as_data_source(split)
+        with _refusing_damage(name):
+            rows = builder.as_data_source(split)
+            size = len(rows)
 
         def decode(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-            examples = rows.__getitems__(indices)
+            with _refusing_damage(name):
+                examples = rows.__getitems__(indices)
             stored = [example["image"] for example in examples]
             stored = [x[..., None] if x.ndim == 2 else x for x in stored]
             images = np.stack(stored if resize is None else [resize(x) for x in stored])
             labels = [0 if num_classes is None else example["label"] for example in examples]
             return images, np.array(labels)
 
-        return Decoded(decode, len(rows), shape)
+        return Decoded(decode, size, shape)
 
     return Dataset(f"tfds:{name}", source("train"), source(held_out), shape, num_classes)
 
@@ -69,7 +74,8 @@ def _builder(name: str, data_dir: Path) -> Any:
     if (folder / "dataset_info.json").is_file() and (folder / "features.json").is_file():
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(folder)
+        with _refusing_damage(name):
+            builder = tfds.builder_from_directory(folder)
         if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             return builder
     raise InputError(
@@ -78,6 +84,15 @@ def _builder(name: str, data_dir: Path) -> Any:
         f"tfds.builder('{name}', data_dir='{data_dir}', file_format='array_record')"
         '.download_and_prepare()"'
     )
+
+
+@contextlib.contextmanager
+def _refusing_damage(name: str) -> Iterator[None]:
+    """Turn whatever a broken file makes TFDS raise into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"tfds:{name} is damaged: {one_line(error)}") from error
 
 
 def _image_shape(name: str, features: Any, resize: Resize | None) -> tuple[int, ...]:
