@@ -28,10 +28,13 @@ NUM_LEVELS = 256
 
 
 class Bound(NamedTuple):
-    """Mean over the examples, its standard error (that of the draws included), and what it is."""
+    """Mean over the examples, its standard error (that of the draws included), and what it is.
+
+    Of a single example there is no standard error.
+    """
 
     bits: float
-    std_error: float
+    std_error: float | None
     kind: str
     n: int
 
@@ -52,6 +55,16 @@ def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, s
     t_min = last_time(run)
     draw = functools.partial(_draw, t_min=t_min)
     return averaged(draw, run, data, label, draws=draws, seed=seed, kind=_kind(run, t_min))
+
+
+def check(run: Run, data: np.ndarray, label: np.ndarray) -> None:
+    """Refuse whatever :func:`bits_per_dim` would refuse, without computing anything.
+
+    Raises:
+        InputError: as it does.
+    """
+    draw = functools.partial(_draw, run, t_min=last_time(run))
+    jax.eval_shape(draw, jax.random.key(0), data[:1], label[:1])
 
 
 def averaged(
@@ -95,7 +108,7 @@ def averaged(
                 bar.update(len(part))
             values.append(np.asarray(total, np.float64) / draws)
     bits = np.concatenate(values)
-    error = float(bits.std(ddof=1) / np.sqrt(len(bits)))
+    error = float(bits.std(ddof=1) / np.sqrt(len(bits))) if len(bits) > 1 else None
     return Bound(float(bits.mean()), error, kind, len(bits))
 
 

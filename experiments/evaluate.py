@@ -15,7 +15,9 @@ from absl import flags
 from experiments import bounds, cli, drawing, figures, likelihoods
 from experiments.loading import load_run
 from jaxdiff import data
-from jaxdiff.files import atomic_write
+from jaxdiff.files import atomic_write, check_writable
+from jaxdiff.train import Run, build
+from jaxdiff.train.same_data import data_changes
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -41,34 +43,67 @@ def main() -> None:
     if not WORKDIR.value:
         raise InputError("evaluation takes --workdir=DIR, got none")
     run = load_run(WORKDIR.value)
-    settings = run.config.data
-    dataset = data.load(settings.name, data_dir=settings.data_dir or None)
-    real_train, real_test = (
-        data.stack(split, limit=MAX_REAL.value, value_range=run.value_range)[0]
-        for split in (dataset.train, dataset.test)
-    )
+    path = Path(WORKDIR.value) / "evaluation.json"
+    check_writable(path)
+    dataset = build.dataset(run.config)
+    _check_kind(run, dataset)
+    changed = data_changes(Path(WORKDIR.value), dataset)
+    if changed:
+        print(f"the data are not those of the training: {'; '.join(changed)}")
+    real_train = data.stack(dataset.train, limit=MAX_REAL.value, value_range=run.value_range)[0]
+    real_test, held_out = real_train[:0], None
+    if len(dataset.test):
+        held_out = data.take_all(dataset.test, limit=MAX_REAL.value)
+        real_test = data.to_floats(held_out[0], run.value_range) if run.is_image else held_out[0]
+        bounds.check(run, *held_out)
+        if ODE_DRAWS.value:
+            likelihoods.check(run, *held_out, rtol=RTOL.value)
     x = drawing.draw_samples(run, N.value, seed=SEED.value)
     samples = data.to_floats(x, run.value_range) if dataset.is_image else x
     measured = figures.measure(samples, real_train, real_test, seed=SEED.value)
     print(figures.as_table(run, measured))
-    held_out = data.take_all(dataset.test, limit=MAX_REAL.value)
-    bound = bounds.bits_per_dim(run, *held_out, draws=DRAWS.value, seed=SEED.value)
-    bits = {"bits_per_dim": _told(bound, DRAWS.value)}
-    if ODE_DRAWS.value:
-        by_ode = likelihoods.ode_bits_per_dim(
-            run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
-        )
-        bits["ode_bits_per_dim"] = _told(by_ode, ODE_DRAWS.value)
-    path = Path(WORKDIR.value) / "evaluation.json"
-    record = figures.as_record(run, measured) | bits
+    bits = {}
+    if held_out is None:
+        print("bits/dim are left out: there are no test examples")
+    else:
+        bound = bounds.bits_per_dim(run, *held_out, draws=DRAWS.value, seed=SEED.value)
+        bits["bits_per_dim"] = _told(bound, DRAWS.value)
+        if ODE_DRAWS.value:
+            by_ode = likelihoods.ode_bits_per_dim(
+                run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
+            )
+            bits["ode_bits_per_dim"] = _told(by_ode, ODE_DRAWS.value)
+    record = figures.as_record(run, measured) | {"data_changed": changed} | bits
     atomic_write(path, json.dumps(record, indent=2) + "\n")
     print(f"wrote {path}")
 
 
+def _check_kind(run: Run, dataset: data.Dataset) -> None:
+    """Refuse data that the run cannot be held against.
+
+    Raises:
+        InputError: saying how they differ from what it was trained on.
+    """
+    if dataset.shape != run.shape:
+        raise InputError(
+            f"{dataset.name} must have examples of shape {run.shape}, as in training, got "
+            f"{dataset.shape}"
+        )
+    if run.config.model.class_conditional and dataset.num_classes != run.num_classes:
+        raise InputError(
+            f"{dataset.name} must have {run.num_classes} classes, as in training, got "
+            f"{dataset.num_classes}"
+        )
+
+
 def _told(bound: bounds.Bound, draws: int) -> dict[str, Any]:
     """Print a figure with all that it depends on, and return it for the record."""
+    error = "" if bound.std_error is None else f" ± {bound.std_error:.4f}"
+    examples = (
+        "1 test example, too few for an error" if bound.n == 1 else f"{bound.n} test examples"
+    )
     print(
-        f"{bound.bits:.4f} ± {bound.std_error:.4f} bits/dim of {bound.n} test examples\n"
+        f"{bound.bits:.4f}{error} bits/dim of {examples}\n"
         f"  ({bound.kind}; {draws} draws each, seed {SEED.value})"
     )
     return bound._asdict() | {"draws": draws, "seed": SEED.value}

@@ -7,6 +7,7 @@ probability of their levels. The divergence is estimated along one random direct
 
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -37,6 +38,16 @@ def ode_bits_per_dim(
     kind = f"ODE likelihood from t = {t_min:.3g}, rtol {rtol:g}, Rademacher probe, {scale}"
     draw = functools.partial(_draw, t_min=t_min, rtol=rtol)
     return averaged(draw, run, data, label, draws=draws, seed=seed, kind=kind)
+
+
+def check(run: Run, data: np.ndarray, label: np.ndarray, *, rtol: float) -> None:
+    """Refuse whatever :func:`ode_bits_per_dim` would refuse, without computing anything.
+
+    Raises:
+        InputError: as it does.
+    """
+    draw = functools.partial(_draw, run, t_min=last_time(run), rtol=rtol)
+    jax.eval_shape(draw, jax.random.key(0), data[:1], label[:1])
 
 
 def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float, rtol: float) -> Array:

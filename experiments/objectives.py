@@ -21,7 +21,7 @@ from tqdm import tqdm
 from experiments import cli
 from experiments.fields import draw_fields
 from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
-from jaxdiff.files import atomic_write
+from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")
@@ -52,6 +52,8 @@ class Row(NamedTuple):
 def main() -> None:
     """Fit, measure, print the table, write it and the picture."""
     names = _chosen(ONLY.value)
+    workdir = Path(WORKDIR.value)
+    check_writable(workdir / "objectives.json", workdir / "objectives.png")
     rows, fields = [], {"exact": np.asarray(jax.jit(true_score)(_grid(13)))}
     with tqdm(total=len(names) * STEPS.value, unit="step", dynamic_ncols=True) as bar:
         for name in names:
@@ -60,8 +62,6 @@ def main() -> None:
             rows.append(row)
             fields[name] = np.asarray(jax.jit(OBJECTIVES[name].score)(params, _grid(13)))
     print(as_table(rows))
-    workdir = Path(WORKDIR.value)
-    workdir.mkdir(parents=True, exist_ok=True)
     record = {
         "steps": STEPS.value,
         "batch": BATCH.value,

@@ -17,7 +17,7 @@ from absl import flags
 from experiments import cli, drawing
 from experiments.loading import load_run
 from jaxdiff import data, train
-from jaxdiff.files import atomic_write_array
+from jaxdiff.files import atomic_write_array, check_writable
 from jaxdiff.train import Run, pictures
 from jaxdiff.typing import InputError
 
@@ -42,12 +42,16 @@ def main() -> None:
     if not WORKDIR.value:
         raise InputError("sampling takes --workdir=DIR, got none")
     run = load_run(WORKDIR.value)
-    if TRAJECTORY.value and len(run.shape) != 3:
-        raise InputError(f"--trajectory pictures images, got examples of shape {run.shape}")
+    if TRAJECTORY.value and not (run.is_image and run.shape[-1] in (1, 3)):
+        raise InputError(
+            f"--trajectory must be left out unless examples are images of 1 or 3 channels, got "
+            f"shape {run.shape}"
+        )
     options = _options()
+    out = Path(OUT.value or Path(WORKDIR.value) / "samples")
+    check_writable(*(out / name for name in ("samples.npz", "samples.png", "trajectory.png")))
     x = drawing.draw_samples(run, N.value, seed=SEED.value, options=options)
 
-    out = Path(OUT.value or Path(WORKDIR.value) / "samples")
     atomic_write_array(out / "samples.npz", x=x)
     floats = data.to_floats(x, run.value_range) if x.dtype == np.uint8 else x
     written = [out / "samples.npz", train.draw(out / "samples.png", floats, run)]

@@ -32,7 +32,7 @@ from experiments.solver_rows import (
 )
 from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
-from jaxdiff.files import atomic_write
+from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, InputError, Key
 
@@ -53,7 +53,8 @@ def main() -> None:
     counts, sdes = _counts(COUNTS.value), _sdes(SDE_NAMES.value)
     ode_solvers, sde_solvers = _chosen(ONLY.value)
     workdir = Path(WORKDIR.value)
-    workdir.mkdir(parents=True, exist_ok=True)
+    names = ("solvers.json", "solvers.png", "trajectories.png")
+    check_writable(*(workdir / name for name in names))
     with jax.enable_x64(True):
         ode, law, floor = measure(counts, sdes, ode_solvers, sde_solvers)
         solver_pictures.draw_trajectories(workdir / "trajectories.png")
@@ -80,7 +81,7 @@ def main() -> None:
     }
     atomic_write(workdir / "solvers.json", json.dumps(record, indent=2) + "\n")
     solver_pictures.draw_errors(workdir / "solvers.png", counts, best, law, floor)
-    for name in ("solvers.json", "solvers.png", "trajectories.png"):
+    for name in names:
         print(f"wrote {workdir / name}")
 
 

@@ -22,10 +22,10 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments import cli
-from jaxdiff import data, train
+from jaxdiff import train
 from jaxdiff.nets import UNet, convert
 from jaxdiff.nets.convert.diffusers_folder import PIPELINE_FILE, is_diffusers
-from jaxdiff.train import Config, Run
+from jaxdiff.train import Config, Run, build
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.diffusers import from_pipeline
@@ -119,7 +119,7 @@ def _described(path: Path) -> tuple[Config, tuple[int, ...], int | None]:
     if CONFIG.value is None:
         raise InputError("--read takes --config=FILE of what the weights belong to, got none")
     config = train.from_dict(CONFIG.value.to_dict())
-    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    dataset = build.dataset(config)
     return config, dataset.shape, dataset.num_classes
 
 

@@ -54,6 +54,34 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
         raise
 
 
+def check_writable(*paths: str | os.PathLike) -> None:
+    """Refuse what :func:`atomic_write` could not write to, and leave everything as it is.
+
+    Results that take long are asked for their place before they are begun.
+
+    Args:
+        *paths: files to be written; missing parent folders are none too many.
+
+    Raises:
+        InputError: if one is a folder, or its own folder is a file or not writable.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "new" / "note.txt"
+        >>> check_writable(path)
+        >>> path.parent.exists()
+        False
+    """
+    for path in map(Path, paths):
+        if path.is_dir():
+            raise InputError(f"{path} must be a file to write, got a folder")
+        folder = next(p for p in path.absolute().parents if os.path.lexists(p))
+        if not folder.is_dir():
+            raise InputError(f"{path.parent} must be a folder, got the file {folder}")
+        if not os.access(folder, os.W_OK | os.X_OK):
+            raise InputError(f"{folder} must be a writable folder, to write {path}")
+
+
 def clear_partial(folder: str | os.PathLike) -> None:
     """Delete, here and below, what writes left that a kill ended, and nothing of those at work.
 

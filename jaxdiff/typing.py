@@ -17,12 +17,23 @@ __all__ = [
     "Params",
     "PyTree",
     "WeightFn",
+    "one_line",
 ]
 
 Key = PRNGKeyArray
 Params = PyTree
 WeightFn = Callable[[Any, Array], Array]
 """``(process, t [batch]) -> [batch]``."""
+
+
+def one_line(error: Exception) -> str:
+    """What an error of another library says, in one line; its name if it says nothing.
+
+    Example:
+        >>> one_line(ValueError("no such   thing")), one_line(MemoryError())
+        ('no such thing', 'MemoryError')
+    """
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 class InputError(ValueError):

@@ -1,5 +1,7 @@
 """Data sets of one's own: npz files and folders of images."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -36,6 +38,15 @@ def test_npz_images_hold_out_a_tenth(tmp_path):
     assert mine.name == "npz:mine.npz"
 
 
+def test_a_single_example_is_trained_on(tmp_path):
+    mine = save(tmp_path, x=PICTURES[:1], label=[2])
+    assert (len(mine.train), len(mine.test), mine.num_classes) == (1, 0, 3)
+    write(tmp_path / "images", PICTURES[:1])
+    mine = data.load("folder:images", data_dir=tmp_path, size=4)
+    assert (len(mine.train), len(mine.test), mine.shape) == (1, 0, (4, 4, 3))
+    np.testing.assert_array_equal(next(data.batches(mine.train, batch_size=2, seed=0))["label"], 0)
+
+
 def test_npz_takes_a_test_split_grey_images_and_vectors(tmp_path):
     grey = save(tmp_path, x=PICTURES[..., 0], x_test=PICTURES[:3, :, :, 1])
     assert (len(grey.train), len(grey.test), grey.shape, grey.num_classes) == (
@@ -63,18 +74,69 @@ def test_npz_takes_a_test_split_grey_images_and_vectors(tmp_path):
         ({"x": PICTURES.astype(np.int64)}, r"x is int64 \(20, 5, 4, 3\), it takes uint8 images"),
         ({"x": PICTURES / 255}, "x is float64 .* it takes uint8 images"),
         ({"x": np.zeros((0, 5, 4, 3), np.uint8)}, r"x is uint8 \(0, 5, 4, 3\)"),
-        ({"x": np.full((4, 2), np.nan)}, "x holds NaN or infinity"),
-        ({"x": PICTURES[:1]}, "at least 2 examples, got 1"),
+        ({"x": np.full((4, 2), np.nan)}, "x must be finite in float32, got nan"),
+        ({"x": np.full((4, 2), 1e39)}, r"x must be finite in float32, got 1e\+39"),
         ({"x": PICTURES, "x_test": PICTURES[:, :4]}, "x_test is uint8 .* must match x"),
-        ({"x": PICTURES, "label": LABELS[:5]}, r"label is int64 \(5,\), it takes 20 integers"),
-        ({"x": PICTURES, "label": LABELS / 2}, "label is float64"),
-        ({"x": PICTURES, "label": LABELS - 1}, "from 0 up"),
+        ({"x": PICTURES, "label": LABELS[:5]}, r"label must be 20 whole numbers, got shape \(5,"),
+        ({"x": PICTURES, "label": LABELS / 2}, "label must be whole numbers from 0 to .*got 0.5"),
+        ({"x": PICTURES, "label": LABELS - 1}, "label must be whole numbers from 0 to .*got -1"),
+        ({"x": PICTURES, "label": LABELS + 2**31}, "from 0 to 2147483646, got 2147483648"),
+        ({"x": PICTURES, "label": np.full(20, 2**40, np.uint64)}, "got 1099511627776"),
+        ({"x": PICTURES, "label": np.full(20, np.nan)}, "got nan"),
+        ({"x": PICTURES, "label": LABELS > 0}, "whole numbers .* got an array of type bool"),
         ({"x": PICTURES, "label": LABELS, "x_test": PICTURES}, "label and label_test"),
     ],
 )
 def test_wrong_npz_files(tmp_path, arrays, words):
     with pytest.raises(InputError, match=words):
         save(tmp_path, **arrays)
+
+
+def test_labels_of_a_table_of_floats_are_the_whole_numbers_that_they_are(tmp_path):
+    mine = save(tmp_path, x=PICTURES, label=LABELS.astype(np.float32))
+    assert mine.num_classes == 3
+    assert mine.train.label.dtype == np.int32
+    assert sorted([*mine.train.label, *mine.test.label]) == sorted(LABELS)
+
+
+def broken(path, how):
+    """A valid npz file, and then one field of it overwritten."""
+    if how == "huge":
+        header = np.lib.format.header_data_from_array_1_0(PICTURES) | {"shape": (10**15, 4, 3)}
+        with zipfile.ZipFile(path, "w") as file, file.open("x.npy", "w") as member:
+            np.lib.format.write_array_header_1_0(member, header)
+        return
+    np.savez_compressed(path, x=PICTURES)
+    content = bytearray(path.read_bytes())
+    places = {  # of the central directory's entry: flags, compression method
+        "encrypted": (8, 1),
+        "unknown compression": (10, 99),
+    }
+    if how == "bad bytes":
+        content[200:220] = bytes(20)
+    else:
+        offset, value = places[how]
+        content[content.index(b"PK\1\2") + offset] = value
+        content[content.index(b"PK\3\4") + offset - 2] = value
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("how", ["huge", "encrypted", "unknown compression", "bad bytes"])
+def test_a_broken_npz_file_is_one_sentence(tmp_path, how):
+    path = tmp_path / "mine.npz"
+    broken(path, how)
+    with pytest.raises(InputError, match=f"{path} is not an npz file of plain arrays: ") as caught:
+        data.load(f"npz:{path}")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_would_burst_memory_is_not_unpacked(tmp_path, monkeypatch):
+    zeros = np.zeros((2048, 64, 64), np.uint8)  # 8 MiB, in a file of 8 KiB
+    np.savez_compressed(tmp_path / "mine.npz", x=zeros)
+    assert (tmp_path / "mine.npz").stat().st_size < 2**15
+    monkeypatch.setattr("jaxdiff.data.npz._memory", lambda: 2**22)
+    with pytest.raises(InputError, match=r"in the 0\.00391 GiB of memory, got arrays of 0\.00781"):
+        data.load(f"npz:{tmp_path / 'mine.npz'}")
 
 
 def test_no_npz_file(tmp_path):
@@ -147,10 +209,8 @@ def test_wrong_folders(tmp_path):
     with pytest.raises(InputError, match="is empty, it takes image files"):
         data.load(f"folder:{tmp_path}")
     write(tmp_path, PICTURES[:1])
-    with pytest.raises(InputError, match="at least 2 examples, got 1"):
-        data.load(f"folder:{tmp_path}")
     write(tmp_path, PICTURES[1:3, :4], name="small{i}.png")
-    with pytest.raises(InputError, match=r"00.png is 4x5 .*small0.png is 4x4"):
+    with pytest.raises(InputError, match=r"got 4x4 \(2, .*small0.png\), 4x5 \(1, .*00.png"):
         data.load(f"folder:{tmp_path}")
 
 

@@ -30,5 +30,6 @@ def test_wrong_pixels_and_ranges():
     with pytest.raises(InputError, match="float32, they must be uint8"):
         data.to_floats(np.zeros(3, np.float32))
     for function in (data.to_floats, data.to_uint8):
-        with pytest.raises(InputError, match=r"value_range is \(1.0, 1.0\).*low < high"):
-            function(BYTES, (1.0, 1.0))
+        for wrong in ((1.0, 1.0), (0.0, np.inf), (-1e39, 0.0), (0.0, np.nan)):
+            with pytest.raises(InputError, match=r"value_range must be .* with low < high, got \("):
+                function(BYTES, wrong)

@@ -86,6 +86,16 @@ def test_newest_version_wins_and_one_can_be_named(tmp_path, monkeypatch):
     assert len(data.load("tfds:tiny:9.0.0").train) == 3
 
 
+def test_images_of_several_sizes_are_resized(tmp_path):
+    pictures = [np.full((4, 5, 1), 60, np.uint8), np.full((9, 3, 1), 70, np.uint8)]
+    prepare(tmp_path, shape=(None, None, 1), pictures={"train": pictures, "test": pictures})
+    tiny = data.load("tfds:tiny", data_dir=tmp_path, size=3)
+    assert tiny.shape == (3, 3, 1)
+    x, label = data.take_all(tiny.train)
+    np.testing.assert_array_equal(x, np.full((2, 3, 3, 1), [[[[60]]], [[[70]]]]))
+    assert label.tolist() == [0, 1]
+
+
 def test_validation_stands_in_for_test(tmp_path):
     prepare(tmp_path, pictures={"train": PICTURES["train"], "validation": PICTURES["test"]})
     assert len(data.load("tfds:tiny", data_dir=tmp_path).test) == 3
@@ -94,7 +104,10 @@ def test_validation_stands_in_for_test(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"shape": (None, None, 1)}, r"images of shape \(None, None, 1\).* one known size"),
+        (
+            {"shape": (None, None, 1)},
+            r"one size, got shape \(None, None, 1\).*config.data.size",
+        ),
         ({"key": "picture"}, "no feature 'image', it has label, picture"),
         ({"pictures": {"train": PICTURES["train"]}}, "the splits train, it takes train, and test"),
         ({"pictures": {"test": PICTURES["test"]}}, "the splits test, it takes train"),
@@ -105,6 +118,19 @@ def test_wrong_prepared_data(tmp_path, options, words):
     prepare(tmp_path, **options)
     with pytest.raises(InputError, match=words):
         data.load("tfds:tiny", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "tiny-train*", None])
+def test_damaged_files_are_one_sentence(tmp_path, name):
+    prepare(tmp_path)
+    if name is not None:
+        next((tmp_path / "tiny" / "1.0.0").glob(name)).write_bytes(b"{")
+    else:  # a byte of an image, which is found out when it is read
+        path = next((tmp_path / "tiny" / "1.0.0").glob("tiny-train*"))
+        path.write_bytes(path.read_bytes().replace(b"IDAT", b"IDOT", 1))
+    with pytest.raises(InputError, match="tfds:tiny is damaged: ") as caught:
+        data.load("tfds:tiny", data_dir=tmp_path).train[0]
+    assert "\n" not in str(caught.value)
 
 
 def test_unprepared_says_how(tmp_path):

@@ -43,6 +43,20 @@ def test_atomic_write_renames_within_one_folder_after_the_bytes_are_on_disk(tmp_
     assert calls == ["fsync", "replace"]
 
 
+def test_places_that_cannot_be_written_to_are_refused_and_left_alone(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    files.check_writable(tmp_path / "file", tmp_path / "new" / "folder" / "file")
+    with pytest.raises(InputError, match="folder must be a file to write, got a folder"):
+        files.check_writable(tmp_path / "file", tmp_path / "folder")
+    with pytest.raises(InputError, match=r"file/new must be a folder, got the file .*/file$"):
+        files.check_writable(tmp_path / "file" / "new" / "a.png")
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "folder")  # root may all
+    with pytest.raises(InputError, match=r"folder must be a writable folder, to write .*a\.png"):
+        files.check_writable(tmp_path / "folder" / "new" / "a.png")
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
+
+
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 @pytest.mark.parametrize("existing", [True, False])

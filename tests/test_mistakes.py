@@ -56,6 +56,11 @@ MISTAKES = {
         "weight_decay takes 0",
     ),
     "empty range": ([*OF_DIGITS, "--config.data.low=3.0"], "low < high"),
+    "resized to no size": ([*OF_DIGITS, "--config.data.resize=pad"], "config.data.size is 0"),
+    "resized vectors": (
+        [*OF_POINTS, "--workdir={new}", "--config.data.size=4"],
+        "images alone, got 4 for toy:checkerboard",
+    ),
     "flipped vectors": (
         [*OF_POINTS, "--workdir={new}", "--config.data.flip=true"],
         "flip and dequantize are for images",

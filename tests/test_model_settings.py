@@ -1,6 +1,7 @@
 """What a configuration says of the model: withheld labels, levels, reductions, constants."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +56,52 @@ def test_without_label_dropout_a_label_is_needed():
     assert run.network.num_classes == 3
     with pytest.raises(InputError, match="this run takes labels"):
         _ = run.denoise_fn
+
+
+@pytest.mark.parametrize(
+    ("label", "got"),
+    [
+        (1.5, "got 1.5"),
+        ([0, 1, 3], "got 3"),
+        (-1, "got -1"),
+        (float("nan"), "got nan"),
+        (True, "got True"),
+        ("1", "got '1'"),
+        (["0", "1", "2"], "got an array of type"),
+        ([0, None, 1], "got an array of type object"),
+        ([[0, 1], [2]], r"got \[\[0, 1\], \[2\]\]"),
+    ],
+)
+def test_what_is_no_class_is_refused_in_one_sentence(label, got):
+    run = run_of()
+    for use in (
+        lambda: run.sample(jax.random.key(0), 3, label=label),
+        lambda: run.conditioned(label),
+    ):
+        with pytest.raises(InputError, match=f"label must be whole numbers from 0 to 2, {got}"):
+            use()
+    with pytest.raises(
+        InputError, match=r"one class, or one for each of 3 samples, got shape \(2,"
+    ):
+        run.sample(jax.random.key(0), 3, label=[0, 1])
+
+
+def test_the_floats_of_a_table_are_labels():
+    run = run_of()
+    table = np.loadtxt(["0.0,1", "0.3,0", "0.2,2"], delimiter=",")[:, 1]
+    key = jax.random.key(0)
+    found, expected = (run.sample(key, 3, label=label) for label in (table, [1, 0, 2]))
+    np.testing.assert_array_equal(found, expected)
+    assert np.ptp(np.asarray(run.sample(key, 3, label=1.0) - found)) > 1e-3
+
+
+def test_labels_may_be_traced_or_drawn_by_a_traced_key():
+    run, key = run_of(), jax.random.key(0)
+    draw = functools.partial(run.sample, key, 3)
+    assert jax.eval_shape(lambda label: draw(label=label), np.zeros(3, int)).shape == (3, 2)
+    assert jax.eval_shape(lambda key: run.sample(key, 3), key).shape == (3, 2)
+    with pytest.raises(InputError, match=r"of an integer type under jax\.jit, got float32"):
+        jax.eval_shape(lambda label: draw(label=label), np.zeros(3, np.float32))
 
 
 def test_label_dropout_without_classes_is_refused():

@@ -114,6 +114,8 @@ def test_a_label_given_or_withheld_wrongly_is_refused(name):
         jax.eval_shape(make().init, jax.random.key(0), x, LEVEL, label)
     with pytest.raises(InputError, match="num_classes=3 takes a label, got label=None"):
         jax.eval_shape(make(num_classes=3).init, jax.random.key(0), x, LEVEL)
+    with pytest.raises(InputError, match="label must be of an integer type, got float32"):
+        jax.eval_shape(make(num_classes=3).init, jax.random.key(0), x, LEVEL, jnp.zeros(3))
 
 
 # The U-Net

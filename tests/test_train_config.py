@@ -8,11 +8,12 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from net_tools import shapes_of
 
-from jaxdiff import train
-from jaxdiff.train import choice, names, objective
+from jaxdiff import data, train
+from jaxdiff.train import build, choice, names, objective
 from jaxdiff.train.assembly import assemble
 from jaxdiff.train.parsing import differences
 from jaxdiff.typing import InputError
@@ -85,6 +86,8 @@ def test_configs_are_there_for_all_the_processes():
         ({"optimizer": {"learning_rate": "x"}}, "learning_rate takes a number, got 'x'"),
         ({"optimizer": {"learning_rate": float("nan")}}, "takes a number above 0, got nan"),
         ({"optimizer": {"name": "sgd"}}, "optimizer.name takes one of adam, adamw, got 'sgd'"),
+        ({"data": {"size": -1}}, "config.data.size takes a number of at least 0, got -1"),
+        ({"data": {"resize": "fit"}}, "config.data.resize takes one of crop, stretch, pad, got"),
         ({"data": {"flip": 1}}, "config.data.flip takes true or false, got 1"),
         ({"process": "vp"}, "config.process takes a name and its options, got 'vp'"),
     ],
@@ -142,6 +145,14 @@ def test_labels_are_asked_of_data_that_have_them():
     config = train.from_dict({"model": {"class_conditional": True}})
     with pytest.raises(InputError, match="takes data with labels"):
         assemble(config, (8, 8, 1), None)
+
+
+def test_a_config_resizes_its_images():
+    config = train.Config(data=train.DataConfig("digits", size=4, resize="stretch"))
+    dataset = build.dataset(config)
+    assert dataset.shape == (4, 4, 1)
+    expected = data.load("digits", size=4, resize="stretch").test
+    np.testing.assert_array_equal(data.take_all(dataset.test)[0], data.take_all(expected)[0])
 
 
 def test_a_unet_is_refused_vectors():

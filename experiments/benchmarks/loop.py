@@ -19,7 +19,7 @@ from ml_collections import config_flags
 
 from experiments import cli
 from experiments.timing import best_times, timed
-from jaxdiff import data, train
+from jaxdiff import train
 from jaxdiff.files import read_lines_json
 from jaxdiff.train import Run, build, devices
 from jaxdiff.train.assembly import assemble, fresh_state
@@ -92,7 +92,7 @@ def main() -> None:
     if CONFIG.value is None:
         raise InputError("a benchmark takes --config=FILE, got none")
     config = train.from_dict(CONFIG.value.to_dict())
-    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    dataset = build.dataset(config)
     run, mesh = assemble(config, dataset.shape, dataset.num_classes), devices.mesh()
     batches = build.batches(config, dataset.train)
     walker, steps = Walker(run, mesh, batches), STEPS.value

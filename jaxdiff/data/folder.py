@@ -1,53 +1,64 @@
 """A data set of one's own as a folder of image files."""
 
-from collections.abc import Sequence
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 
+from jaxdiff.data.decoding import read_header, read_pixels
+from jaxdiff.data.resizing import Resize
 from jaxdiff.data.sources import Dataset, Decoded, hold_out
 from jaxdiff.typing import InputError
 
-GREY_MODES = {"1", "L", "LA"}
-WIDE_MODES = {"F", "I"}  # and "I;16" and its kin: more than 8 bits per channel
+LISTED = 5
+"""Sizes that a message names, at most."""
 
 
-def load_folder(folder: Path) -> Dataset:
+def load_folder(folder: Path, resize: Resize | None = None) -> Dataset:
     """Load every file of a directory tree as an image; the sorted order of the paths is theirs.
 
     Either all images lie in sub-folders, whose sorted names are the classes, or none does. Hidden
     files are passed over. If every image is grey, so are the examples (one channel); otherwise all
-    are converted to RGB, transparency dropped. A fixed tenth is held out for the test split. Only
-    the files' headers are read here; pixels are decoded when first asked for.
+    are converted to RGB. Images are turned as their EXIF says, and transparent ones laid over
+    white. A fixed tenth is held out for the test split. Only the files' headers are read here;
+    pixels are decoded when first asked for.
 
     Args:
         folder: the top of the tree.
+        resize: what brings images of any sizes to one; without it they must be of one.
 
     Returns:
         A data set of shape ``(H, W, 1)`` or ``(H, W, 3)``.
 
     Raises:
-        InputError: the folder is missing or empty, a file in it is not an 8-bit image, the images
-            differ in size, or some lie in sub-folders and some beside them.
+        InputError: the folder is missing, empty or in part not readable, a file in it is not an
+            8-bit image, the images differ in size, or some lie in sub-folders and some beside them.
     """
     paths = _files(folder)
-    sizes, modes = zip(*map(_header, paths), strict=True)
-    for path, size in zip(paths, sizes, strict=True):
-        if size != sizes[0]:
-            raise InputError(
-                f"images must all be of one size: {paths[0]} is {sizes[0][0]}x{sizes[0][1]} "
-                f"(width x height), {path} is {size[0]}x{size[1]}"
-            )
+    headers = [read_header(path) for path in paths]
+    sizes = [(header.width, header.height) for header in headers]
+    if resize is None:
+        _check_one_size(folder, paths, sizes)
     label, num_classes = _labels(folder, paths)
-    mode = "L" if GREY_MODES.issuperset(modes) else "RGB"
-    width, height = sizes[0]
-    shape = (height, width, len(mode) if mode == "RGB" else 1)
+    grey = all(header.is_grey for header in headers)
+    width, height = sizes[0] if resize is None else (resize.size, resize.size)
+    shape = (height, width, 1 if grey else 3)
+
+    def read(index: int) -> np.ndarray:
+        pixels = read_pixels(paths[index], grey=grey)
+        if resize is not None:
+            return resize(pixels)
+        if pixels.shape != shape:  # the file is another, or says how to turn it at its end
+            raise InputError(f"{paths[index]} must be of shape {shape}, got {pixels.shape}")
+        return pixels
 
     def source(members: np.ndarray) -> Decoded:
         def decode(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
             chosen = members[indices]
-            images = np.stack([_pixels(paths[i], mode) for i in chosen])
-            return images.reshape(-1, *shape), label[chosen]
+            return np.stack([read(i) for i in chosen]), label[chosen]
 
         return Decoded(decode, len(members), shape)
 
@@ -58,14 +69,53 @@ def load_folder(folder: Path) -> Dataset:
 def _files(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"there is no folder {folder}")
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.is_file() and not any(p.startswith(".") for p in path.relative_to(folder).parts)
-    )
+    try:
+        paths = sorted(_visible(folder))
+    except OSError as error:
+        raise InputError(f"{error.filename} must be readable, got {error.strerror}") from error
     if not paths:
         raise InputError(f"the folder {folder} is empty, it takes image files")
+    for path in paths:
+        if not path.is_file():
+            raise InputError(f"{path} must be an image file, got a broken link or a special file")
     return paths
+
+
+def _visible(folder: Path) -> Iterator[Path]:
+    """Everything in a tree that is no folder and not hidden; links to folders are followed.
+
+    Raises:
+        OSError: if a folder cannot be read, which ``rglob`` would pass over.
+    """
+    lies_in = {str(folder): frozenset([os.path.realpath(folder)])}
+    for top, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
+        outer = lies_in.pop(top)
+        inner = {os.path.join(top, name): name for name in folders if not name.startswith(".")}
+        # not a link to a folder that it lies in itself: everything there has its turn
+        new = {path: own for path in inner if (own := os.path.realpath(path)) not in outer}
+        folders[:] = [inner[path] for path in new]
+        lies_in |= {path: outer | {own} for path, own in new.items()}
+        yield from (Path(top, name) for name in files if not name.startswith("."))
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error
+
+
+def _check_one_size(folder: Path, paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
+    """Raise InputError unless all images are of one size, naming what sizes there are."""
+    found = Counter(sizes).most_common()
+    if len(found) == 1:
+        return
+    named = [
+        f"{width}x{height} ({count}, such as {paths[sizes.index((width, height))].name})"
+        for (width, height), count in found[:LISTED]
+    ]
+    more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    raise InputError(
+        f"images in {folder} must be of one size (width x height), got {', '.join(named)}{more}; "
+        "config.data.size=N resizes them, cut, stretched or padded as config.data.resize says"
+    )
 
 
 def _labels(folder: Path, paths: Sequence[Path]) -> tuple[np.ndarray, int | None]:
@@ -81,28 +131,3 @@ def _labels(folder: Path, paths: Sequence[Path]) -> tuple[np.ndarray, int | None
         )
     names, label = np.unique([p[0] for p in parts], return_inverse=True)
     return label.astype(np.int32), len(names)
-
-
-def _header(path: Path) -> tuple[tuple[int, int], str]:
-    """Return (width, height) and PIL's mode, without decoding a pixel."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            size, mode = image.size, image.mode
-    except OSError as error:
-        raise InputError(f"{path} is not an image that Pillow can read: {error}") from error
-    if mode in WIDE_MODES or ";" in mode:
-        raise InputError(f"{path} is of PIL mode {mode}, images take 8 bits per channel")
-    return size, mode
-
-
-def _pixels(path: Path, mode: str) -> np.ndarray:
-    """Return uint8 ``[H, W]`` or ``[H, W, 3]``."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            return np.asarray(image.convert(mode))
-    except OSError as error:
-        raise InputError(f"the image {path} is damaged: {error}") from error

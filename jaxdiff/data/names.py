@@ -7,22 +7,35 @@ from pathlib import Path
 from jaxdiff.data.digits import load_digits
 from jaxdiff.data.folder import load_folder
 from jaxdiff.data.npz import load_npz
+from jaxdiff.data.resizing import Resize, check_resize, resized
 from jaxdiff.data.sources import Dataset
 from jaxdiff.data.tfds import load_tfds
 from jaxdiff.data.toy import TOYS, load_toy
 from jaxdiff.typing import InputError
 
-# What stands before the colon -> (what may stand after it, loader of (what does, data_dir)).
-LOADERS: dict[str, tuple[str, Callable[[str, Path | None], Dataset]]] = {
-    "digits": ("", lambda _, data_dir: load_digits()),
-    "toy": (":" + "|".join(TOYS), lambda name, data_dir: load_toy(name)),
+# What stands before the colon -> (what may stand after it, loader of that, data_dir and resize).
+LOADERS: dict[str, tuple[str, Callable[[str, Path | None, Resize | None], Dataset]]] = {
+    "digits": ("", lambda _, data_dir, resize: resized(load_digits(), resize)),
+    "toy": (":" + "|".join(TOYS), lambda name, data_dir, resize: resized(load_toy(name), resize)),
     "tfds": (":<name>", load_tfds),
-    "npz": (":<file>", lambda file, data_dir: load_npz(_locate(file, data_dir))),
-    "folder": (":<folder>", lambda folder, data_dir: load_folder(_locate(folder, data_dir))),
+    "npz": (
+        ":<file>",
+        lambda file, data_dir, resize: resized(load_npz(_locate(file, data_dir)), resize),
+    ),
+    "folder": (
+        ":<folder>",
+        lambda folder, data_dir, resize: load_folder(_locate(folder, data_dir), resize),
+    ),
 }
 
 
-def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
+def load(
+    name: str,
+    *,
+    data_dir: str | Path | None = None,
+    size: int | None = None,
+    resize: str = "crop",
+) -> Dataset:
     """Load a data set by its name.
 
     Args:
@@ -31,6 +44,10 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
         data_dir: where TFDS data sets were prepared; what relative files and folders are
             relative to. By default ``$TFDS_DATA_DIR`` (or ``~/tensorflow_datasets``), and the
             current directory.
+        size: side of the square that images become, by Lanczos's filter; None keeps their own
+            size, which must then be one. Vectors have none.
+        resize: how an image becomes a square: ``"crop"`` takes its largest centred one,
+            ``"stretch"`` changes its proportions, ``"pad"`` surrounds it with white.
 
     Returns:
         The data set, under this name.
@@ -41,13 +58,16 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
     Example:
         >>> load("toy:mixture").shape
         (2,)
+        >>> load("digits", size=16).shape
+        (16, 16, 1)
     """
     kind, colon, rest = name.partition(":")
     takes_rest = kind in LOADERS and bool(LOADERS[kind][0])
     if kind not in LOADERS or bool(colon) != takes_rest or bool(rest) != takes_rest:
         known = ", ".join(kind + rest for kind, (rest, _) in LOADERS.items())
         raise InputError(f"unknown data set {name!r}: there are {known}")
-    dataset = LOADERS[kind][1](rest, None if data_dir is None else Path(data_dir))
+    folder = None if data_dir is None else Path(data_dir)
+    dataset = LOADERS[kind][1](rest, folder, check_resize(size, resize))
     return replace(dataset, name=name)
 
 

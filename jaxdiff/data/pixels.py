@@ -79,10 +79,12 @@ def to_uint8(
 
 
 def check_range(value_range: Range) -> Range:
-    """Return ``(low, high)`` as floats, or raise InputError if it does not increase."""
+    """Return ``(low, high)`` as floats, or raise InputError if it is not finite and increasing."""
     low, high = value_range
-    if not low < high:
+    largest = float(np.finfo(np.float32).max)
+    if not -largest <= low < high <= largest:
         raise InputError(
-            f"value_range is {tuple(value_range)}, it takes (low, high) with low < high"
+            f"value_range must be (low, high), finite in float32 and with low < high, got "
+            f"{tuple(value_range)}"
         )
     return float(low), float(high)

@@ -36,7 +36,8 @@ class Dataset:
     """A named data set: two splits, the shape of one event, and the number of classes.
 
     ``shape`` is ``(H, W, C)`` for images and ``(D,)`` for vectors; ``num_classes`` is None where
-    the data set has no labels (every label then reads 0).
+    the data set has no labels (every label then reads 0). The test split of a single example is
+    empty.
     """
 
     name: str
@@ -144,21 +145,22 @@ def hold_out(size: int, num_test: int) -> tuple[np.ndarray, np.ndarray]:
 
     Args:
         size: how many examples there are.
-        num_test: how many of them become the test split; at least one does.
+        num_test: how many of them become the test split; at least one does, unless it is the only
+            one, which is trained on.
 
     Returns:
         The indices of the train split and of the test split, disjoint.
 
     Raises:
-        InputError: there are not two examples.
+        InputError: there is no example.
 
     Example:
         >>> train, test = hold_out(10, 3)
         >>> sorted([*train.tolist(), *test.tolist()]) == list(range(10))
         True
     """
-    if size < 2:
-        raise InputError(f"a train and a test split take at least 2 examples, got {size}")
+    if size < 1:
+        raise InputError(f"a data set must have at least 1 example, got {size}")
     order = np.random.default_rng(0).permutation(size)
-    num_train = size - max(num_test, 1)
+    num_train = max(size - max(num_test, 1), 1)
     return order[:num_train], order[num_train:]

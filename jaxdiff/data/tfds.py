@@ -1,37 +1,41 @@
 """TensorFlow Datasets, read without TensorFlow: prepared ArrayRecord files, by random access."""
 
+import contextlib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdiff.data.resizing import Resize
 from jaxdiff.data.sources import Dataset, Decoded
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, one_line
 
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
-def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
-    """Load any prepared TFDS data set of images of one size: train, and test or else validation.
+def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = None) -> Dataset:
+    """Load any prepared TFDS data set of images: train, and test or else validation.
 
     Args:
         name: as TFDS spells it, ``"mnist"``, ``"name/config"``, ``"name:1.0.0"``; without a version
             the newest prepared one is taken.
         data_dir: where data sets were prepared; ``$TFDS_DATA_DIR``, or else
             ``~/tensorflow_datasets``, by default.
+        resize: what brings images of any sizes to one; without it they must be of one.
 
     Returns:
         A data set of shape ``(H, W, C)``; a grey image without a channel axis gets one.
 
     Raises:
         InputError: the data set is not prepared here as ArrayRecord files, has not the splits, has
-            no ``image`` of bytes, or its images differ in size.
+            no ``image`` of bytes, its images differ in size, or a file of it is damaged.
     """
     data_dir = data_dir or Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     builder = _builder(name, data_dir.expanduser())
-    shape = _image_shape(name, builder.info.features)
+    shape = _image_shape(name, builder.info.features, resize)
     num_classes = _num_classes(builder.info.features)
     splits = builder.info.splits
     held_out = "test" if "test" in splits else "validation"
@@ -43,15 +47,20 @@ def load_tfds(name: str, data_dir: Path | None = None) -> Dataset:
             )
 
     def source(split: str) -> Decoded:
-        rows = builder.as_data_source(split)
+        with _refusing_damage(name):
+            rows = builder.as_data_source(split)
+            size = len(rows)
 
         def decode(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
-            examples = rows.__getitems__(indices)
-            images = np.stack([example["image"] for example in examples]).reshape(-1, *shape)
+            with _refusing_damage(name):
+                examples = rows.__getitems__(indices)
+            stored = [example["image"] for example in examples]
+            stored = [x[..., None] if x.ndim == 2 else x for x in stored]
+            images = np.stack(stored if resize is None else [resize(x) for x in stored])
             labels = [0 if num_classes is None else example["label"] for example in examples]
             return images, np.array(labels)
 
-        return Decoded(decode, len(rows), shape)
+        return Decoded(decode, size, shape)
 
     return Dataset(f"tfds:{name}", source("train"), source(held_out), shape, num_classes)
 
@@ -65,7 +74,8 @@ def _builder(name: str, data_dir: Path) -> Any:
     if (folder / "dataset_info.json").is_file() and (folder / "features.json").is_file():
         import tensorflow_datasets as tfds
 
-        builder = tfds.builder_from_directory(folder)
+        with _refusing_damage(name):
+            builder = tfds.builder_from_directory(folder)
         if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
             return builder
     raise InputError(
@@ -76,7 +86,16 @@ def _builder(name: str, data_dir: Path) -> Any:
     )
 
 
-def _image_shape(name: str, features: Any) -> tuple[int, ...]:
+@contextlib.contextmanager
+def _refusing_damage(name: str) -> Iterator[None]:
+    """Turn whatever a broken file makes TFDS raise into one sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise InputError(f"tfds:{name} is damaged: {one_line(error)}") from error
+
+
+def _image_shape(name: str, features: Any, resize: Resize | None) -> tuple[int, ...]:
     if "image" not in features:
         raise InputError(
             f"tfds:{name} has no feature 'image', it has {', '.join(sorted(features))}"
@@ -85,10 +104,17 @@ def _image_shape(name: str, features: Any) -> tuple[int, ...]:
     shape = tuple(image.shape)
     if len(shape) == 2:
         shape = (*shape, 1)
-    if len(shape) != 3 or None in shape or image.np_dtype != np.uint8:
+    if len(shape) != 3 or shape[2] is None or image.np_dtype != np.uint8:
         raise InputError(
-            f"tfds:{name} has images of shape {tuple(image.shape)} and type "
-            f"{np.dtype(image.np_dtype)}, they must all be of one known size, in uint8"
+            f"images of tfds:{name} must be uint8 with a known number of channels, got shape "
+            f"{tuple(image.shape)} and type {np.dtype(image.np_dtype)}"
+        )
+    if resize is not None:
+        return (resize.size, resize.size, shape[2])
+    if None in shape:
+        raise InputError(
+            f"images of tfds:{name} must be of one size, got shape {tuple(image.shape)}; "
+            "config.data.size=N resizes them, cut, stretched or padded as config.data.resize says"
         )
     return shape
 

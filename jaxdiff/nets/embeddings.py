@@ -92,7 +92,7 @@ class Conditioning(nn.Module):
 
     Raises:
         InputError: at call, if labels are given to a network without classes, or withheld from
-            one with.
+            one with, or are not integers.
     """
 
     features: int
@@ -114,6 +114,8 @@ class Conditioning(nn.Module):
                 f"a network built with num_classes={self.num_classes} takes "
                 f"{'no label' if self.num_classes is None else 'a label'}, got label={label}"
             )
+        if label is not None and not jnp.issubdtype(label.dtype, jnp.integer):
+            raise InputError(f"label must be of an integer type, got {label.dtype}")
         activate = ACTIVATIONS[self.activation]
         vector = None if self.embedding == "none" else self._of_level(level, activate)
         if self.num_classes is not None:

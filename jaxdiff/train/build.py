@@ -18,8 +18,24 @@ from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train import averages, names
-from jaxdiff.train.config import Choice, Config
+from jaxdiff.train.config import Choice, Config, DataConfig
 from jaxdiff.typing import Array, InputError, Key, Params
+
+
+def dataset(config: Config) -> data.Dataset:
+    """Load the data that a configuration names, resized where it says so."""
+    chosen = config.data
+    if chosen.resize != DataConfig.resize and not chosen.size:
+        raise InputError(
+            f"config.data.resize must be {DataConfig.resize}, which does nothing, where "
+            f"config.data.size is 0, got {chosen.resize}"
+        )
+    return data.load(
+        chosen.name,
+        data_dir=chosen.data_dir or None,
+        size=chosen.size or None,
+        resize=chosen.resize,
+    )
 
 
 def process(config: Config) -> Process:

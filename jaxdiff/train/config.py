@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+from jaxdiff.data.resizing import RESIZES
 from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import KINDS
 
@@ -70,10 +71,16 @@ def choice(name: str, **options: Any) -> Choice:
 
 @dataclasses.dataclass(frozen=True)
 class DataConfig:
-    """Which data, and how pixels become numbers."""
+    """Which data, and how pixels become numbers.
+
+    With a ``size`` images become squares of so many pixels a side, as ``resize`` says; with 0 they
+    stay as they are.
+    """
 
     name: str = "digits"
     data_dir: str = ""
+    size: int = _non_negative(0)
+    resize: str = _one_of("crop", *RESIZES)
     low: float = -1.0
     high: float = 1.0
     flip: bool = False

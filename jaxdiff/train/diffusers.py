@@ -81,7 +81,11 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
     cosine = said["beta_schedule"] == COSINE
     process = choice("ddpm_cosine", num_steps=steps) if cosine else _beta_choice(said, steps)
     config = Config(
-        data=DataConfig(name="folder:images", low=0.0 if net.recenter else -1.0),
+        data=DataConfig(
+            name="folder:images",
+            low=0.0 if net.recenter else -1.0,
+            size=height if height == width else 0,
+        ),
         process=process,
         network=choice_of_network(net),
         model=ModelConfig(

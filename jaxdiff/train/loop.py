@@ -24,6 +24,7 @@ from jaxdiff.train.held_out import held_out_loss
 from jaxdiff.train.interrupts import listening
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run
+from jaxdiff.train.same_data import check_same_data
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.updates import traced, updates
 from jaxdiff.train.workdir import (
@@ -36,6 +37,7 @@ from jaxdiff.train.workdir import (
     TENSORBOARD,
     claimed,
 )
+from jaxdiff.typing import InputError
 
 SAMPLES = 2**31
 """Of the keys folded into the seed's, the one of pictures: far from those that training uses."""
@@ -58,8 +60,8 @@ def train(
 
     Args:
         config: of the run; on a resume it must equal the one in the workdir.
-        workdir: gets ``config.json``, ``metrics.jsonl``, ``loss.png``, ``samples.png``,
-            ``samples/``, ``tensorboard/`` and ``checkpoints/``.
+        workdir: gets ``config.json``, ``data.json``, ``metrics.jsonl``, ``loss.png``,
+            ``samples.png``, ``samples/``, ``tensorboard/`` and ``checkpoints/``.
         fsdp: over how many devices parameters, averages and moments are divided.
         microbatches: in how many turns a device goes through its share of a batch.
         workers: processes that read and decode, beside this one; 0 for threads of this one.
@@ -77,9 +79,16 @@ def train(
     writes = jax.process_index() == 0
     mesh = devices.mesh(fsdp=fsdp)
     devices.check_batch(settings.batch_size, microbatches, mesh)
-    dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
+    dataset = build.dataset(config)
     run = assemble(config, dataset.shape, dataset.num_classes)
-    reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
+    if settings.eval_every and not len(dataset.test):
+        raise InputError(
+            "config.training.eval_every must be 0 for data without a test split, got "
+            f"{settings.eval_every}"
+        )
+    reference = None
+    if not dataset.is_image and len(dataset.test):
+        reference = data.stack(dataset.test, limit=2000)[0]
     share = (jax.process_index(), jax.process_count())
     batches = functools.partial(build.batches, config, dataset.train, share=share, workers=workers)
     batches()  # reads nothing yet, and refuses what cannot be read
@@ -94,6 +103,8 @@ def train(
         listening() as asked,
         Checkpoints(workdir, keep=settings) as checkpoints,
     ):
+        if writes:
+            check_same_data(workdir, dataset)
         if checkpoints.latest_step is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
             state = jax.jit(make, out_shardings=shardings)()

@@ -8,11 +8,11 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.sharding import Mesh
 
 from jaxdiff import sampling
 from jaxdiff.compiling import compiler_options
+from jaxdiff.data.labels import whole_labels
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.train import build, devices
@@ -60,12 +60,12 @@ class Run:
         """The model of a run without labels; :meth:`conditioned` gives that of a class."""
         return self.conditioned(None)
 
-    def conditioned(self, label: Array | None) -> DenoiseFn:
+    def conditioned(self, label: ArrayLike | None) -> DenoiseFn:
         """The model given one label per example, ``[batch]``; None for the unconditional model.
 
         Raises:
             InputError: if labels are given to a run without classes, or withheld from one with that
-                was not trained with ``label_dropout``.
+                was not trained with ``label_dropout``, or one is not a class.
         """
         conditional = self.config.model.class_conditional
         both = label is None and self.config.model.label_dropout > 0
@@ -73,6 +73,7 @@ class Run:
             raise InputError(
                 f"this run takes {'labels: run.conditioned(label)' if conditional else 'no label'}"
             )
+        label = None if label is None else _whole(label, self.network.num_classes)
         return build.denoise_fn(self.config, self.network, self.process, self.params, label=label)
 
     def at(self, state: TrainState) -> "Run":
@@ -91,7 +92,7 @@ class Run:
             key: randomness.
             n: how many.
             label: class, or one per sample ``[n]``, for a class-conditional model; drawn at random
-                if absent.
+                if absent. Whole numbers of any type: the floats of a CSV file, too.
             **choices: ``solver``, ``times``, ``num_steps``, ``mesh`` and options of the solver, as
                 in :meth:`trajectory`.
 
@@ -99,7 +100,7 @@ class Run:
             ``[n, *shape]``, in the range of the data.
 
         Raises:
-            InputError: if the solver, the grid or an option does not exist.
+            InputError: if the solver, the grid, an option or a class does not exist.
         """
         return self.trajectory(key, n, label=label, save_fn=_nothing, **choices)[0]
 
@@ -139,7 +140,7 @@ class Run:
             ``(x, saved)``: samples ``[n, *shape]``, and a pytree of ``[num_steps + 1, ...]``.
 
         Raises:
-            InputError: if the solver, the grid or an option does not exist.
+            InputError: if the solver, the grid, an option or a class does not exist.
         """
         if n < 1:
             raise InputError(f"n is the number of samples, at least 1, got {n}")
@@ -156,7 +157,7 @@ class Run:
         label_key, sample_key = jax.random.split(key)
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
-        self._check_label(label, n)
+        label = self._check_label(label, n)
         # options of the compiler are for outermost calls alone
         traced = any(
             isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, self.params, label))
@@ -166,7 +167,7 @@ class Run:
             self.params,
             self.process,
             grid,
-            None if label is None else jnp.broadcast_to(jnp.asarray(label), (n,)),
+            label,
             config=self.config,
             network=self.network,
             solver=choice(name, **{**inherited, **options}),
@@ -176,21 +177,32 @@ class Run:
         )
         return walk
 
-    def _check_label(self, label: ArrayLike | None, n: int) -> None:
+    def _check_label(self, label: ArrayLike | None, n: int) -> Array | None:
+        """One label for each of n samples, in whole numbers."""
         if label is None:
-            return
+            return None
         classes = self.num_classes if self.config.model.class_conditional else 0
-        numbers = np.asarray(label)
         if not classes:
             raise InputError(f"this run has no classes and takes no label, got {label}")
-        if numbers.shape not in ((), (n,)) or not np.all((numbers >= 0) & (numbers < classes)):
+        whole = _whole(label, classes)
+        if whole.shape not in ((), (n,)):
             raise InputError(
-                f"label is one class, or {n} of them, from 0 to {classes - 1}, got {label}"
+                f"label must be one class, or one for each of {n} samples, got shape {whole.shape}"
             )
+        return jnp.broadcast_to(whole, (n,))
 
 
 def _named(chosen: str | Choice | None, default: Choice) -> Choice:
     return default if chosen is None else choice(chosen) if isinstance(chosen, str) else chosen
+
+
+def _whole(label: ArrayLike, classes: int) -> Array:
+    """Labels as integers; of those that are being traced nobody knows the values."""
+    if not isinstance(label, jax.core.Tracer):
+        return jnp.asarray(whole_labels("label", label, num_classes=classes))
+    if not jnp.issubdtype(label.dtype, jnp.integer):
+        raise InputError(f"label must be of an integer type under jax.jit, got {label.dtype}")
+    return label
 
 
 def _nothing(state: Any) -> None:

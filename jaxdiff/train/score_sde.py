@@ -120,6 +120,7 @@ def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
             name=DATASETS.get(data["dataset"], f"folder:{str(data['dataset']).lower()}"),
             low=-1.0 if data["centered"] else 0.0,
             high=1.0,
+            size=0 if data["dataset"] == "CIFAR10" else data["image_size"],
             flip=data["random_flip"],
             dequantize=data["uniform_dequantization"],
         ),

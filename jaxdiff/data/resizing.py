@@ -1,0 +1,107 @@
+"""Images of any size brought to one square, by Lanczos's filter.
+
+The filter is as wide as an output pixel where an image shrinks, so that what is finer than the
+output averages out instead of aliasing. What is cut off, or added, is the same on both sides.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdiff.data.decoding import BACKGROUND
+from jaxdiff.data.sources import Dataset, Decoded, Source, take
+from jaxdiff.typing import InputError
+
+Sides = tuple[int, int]
+Box = tuple[float, float, float, float]
+
+
+def _crop(sides: Sides, size: int) -> tuple[Box, Sides]:
+    """The largest centred square of the image fills the output."""
+    (width, height), side = sides, min(sides)
+    left, top = (width - side) / 2, (height - side) / 2
+    return (left, top, left + side, top + side), (size, size)
+
+
+def _stretch(sides: Sides, size: int) -> tuple[Box, Sides]:
+    """The whole image fills the output; its proportions change."""
+    return (0, 0, *sides), (size, size)
+
+
+def _pad(sides: Sides, size: int) -> tuple[Box, Sides]:
+    """The whole image, its longer side as long as the output, in the middle of the background."""
+    width, height = (max(1, round(side * size / max(sides))) for side in sides)
+    return (0, 0, *sides), (width, height)
+
+
+RESIZES: dict[str, Callable[[Sides, int], tuple[Box, Sides]]] = {
+    "crop": _crop,
+    "stretch": _stretch,
+    "pad": _pad,
+}
+"""(width, height) and the output's side -> (what is taken of the image, how large it becomes)."""
+
+
+class Resize(NamedTuple):
+    """To a square of ``size`` pixels a side, by one of ``RESIZES``.
+
+    Example:
+        >>> Resize(2, "pad")(np.zeros((4, 8, 1), np.uint8))[..., 0].tolist()
+        [[0, 0], [255, 255]]
+    """
+
+    size: int
+    how: str
+
+    def __call__(self, image: np.ndarray) -> np.ndarray:
+        """Resize uint8 ``[H, W, C]`` to ``[size, size, C]``."""
+        from PIL import Image
+
+        height, width, channels = image.shape
+        box, (inner_width, inner_height) = RESIZES[self.how]((width, height), self.size)
+        out = np.full((self.size, self.size, channels), BACKGROUND, np.uint8)
+        left, top = (self.size - inner_width) // 2, (self.size - inner_height) // 2
+        inner = out[top : top + inner_height, left : left + inner_width]
+        for channel in range(channels):
+            plane = Image.fromarray(np.ascontiguousarray(image[..., channel]))
+            resized = plane.resize((inner_width, inner_height), Image.Resampling.LANCZOS, box=box)
+            inner[..., channel] = np.asarray(resized)
+        return out
+
+
+def check_resize(size: int | None, how: str) -> Resize | None:
+    """Return the resizing, None where there is no size, or raise InputError."""
+    if how not in RESIZES:
+        raise InputError(f"resize must be one of {', '.join(RESIZES)}, got {how!r}")
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+        raise InputError(f"size must be a whole number of at least 1, or None, got {size!r}")
+    return Resize(int(size), how)
+
+
+def resized(dataset: Dataset, resize: Resize | None) -> Dataset:
+    """Resize the images of a data set whose images are all of one size.
+
+    Raises:
+        InputError: if its examples are not images.
+    """
+    if resize is None:
+        return dataset
+    if not dataset.is_image:
+        raise InputError(
+            f"size must be given for images alone, got {resize.size} for {dataset.name}, whose "
+            f"examples are of shape {dataset.shape}"
+        )
+    shape = (resize.size, resize.size, dataset.shape[-1])
+
+    def source(stored: Source) -> Decoded:
+        def decode(indices: list[int]) -> tuple[np.ndarray, np.ndarray]:
+            batch = take(stored, np.array(indices, int))
+            return np.stack([resize(image) for image in batch["x"]]), batch["label"]
+
+        return Decoded(decode, len(stored), shape)
+
+    return replace(dataset, train=source(dataset.train), test=source(dataset.test), shape=shape)

@@ -1,0 +1,139 @@
+"""What is measured of a run whose data are few, and what is refused before anything is drawn."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from running import run
+from tiny import tiny_config
+
+from experiments import bounds, figures
+from jaxdiff import train
+from jaxdiff.train import Run
+from jaxdiff.typing import InputError
+
+RNG = np.random.default_rng(0)
+FIGURES = ("frechet", "precision", "recall", "nearest_distance")
+
+
+@pytest.mark.parametrize(
+    ("num_test", "missing"),
+    [
+        (0, {"frechet", "precision", "recall", "nearest_distance"}),
+        (1, {"frechet", "precision", "recall"}),
+        (3, {"precision", "recall"}),
+        (4, set()),
+    ],
+)
+def test_figures_that_take_more_test_examples_are_left_out(num_test, missing):
+    samples, real = RNG.normal(size=(9, 2)), RNG.normal(size=(20 + num_test, 2))
+    found = figures.measure(samples, real[:20], real[20:], seed=0)
+    assert {f.name for f in found} == set(FIGURES)
+    assert {f.name for f in found if f.value is None} == missing
+    assert all(f.value is not None for f in found if (f.of, f.against) == ("samples", "train"))
+    notes = figures.left_out(found)
+    assert [name for name in FIGURES if any(name in note for note in notes)] == [
+        name for name in FIGURES if name in missing
+    ]
+    table = figures.as_table(Run(train.Config(), None, None, None, (2,), None, 0), found)
+    assert table.splitlines()[-len(notes) or None :] == notes or not notes
+    assert ("-: precision is left out where a set has fewer than 4 examples" in table) == (
+        "precision" in missing
+    )
+
+
+def test_figures_of_three_training_examples_are_of_what_there_is():
+    """Three training examples have no precision; samples equal to the test split have it all."""
+    real_train = np.array([[0.0], [1.0], [2.0]])
+    real_test = np.array([[0.0], [1.0], [2.0], [9.0]])[[0, 1, 2, 2]]
+    found = figures.measure(real_test, real_train, real_test, seed=0)
+    values = {(f.name, f.of): f.value for f in found}
+    assert values["precision", "train"] is None
+    assert values["precision", "samples"] == 1.0
+    assert values["nearest_distance", "samples"] == 0.0
+
+
+def test_one_example_has_bits_and_no_error():
+    config = tiny_config(data=train.DataConfig(name="digits"))
+    model = Run(config, None, None, np.zeros(()), (2,), None, 0)
+
+    def draw(run, key, x, label):
+        return x[:, 0] + 0 * run.params
+
+    x, label = np.array([[3.0, 0.0], [5.0, 0.0]], np.float32), np.zeros(2, np.int32)
+    options = {"draws": 2, "seed": 0, "kind": "a sum"}
+    assert bounds.averaged(draw, model, x[:1], label[:1], **options) == (3.0, None, "a sum", 1)
+    assert bounds.averaged(draw, model, x, label, **options) == (4.0, 1.0, "a sum", 2)
+
+
+@pytest.fixture(scope="module")
+def points(tmp_path_factory):
+    """A run of one point of the plane, and what puts others in its file."""
+    root = tmp_path_factory.mktemp("few")
+
+    def write(x):
+        np.savez(root / "few.npz", x=x)
+
+    write(np.ones((1, 2)))
+    source = train.DataConfig(name="npz:few.npz", data_dir=str(root))
+    train.train(tiny_config(num_steps=3, data=source), root / "run", say=lambda line: None)
+    return root / "run", write
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("n", "num_test"), [(1, 0), (39, 3)])
+def test_a_run_of_few_examples_is_evaluated(points, n, num_test):
+    workdir, write = points
+    write(RNG.normal(size=(n, 2)))
+    done = run("experiments.evaluate", f"--workdir={workdir}", "--n=8", "--draws=2", "--rtol=0.1")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((workdir / "evaluation.json").read_text())
+    sizes = {(f["of"], f["against"]): (f["n_of"], f["n_against"]) for f in record["figures"]}
+    assert sizes["train", "test"] == (n - num_test, num_test)
+    assert "precision is left out where a set has fewer than 4" in done.stdout
+    assert record["left_out"]
+    changed = [f"{n - num_test} examples in train instead of 1"] if n > 1 else ["other examples"]
+    assert f"the data are not those of the training: {changed[0]}" in done.stdout
+    assert record["data_changed"][0].startswith(changed[0])
+    values = {(f["name"], f["of"]): f["value"] for f in record["figures"]}
+    assert values["nearest_distance", "samples"] > 0
+    assert (values["frechet", "samples"] is None) == (num_test == 0)
+    assert ("bits_per_dim" in record) == ("ode_bits_per_dim" in record) == (num_test > 0)
+    assert ("left out: there are no test examples" in done.stdout) == (num_test == 0)
+    if num_test:
+        assert record["bits_per_dim"]["n"] == num_test
+
+
+@pytest.mark.slow
+def test_whatever_is_refused_is_refused_before_sampling(points, tmp_path, monkeypatch):
+    workdir, write = points
+    monkeypatch.setattr(Run, "sample", lambda *args, **options: pytest.fail("samples were drawn"))
+    (tmp_path / "file").touch()
+    (tmp_path / "out" / "samples.png").mkdir(parents=True)
+
+    def refused(command, *flags):
+        done = run(f"experiments.{command}", f"--workdir={workdir}", *flags)
+        assert done.returncode == 2, done.stderr
+        return done.stderr
+
+    assert "must be a folder, got the file" in refused("sample", f"--out={tmp_path / 'file'}")
+    assert "samples.png must be a file to write" in refused("sample", f"--out={tmp_path / 'out'}")
+    assert "unless examples are images" in refused("sample", "--trajectory")
+    (workdir / "evaluation.json").unlink(missing_ok=True)
+    (workdir / "evaluation.json").mkdir()
+    assert "evaluation.json must be a file to write" in refused("evaluate")
+    (workdir / "evaluation.json").rmdir()
+    write(np.ones((8, 3)))
+    assert "must have examples of shape (2,), as in training, got (3,)" in refused("evaluate")
+
+
+def test_held_out_losses_take_data_with_a_test_split(tmp_path):
+    np.savez(tmp_path / "one.npz", x=np.ones((1, 2)))
+    config = tiny_config(data=train.DataConfig(name=f"npz:{tmp_path / 'one.npz'}"))
+    settings = dataclasses.replace(config.training, eval_every=1)
+    with pytest.raises(
+        InputError, match="eval_every must be 0 for data without a test split, got 1"
+    ):
+        train.train(dataclasses.replace(config, training=settings), tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -1,0 +1,62 @@
+"""A run goes on with the data that it began with, and what has changed in others is said."""
+
+import json
+
+import numpy as np
+import pytest
+from tiny import tiny_config
+
+from jaxdiff import data, train
+from jaxdiff.train.same_data import check_same_data, data_changes
+from jaxdiff.typing import InputError
+
+X = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+LABEL = np.arange(50) % 3
+
+
+def points(folder, x=X, label=LABEL):
+    np.savez(folder / "points.npz", x=x, label=label)
+    return data.load("npz:points.npz", data_dir=folder)
+
+
+def test_what_has_changed_is_said(tmp_path):
+    check_same_data(tmp_path, points(tmp_path))
+    stored = (tmp_path / "data.json").read_bytes()
+    check_same_data(tmp_path, points(tmp_path))
+    check_same_data(tmp_path, points(tmp_path, x=X.astype(np.float64)))  # float32 all the same
+    for change, said in (
+        ({"x": np.tile(X, (10, 1)), "label": np.tile(LABEL, 10)}, "450 examples in train instead "
+         "of 45; 50 examples in test instead of 5"),
+        ({"x": X + 100}, "other examples in train; other examples in test"),
+        ({"label": (LABEL + 1) % 3}, "other labels in train; other labels in test"),
+        ({"x": X[::-1]}, "other examples in train; other examples in test"),
+    ):  # fmt: skip
+        with pytest.raises(InputError, match=f"when .* was begun, got {said}; put the data back"):
+            check_same_data(tmp_path, points(tmp_path, **change))
+    assert (tmp_path / "data.json").read_bytes() == stored
+    split = json.loads(stored)["train"]
+    assert (split["size"], len(split["examples"]), len(split["labels"])) == (45, 64, 64)
+
+
+def test_a_workdir_without_a_fingerprint_has_no_changes_and_a_broken_one_is_told(tmp_path):
+    dataset = points(tmp_path, x=X[:1], label=LABEL[:1])  # with an empty test split
+    assert data_changes(tmp_path, dataset) == []
+    for text in ("{", "[]", '{"train": 3}'):
+        (tmp_path / "data.json").write_text(text)
+        with pytest.raises(InputError, match=r"data\.json must be the fingerprint of a data set"):
+            data_changes(tmp_path, dataset)
+
+
+@pytest.mark.slow
+def test_training_goes_on_with_its_own_data_alone(tmp_path):
+    points(tmp_path)
+    source = train.DataConfig(name="npz:points.npz", data_dir=str(tmp_path))
+    config, workdir = tiny_config(num_steps=3, data=source), tmp_path / "run"
+    train.train(config, workdir, say=lambda line: None)
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    points(tmp_path, x=np.tile(X + 100, (10, 1)), label=np.tile(LABEL, 10))
+    with pytest.raises(InputError, match=r"points\.npz must be as it was .* 450 examples in train"):
+        train.train(config, workdir, say=lambda line: None)
+    assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    points(tmp_path)
+    assert train.train(config, workdir, say=lambda line: None).step == 3
