@@ -21,7 +21,7 @@ from jaxdiff.nets import UNet, convert
 from jaxdiff.train import Run
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.workdir import claimed
+from jaxdiff.train.workdir import claimed, go_on_with
 from jaxdiff.typing import InputError, Params
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
@@ -62,6 +62,7 @@ def main() -> None:
     ):
         if checkpoints.latest_step is not None:
             raise InputError(f"{workdir} holds a run already; give another workdir")
+        go_on_with(workdir, config)
         checkpoints.save(num_steps, state)
     print(f"wrote {workdir}")
 

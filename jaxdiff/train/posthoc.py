@@ -49,7 +49,12 @@ def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes
         from safetensors.numpy import save as to_bytes
 
         content = to_bytes(tensors, metadata=metadata)
-        atomic_write(workdir / AVERAGES / f"{step:09d}.safetensors", content)
+        atomic_write(path_of(workdir, step), content)
+
+
+def path_of(workdir: Path, step: int) -> Path:
+    """File of the averages of a step."""
+    return workdir / AVERAGES / f"{step:09d}.safetensors"
 
 
 def average_of(workdir: str | Path, config: Config, *, std: float, step: int) -> Params:
