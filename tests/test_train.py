@@ -241,7 +241,7 @@ def test_what_a_kill_left_out_of_a_saved_step_is_made_when_the_run_goes_on(
         patch.setattr("jaxdiff.train.loop.draw", interrupted)
         with pytest.raises(KeyboardInterrupt):
             train.train(config, tmp_path, say=quiet)
-    (tmp_path / "averages" / "000000004.safetensors").unlink()
+    (tmp_path / "averages" / "000000004.safetensors").write_bytes(b"damaged")
     train.train(config, tmp_path, say=quiet)
     for name in ("samples/step_0000004.png", "averages/000000004.safetensors", "samples.png"):
         assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes()

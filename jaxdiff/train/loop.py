@@ -175,13 +175,12 @@ def catch_up(
     *,
     writes: bool,
 ) -> None:
-    """Leave what belongs to the step gone on from, and what a kill between two writes left out.
+    """Leave what belongs to the step gone on from, and what a kill or the disk may have taken.
 
     A run that ended by this step has no picture of it either, since that is ``samples.png``.
     """
     step, settings = int(state.step), config.training
-    if settings.ema_stds and not devices.agreed(posthoc.path_of(workdir, step).exists()):
-        posthoc.store(workdir, step, state, config, writes=writes)
+    posthoc.store(workdir, step, state, config, writes=writes)  # whatever lies there
     due = step % settings.sample_every == 0 and 0 < step < settings.num_steps
     if due and not devices.agreed(picture_of(workdir, step).exists()):
         draw(state, picture_of(workdir, step))

@@ -49,12 +49,7 @@ def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes
         from safetensors.numpy import save as to_bytes
 
         content = to_bytes(tensors, metadata=metadata)
-        atomic_write(path_of(workdir, step), content)
-
-
-def path_of(workdir: Path, step: int) -> Path:
-    """File of the averages of a step."""
-    return workdir / AVERAGES / f"{step:09d}.safetensors"
+        atomic_write(workdir / AVERAGES / f"{step:09d}.safetensors", content)
 
 
 def average_of(workdir: str | Path, config: Config, *, std: float, step: int) -> Params:
@@ -102,7 +97,9 @@ def _put_together(
             tensors = _read(found[end], end)
         except InputError as error:
             if end == step:
-                raise
+                raise InputError(
+                    f"{error}; running the training command again writes it anew"
+                ) from None
             warnings.warn(f"{error}; the average is put together without it", stacklevel=4)
             rest = {other: path for other, path in found.items() if other != end}
             return _put_together(rest, stds, std=std, step=step)
