@@ -1,6 +1,7 @@
 """Train a model: ``python -m experiments.train --config=FILE --workdir=DIR``.
 
-Run again, the same command goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse.
+Run again, the same command goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse;
+with a larger --config.training.num_steps it extends the run, unless its schedule is the cosine.
 Any field of the configuration is overridden as ``--config.optimizer.learning_rate=1e-4``. All
 devices at hand are used; started once on each of several hosts, see --coordinator, they train
 together.

@@ -31,7 +31,7 @@ from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.diffusers import from_pipeline
 from jaxdiff.train.diffusers_pipeline import save_pipeline
 from jaxdiff.train.score_sde import from_score_sde, read_score_sde
-from jaxdiff.train.workdir import claimed
+from jaxdiff.train.workdir import claimed, go_on_with
 from jaxdiff.typing import InputError, Params
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
@@ -96,6 +96,7 @@ def make_run(workdir: Path, path: Path) -> None:
     ):
         if checkpoints.latest_step is not None:
             raise InputError(f"{workdir} holds a run already; give another workdir")
+        go_on_with(workdir, run.config)
         checkpoints.save(step, state)
     print(f"wrote {workdir}")
 

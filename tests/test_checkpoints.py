@@ -1,18 +1,22 @@
 """What is read back is what was saved, or nothing: damage of every kind, policies, full disks."""
 
 import dataclasses
+import functools
 import resource
 import shutil
 import signal
 import warnings
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+from net_tools import shapes_of
 from test_train import bits
 from tiny import tiny_config
 
-from jaxdiff import train
+from jaxdiff import nets, train
+from jaxdiff.train import build, objective
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.config import TrainingConfig
@@ -149,6 +153,88 @@ def test_where_all_are_damaged_nothing_is_moved_and_it_is_said(saved, state, tmp
     with pytest.raises(InputError, match=r"no checkpoint in .* can be read, and all are left"):
         restored(workdir, state, keep=TrainingConfig())
     assert not (workdir / "damaged").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "sentence"),
+    [
+        (
+            "params",
+            lambda leaf: leaf[..., :-1],
+            r"bias in .*10 must be float32 of shape \(7,\), .*8",
+        ),
+        (
+            "averages",
+            lambda leaf: np.float16(leaf),
+            r"bias .* must be float16 .* got float32 of sh",
+        ),
+    ],
+)
+def test_a_checkpoint_of_other_arrays_is_not_called_damaged(state, tmp_path, name, other, sentence):
+    save(tmp_path, at(state, 10))
+    like = state.replace(**{name: jax.tree.map(other, getattr(state, name))})
+    with pytest.raises(InputError, match=sentence + ".*nothing is damaged"):
+        restored(tmp_path, like, keep=TrainingConfig())
+    assert (tmp_path / "checkpoints" / "10").is_dir()
+
+
+def described(tree):
+    return [(leaf.dtype.name, leaf.shape) for leaf in jax.tree.leaves(tree)]
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        nets.NCSNPP(channels=4, multipliers=(1, 2), blocks_per_level=1, num_classes=3),
+        nets.DiT(features=16, depth=1, heads=2, num_classes=3),
+        nets.MLP(width=8, depth=1, num_classes=3),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_parameters_are_single_precision_also_where_double_is_the_default(network):
+    found = []
+    for double in (False, True):
+        with jax.enable_x64(double):
+            given = jnp.zeros((1, 8, 8, 1)), jnp.ones(1), jnp.zeros(1, int)
+            found.append(described(shapes_of(network.clone(embedding="fourier"), *given)))
+    assert found[0] == found[1]
+    assert {dtype for dtype, _ in found[0]} == {"float32"}
+
+
+def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_precision():
+    settings = dataclasses.replace(tiny_config().training, ema_stds=(0.1,))
+    config = tiny_config(training=settings, model=train.ModelConfig(level="fourier"))
+    found = []
+    for double in (False, True):
+        with jax.enable_x64(double):
+            run = assemble(config, (2,), None)
+            state = jax.eval_shape(functools.partial(fresh_state, run))
+            step = functools.partial(
+                train.train_step,
+                loss_fn=objective.loss_fn(config, run.network, run.process),
+                optimizer=build.optimizer(config),
+                rules=build.averaging(config),
+                microbatches=2,
+            )
+            after, _ = jax.eval_shape(step, state, {"x": jnp.zeros((4, 2), jnp.float32)})
+            found += [described(state), described(after)]
+    assert all(each == found[0] for each in found)
+    assert {dtype for dtype, _ in found[0]} == {"float32", "int32", "key<fry>"}
+
+
+def test_checkpoints_are_the_same_in_double_precision(tmp_path):
+    config = tiny_config(model=train.ModelConfig(level="fourier"))
+    states = {}
+    for double in (False, True):
+        with jax.enable_x64(double):
+            states[double] = fresh_state(assemble(config, (2,), None))
+            save(tmp_path / str(double), states[double])
+    assert bits(states[True]) == bits(states[False])
+    for double in (False, True):
+        with jax.enable_x64(not double):
+            assert bits(restored(tmp_path / str(double), states[not double])) == bits(
+                states[double]
+            )
 
 
 def test_reading_alone_moves_nothing(saved, state, tmp_path):

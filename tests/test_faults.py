@@ -119,7 +119,8 @@ def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_
     kill_when(lambda: saved(workdir) == STEPS)  # the last step, before the pictures of the end
     assert not (workdir / "samples.png").exists()
     assert_ends_like(unbroken, workdir)
-    assert (workdir / "samples.png").read_bytes() == (unbroken / "samples.png").read_bytes()
+    for name in ("samples.png", f"samples/step_{PICTURED_AT:07d}.png"):
+        assert (workdir / name).read_bytes() == (unbroken / name).read_bytes()
 
 
 @pytest.mark.slow

@@ -125,3 +125,10 @@ def test_the_checker_catches_a_violation(module, source, says):
 )
 def test_the_checker_lets_pass_what_is_allowed(module, source):
     assert violations(module, source) == []
+
+
+def test_the_settings_of_the_tests_lie_above_all_of_them(pytestconfig):
+    """Where pytest finds them also for the examples of a single module of the library."""
+    settings = pytestconfig.pluginmanager.get_plugin(str(pytestconfig.rootpath / "conftest.py"))
+    assert settings is not None
+    assert all((pytestconfig.rootpath / name).is_dir() for name in pytestconfig.getini("testpaths"))

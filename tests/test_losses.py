@@ -124,6 +124,7 @@ WEIGHTS = {
     "eps": weights.eps,
     "x0": weights.x0,
     "likelihood": weights.likelihood,
+    "likelihood_weighting": weights.likelihood_weighting,
     "min_snr": weights.min_snr,
     "p2": weights.p2,
     "edm": weights.edm,

@@ -1,13 +1,14 @@
 """Averages that a run keeps and stores, and the one that was not kept, against following it."""
 
 import dataclasses
+import shutil
 
 import jax
 import numpy as np
 import pytest
 from flax import traverse_util
 from jax.flatten_util import ravel_pytree
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 from tiny import tiny_config
 
 from jaxdiff import train
@@ -19,7 +20,7 @@ from jaxdiff.typing import InputError
 
 pytestmark = pytest.mark.slow
 
-STDS, OTHER = (0.05, 0.1), 0.08
+STDS, OTHER, UNKEPT = (0.05, 0.1), 0.08, 0.07
 STEPS = 40
 
 
@@ -89,6 +90,51 @@ def test_each_kept_decay_can_be_had(workdir):
 def test_an_average_that_cannot_be_had_is_refused(workdir, options, sentence):
     with pytest.raises(InputError, match=sentence):
         train.load(workdir, **options)
+
+
+def file_of(workdir, step):
+    return workdir / "averages" / f"{step:09d}.safetensors"
+
+
+def flip_one_bit(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("place", [-2, -1001, "fingerprint", "Dense_0.kernel"])
+def test_an_average_with_one_flipped_bit_is_not_taken_for_whole(workdir, tmp_path, place):
+    """In a number, in what it is called, or in the fingerprint itself."""
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    path = file_of(copy, STEPS)
+    flip_one_bit(path, place if isinstance(place, int) else path.read_bytes().index(place.encode()))
+    with pytest.raises(InputError, match=rf"{STEPS}\.safetensors is damaged.* anew"):
+        train.load(copy, ema_std=OTHER)
+    assert flat(train.load(copy)).size  # it needs none of them
+
+
+def test_a_damaged_average_of_an_earlier_step_is_left_out_with_a_warning(workdir, tmp_path):
+    copy, without = (shutil.copytree(workdir, tmp_path / name) for name in ("run", "without"))
+    file_of(without, 20).unlink()
+    expected = flat(train.load(without, ema_std=UNKEPT))
+    damages = (
+        lambda path: flip_one_bit(path, -2),
+        lambda path: path.write_bytes(path.read_bytes()[:-1]),
+        lambda path: shutil.copy(file_of(copy, 25), path),  # whole, but of another step
+    )
+    for damage in damages:
+        damage(file_of(copy, 20))
+        with pytest.warns(UserWarning, match=r"000000020\.safetensors .* put together without it"):
+            np.testing.assert_array_equal(flat(train.load(copy, ema_std=UNKEPT)), expected)
+    assert not np.array_equal(flat(train.load(workdir, ema_std=UNKEPT)), expected)
+
+
+def test_averages_without_a_fingerprint_are_read_with_a_warning(workdir, tmp_path):
+    copy = shutil.copytree(workdir, tmp_path / "run")
+    save_file(load_file(file_of(copy, 20)), file_of(copy, 20))
+    with pytest.warns(UserWarning, match=r"000000020\.safetensors has no fingerprint"):
+        found = flat(train.load(copy, ema_std=OTHER))
+    np.testing.assert_array_equal(found, flat(train.load(workdir, ema_std=OTHER)))
 
 
 def test_a_run_that_stored_none_says_so(tmp_path):

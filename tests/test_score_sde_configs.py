@@ -166,7 +166,6 @@ def test_the_score_of_a_ladder_is_the_networks_of_its_label_over_sigma(name):
 @pytest.mark.parametrize(
     ("section", "field", "value"),
     [
-        ("training", "likelihood_weighting", True),
         ("training", "sde", "other"),
         ("optim", "optimizer", "SGD"),
         ("optim", "weight_decay", 0.1),
@@ -185,6 +184,15 @@ def test_what_ours_cannot_express_is_refused_by_name(section, field, value):
     fields = copy.deepcopy(PUBLISHED["ve/cifar10_ncsnpp_continuous"])
     fields[section][field] = value
     with pytest.raises(InputError, match=f"score_sde's .*{field}.* got "):
+        from_score_sde(fields)
+
+
+def test_likelihood_weighting_is_a_weight_of_continuous_times_alone():
+    fields = copy.deepcopy(PUBLISHED["vp/cifar10_ddpmpp_continuous"])
+    fields["training"]["likelihood_weighting"] = True
+    assert from_score_sde(fields).loss.weight == choice("likelihood_weighting")
+    fields["training"]["continuous"] = False
+    with pytest.raises(InputError, match="likelihood_weighting is False, got True$"):
         from_score_sde(fields)
 
 

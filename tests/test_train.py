@@ -1,7 +1,9 @@
 """Runs that are stopped and go on, and what they leave for a notebook to load."""
 
 import dataclasses
+import functools
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ from jaxdiff.files import atomic_write
 from jaxdiff.train import run as run_module
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.workdir import write_config
+from jaxdiff.train.workdir import read_config, write_config
 from jaxdiff.typing import InputError
 
 
@@ -42,12 +44,12 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def final_state():
-    """The state that a workdir of the tiny configuration ended with."""
-    template = fresh_state(assemble(tiny_config(), (2,), 2))
+    """The state that the run of a workdir ended with."""
 
     def read(workdir):
+        run = assemble(*read_config(workdir))
         with Checkpoints(workdir) as checkpoints:
-            return checkpoints.restore(template)
+            return checkpoints.restore(jax.eval_shape(functools.partial(fresh_state, run)))
 
     return read
 
@@ -95,7 +97,7 @@ def train_until(step, workdir, monkeypatch, **changes):
             train.train(config, workdir, say=quiet)
 
 
-def interrupted(*_):
+def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
@@ -139,13 +141,110 @@ def test_a_finished_run_is_left_as_it_is(trained, final_state):
     assert bits(final_state(workdir)) == bits(state)
 
 
-def test_a_workdir_of_another_config_is_refused_and_nothing_overwritten(trained):
-    _, workdir, _ = trained
-    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
-    other = dataclasses.replace(tiny_config(), seed=3)
-    with pytest.raises(InputError, match=r"another config.*config\.seed: 0 -> 3"):
+def with_(config, part, **changes):
+    """A configuration with some fields of one of its parts changed."""
+    return dataclasses.replace(
+        config, **{part: dataclasses.replace(getattr(config, part), **changes)}
+    )
+
+
+CONSTANT = with_(tiny_config(), "optimizer", schedule="constant")
+
+
+def contents(workdir):
+    return {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """A run whose rates do not depend on its length, and its configuration."""
+    config = with_(CONSTANT, "training", ema_stds=(0.1,), sample_every=4)
+    workdir = tmp_path_factory.mktemp("constant") / "run"
+    train.train(config, workdir, say=quiet)
+    return config, workdir
+
+
+def test_an_extended_run_is_one_of_that_length_from_the_start(straight, final_state, tmp_path):
+    """Extended by changing at once what no step depends on; config.json says what is so."""
+    config, workdir = straight
+    shorter = with_(config, "training", num_steps=4, keep_checkpoints=1, checkpoint_every=4)
+    shorter = with_(with_(shorter, "sampling", t_min=1e-2), "data", data_dir=str(tmp_path))
+    train.train(shorter, tmp_path, say=quiet)
+    assert not (tmp_path / "samples").exists()
+    longer = with_(config, "training", keep_every=4, log_every=2, eval_every=2, keep_best=1)
+    lines = []
+    assert train.train(longer, tmp_path, say=lines.append).step == 6
+    assert bits(final_state(tmp_path)) == bits(final_state(workdir))
+    assert train.load(tmp_path).config == longer
+    changed = f"changed in {tmp_path / 'config.json'}: config."
+    assert f"{changed}training.num_steps: 4 -> 6" in lines
+    assert f"{changed}sampling.t_min: 0.01 -> 0.001" in lines
+    name = "samples/step_0000004.png"
+    assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("base", "changes", "sentence"),
+    [
+        (tiny_config(), {"seed": 3}, r"another config.*config\.seed: 0 -> 3\)"),
+        (
+            tiny_config(),
+            {"training": {"num_steps": 8}},
+            r"num_steps: 6 -> 8, on which the learning rate of every step of a cosine schedule",
+        ),
+        (
+            CONSTANT,
+            {"training": {"num_steps": 8, "batch_size": 8}, "optimizer": {"warmup_steps": 3}},
+            r"config\.optimizer\.warmup_steps: 2 -> 3; config\.training\.batch_size: 16 -> 8\)",
+        ),
+        (
+            CONSTANT,
+            {"training": {"num_steps": 4, "log_every": 3}},
+            r"num_steps must be at least 6, the step of the newest checkpoint in .*, got 4",
+        ),
+    ],
+)
+def test_a_change_to_the_steps_made_so_far_is_refused_and_nothing_overwritten(
+    trained, tmp_path, base, changes, sentence
+):
+    workdir = shutil.copytree(trained[1], tmp_path / "run")
+    write_config(workdir, base, (2,), 2)
+    before, other = contents(workdir), base
+    for part, fields in changes.items():
+        simple = not isinstance(fields, dict)
+        other = dataclasses.replace(other, seed=fields) if simple else with_(other, part, **fields)
+    with pytest.raises(InputError, match=sentence):
         train.train(other, workdir, say=quiet)
-    assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    assert contents(workdir) == before
+
+
+def test_a_start_that_is_refused_late_leaves_the_config_as_it_was(trained, tmp_path):
+    """Although what it changes is free: no checkpoint can be read."""
+    workdir = shutil.copytree(trained[1], tmp_path / "run")
+    for path in (workdir / "checkpoints").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"")
+    before, other = contents(workdir), with_(tiny_config(), "training", log_every=3)
+    with pytest.raises(InputError, match=r"no checkpoint .* can be read"):
+        train.train(other, workdir, say=quiet)
+    with pytest.raises(InputError, match="profile_steps takes FIRST:LAST"):
+        train.train(other, workdir, profile_steps=(2, 1), say=quiet)
+    assert contents(workdir) == before
+
+
+def test_what_a_kill_left_out_of_a_saved_step_is_made_when_the_run_goes_on(
+    straight, tmp_path, monkeypatch
+):
+    """Its picture, and its averages for later; both as an unbroken run leaves them."""
+    config, workdir = straight
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxdiff.train.loop.draw", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            train.train(config, tmp_path, say=quiet)
+    (tmp_path / "averages" / "000000004.safetensors").write_bytes(b"damaged")
+    train.train(config, tmp_path, say=quiet)
+    for name in ("samples/step_0000004.png", "averages/000000004.safetensors", "samples.png"):
+        assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes()
 
 
 def test_only_the_newest_checkpoints_are_kept(trained):

@@ -8,7 +8,7 @@ from assertions import assert_mean_close
 from net_tools import any_params, normal, shapes_of
 from tiny import tiny_config
 
-from jaxdiff import losses, train
+from jaxdiff import losses, processes, train
 from jaxdiff.train import build, choice, objective
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.typing import InputError
@@ -21,10 +21,10 @@ HYBRID = {
 }
 
 
-def assembled(**changes):
+def assembled(size=2, **changes):
     """A run, its loss, and parameters as after training."""
-    run = assemble(tiny_config(**changes), (2,), None)
-    params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
+    run = assemble(tiny_config(**changes), (size,), None)
+    params = any_params(shapes_of(run.network, jnp.zeros((1, size)), jnp.ones(1)))
     return run, objective.loss_fn(run.config, run.network, run.process), params
 
 
@@ -89,6 +89,30 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
 
     assert_mean_close(untrained(False), 1.0)
     assert untrained(True).std() > 2  # weights of all sizes, though their mean is 1 again
+
+
+@pytest.mark.parametrize("reduction", ["mean", "half_sum"])
+def test_likelihood_weighting_is_that_of_score_sde(reduction):
+    """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
+    loss = train.LossConfig(
+        weight=choice("likelihood_weighting"), times=choice("uniform"), reduction=reduction
+    )
+    run, loss_fn, params = assembled(5, loss=loss, process=choice("vp"))
+
+    @jax.jit
+    def loss_and_what_it_drew(key, x):
+        time_key, noise_key, _ = jax.random.split(key, 3)
+        t, _ = losses.times.uniform(time_key, 8, t_min=loss.t_min)
+        noised = processes.perturb(objective.each(noise_key, jnp.arange(8)), run.process, x, t)
+        model = build.denoise_fn(run.config, run.network, run.process, params)
+        return loss_fn(params, key, {"x": x}), t, noised.eps, model(noised.x_t, t).eps
+
+    found, t, z, eps = map(np.float64, loss_and_what_it_drew(jax.random.key(4), normal((8, 5))))
+    std = np.sqrt(1 - np.exp(-0.5 * t**2 * (20.0 - 0.1) - t * 0.1))
+    g2 = 0.1 + t * (20.0 - 0.1)
+    squares = (-eps / std[:, None] + z / std[:, None]) ** 2
+    reduced = squares.mean(axis=-1) if reduction == "mean" else 0.5 * squares.sum(axis=-1)
+    np.testing.assert_allclose(found, g2 * reduced, rtol=1e-4)
 
 
 @pytest.mark.slow

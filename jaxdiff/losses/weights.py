@@ -11,7 +11,8 @@ so that times an error of zero it is zero.
 
     eps         1                       L_simple; also λ = σ² on the score (NCSN, Song 2021)
     x0          1/SNR                   the error in x0 itself
-    likelihood  ½g²/σ²                  λ = g² on the score, halved: a bound on −log p in nats
+    likelihood  ½g²/σ²                  a bound on −log p in nats: half the likelihood weighting
+    likelihood_weighting  g²/σ²         λ = g² on the score (Song 2021b; score_sde)
     min_snr     min(SNR, γ)/SNR         Hang et al. 2023
     p2          (k + SNR)^{−γ}          Choi et al. 2022
     edm         (α²σ_d² + σ²)/(ασ_d)²   the error in F, of unit variance at every noise level
@@ -72,6 +73,22 @@ def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
     _, g2 = drift_diffusion(process, t)
     log_weight = jnp.log(0.5 * g2) - 2 * jnp.log(process.sigma(t))
     return per_target(process, t, log_weight, target=target)
+
+
+def likelihood_weighting(process: Process, t: Array, *, target: str = "eps") -> Array:
+    """g² on the error in the score, twice :func:`likelihood`: λ of Song et al. and score_sde.
+
+    Args:
+        process: the forward process.
+        t: times, ``[batch]``, positive.
+        target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
+
+    Returns:
+        ``[batch]``.
+
+    Reference: Song et al. 2021b, theorem 1, without its ½; score_sde's ``losses.py``.
+    """
+    return 2 * likelihood(process, t, target=target)
 
 
 def posterior(process: Process, t: Array, *, num_steps: int, target: str = "eps") -> Array:

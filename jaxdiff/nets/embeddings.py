@@ -71,7 +71,9 @@ class GaussianFourier(nn.Module):
         frequencies = self.variable(
             "constants",
             "frequencies",
-            lambda: self.scale * jax.random.normal(self.make_rng("params"), (self.features,)),
+            lambda: (
+                self.scale * jax.random.normal(self.make_rng("params"), (self.features,), "float32")
+            ),
         )
         rates = jax.lax.stop_gradient(frequencies.value)
         return _waves(2 * math.pi * level[:, None] * rates[None])

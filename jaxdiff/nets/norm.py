@@ -48,8 +48,8 @@ class GroupNorm(nn.Module):
         """Normalise ``x [batch, ..., channels]``; ``modulation`` is two ``[batch, channels]``."""
         batch, channels = x.shape[0], x.shape[-1]
         groups = self.groups or num_groups(channels)
-        gamma = self.param("scale", nn.initializers.ones, (channels,))[None]
-        beta = self.param("bias", nn.initializers.zeros, (channels,))[None]
+        gamma = self.param("scale", nn.initializers.ones, (channels,), jnp.float32)[None]
+        beta = self.param("bias", nn.initializers.zeros, (channels,), jnp.float32)[None]
 
         pixels = x.reshape(batch, -1, channels).astype(jnp.float32)
         moments = jnp.stack([jnp.mean(pixels, axis=1), jnp.mean(pixels**2, axis=1)])

@@ -7,6 +7,7 @@ writes in the background, is done beside the next step. Several, which do that t
 exchanges of their own, do it at once.
 """
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Mapping
@@ -23,6 +24,8 @@ from jaxdiff.train.workdir import CHECKPOINTS, DAMAGED
 from jaxdiff.typing import InputError
 
 METRIC = "eval_loss"
+DEFAULT_ITEM = "default"
+"""Folder in which orbax keeps the one thing that a checkpoint holds."""
 
 _fingerprint = jax.jit(fingerprint)
 _copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
@@ -140,7 +143,7 @@ class Checkpoints:
         What is newer and damaged is told by a warning, and moved aside by who writes here.
 
         Raises:
-            InputError: if there is none.
+            InputError: if there is none, or if it is that of arrays of other shapes or dtypes.
         """
         self.wait()
         reasons: dict[int, str] = {}
@@ -148,6 +151,7 @@ class Checkpoints:
             try:
                 state = self._read(step, like)
             except Exception as error:  # a damaged file may be anything to its reader
+                self._refuse_other_arrays(step, like)
                 reasons[step] = _reason(error)
                 continue
             for damaged, reason in reasons.items():
@@ -170,6 +174,29 @@ class Checkpoints:
         if int(_fingerprint(state)) != int(read["fingerprint"]) or int(state.step) != step:
             raise InputError("its numbers are not those that were saved")
         return state
+
+    def _refuse_other_arrays(self, step: int, like: TrainState) -> None:
+        """Tell a checkpoint that was written for other arrays from a damaged one.
+
+        Raises:
+            InputError: naming the first array of another shape or dtype.
+        """
+        item = self.path(step).absolute() / DEFAULT_ITEM
+        try:
+            with contextlib.closing(self._ocp.StandardCheckpointHandler()) as handler:
+                stored = _by_name(handler.metadata(item).tree)
+        except Exception:  # damaged indeed
+            return
+        for name, leaf in _by_name({"state": like}).items():
+            found = stored.get(name)
+            if found is None or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+                continue
+            if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
+                raise InputError(
+                    f"{name} in {self.path(step)} must be {leaf.dtype} of shape {leaf.shape}, as "
+                    f"the network of this config has it, got {found.dtype} of shape {found.shape}; "
+                    "nothing is damaged, and all is left as it is"
+                )
 
     def _set_aside(self, step: int, reason: str, instead: int) -> None:
         path, aside = self.path(step), self._workdir / DAMAGED / str(step)
@@ -206,6 +233,12 @@ class Checkpoints:
 def _reason(error: Exception) -> str:
     """The first line of what an error says, or else its name."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+def _by_name(tree: Any) -> dict[str, Any]:
+    """Leaves by their path, which is the same for a state and for what orbax makes of it."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def _describe(leaf: Any) -> Any:

@@ -110,7 +110,9 @@ class LossConfig:
 
     Without ``importance_weights`` the loss is the average over the law that times are drawn from,
     instead of that over uniform times. ``reduction`` is the mean over the numbers of an example, or
-    half their sum, as NCSN and its heirs have it; under Adam it matters to the clipping alone.
+    half their sum, as NCSN and its heirs have it; under Adam it matters to the clipping alone. Both
+    come on top of the weight: score_sde's ``likelihood_weighting``, g² times either, is the weight
+    of that name, and twice ``likelihood``, which is ½g² already.
     """
 
     target: str = _one_of("eps", *TARGETS)

@@ -108,6 +108,15 @@ def fetch(x: jax.Array) -> np.ndarray:
     return np.asarray(x)
 
 
+def agreed(answer: bool) -> bool:
+    """What the first process answers, for all: file systems show others a new file later."""
+    if jax.process_count() == 1:
+        return answer
+    from jax.experimental import multihost_utils
+
+    return bool(multihost_utils.broadcast_one_to_all(np.asarray(answer)))
+
+
 def check_batch(batch_size: int, microbatches: int, of: Mesh) -> None:
     """Refuse a batch that cannot be divided.
 

@@ -36,6 +36,7 @@ from jaxdiff.train.workdir import (
     SAMPLES_FILE,
     TENSORBOARD,
     claimed,
+    go_on_with,
 )
 from jaxdiff.typing import InputError
 
@@ -59,7 +60,8 @@ def train(
     go on under others than it began with. SIGTERM and SIGINT end it after the step at hand, saved.
 
     Args:
-        config: of the run; on a resume it must equal the one in the workdir.
+        config: of the run; on a resume it may differ from the one in the workdir in what
+            :func:`jaxdiff.train.resuming.refused_changes` lets pass, which is then written there.
         workdir: gets ``config.json``, ``data.json``, ``metrics.jsonl``, ``loss.png``,
             ``samples.png``, ``samples/``, ``tensorboard/`` and ``checkpoints/``.
         fsdp: over how many devices parameters, averages and moments are divided.
@@ -92,6 +94,7 @@ def train(
     share = (jax.process_index(), jax.process_count())
     batches = functools.partial(build.batches, config, dataset.train, share=share, workers=workers)
     batches()  # reads nothing yet, and refuses what cannot be read
+    tracing = traced(workdir / PROFILE, profile_steps)
     make = functools.partial(fresh_state, run)
     like = devices.laid_out(mesh, jax.eval_shape(make))
     draw = functools.partial(draw_samples, run, mesh=mesh, reference=reference, writes=writes)
@@ -111,6 +114,9 @@ def train(
         else:
             state = checkpoints.restore(like)
             say(f"going on from step {int(state.step)} of {settings.num_steps}")
+            catch_up(workdir, state, config, draw, writes=writes)
+        for change in go_on_with(workdir, config) if writes else ():
+            say(f"changed in {workdir / CONFIG_FILE}: {change}")
         first = step = int(state.step)
         if first < settings.num_steps:
             step_fn = compile_step(run, state, mesh, microbatches=microbatches, say=say)
@@ -122,7 +128,7 @@ def train(
                     first,
                     newest=lambda: checkpoints.latest_step,
                 ) as progress,
-                traced(workdir / PROFILE, profile_steps) as trace,
+                tracing as trace,
             ):
                 feed, until, stopped = batches(start_step=first), settings.num_steps, None
                 for update in updates(
@@ -141,7 +147,7 @@ def train(
                             posthoc.store(workdir, step, state, config, writes=writes)
                     if step % settings.sample_every == 0 and not last:
                         checkpoints.flush()  # beside the walks from noise, which take a while
-                        draw(state, workdir / "samples" / f"step_{step:07d}.png")
+                        draw(state, picture_of(workdir, step))
                 checkpoints.flush()
                 seconds = progress.seconds
             checkpoints.wait()
@@ -165,6 +171,30 @@ def train(
             if path is not None:
                 say(f"wrote {path}")
     return run.at(state)
+
+
+def picture_of(workdir: Path, step: int) -> Path:
+    """File of the picture that is drawn in the middle of a run."""
+    return workdir / "samples" / f"step_{step:07d}.png"
+
+
+def catch_up(
+    workdir: Path,
+    state: TrainState,
+    config: Config,
+    draw: Callable[[TrainState, Path], Path | None],
+    *,
+    writes: bool,
+) -> None:
+    """Leave what belongs to the step gone on from, and what a kill or the disk may have taken.
+
+    A run that ended by this step has no picture of it either, since that is ``samples.png``.
+    """
+    step, settings = int(state.step), config.training
+    posthoc.store(workdir, step, state, config, writes=writes)  # whatever lies there
+    due = step % settings.sample_every == 0 and 0 < step < settings.num_steps
+    if due and not devices.agreed(picture_of(workdir, step).exists()):
+        draw(state, picture_of(workdir, step))
 
 
 def draw_samples(

@@ -101,6 +101,7 @@ WEIGHTS: Mapping[str, Callable[..., Array]] = {
     "sigma2": losses.weights.eps,  # λ = σ² on the score is 1 on ε
     "x0": losses.weights.x0,
     "likelihood": losses.weights.likelihood,
+    "likelihood_weighting": losses.weights.likelihood_weighting,
     "min_snr": losses.weights.min_snr,
     "edm": losses.weights.edm,
     "p2": losses.weights.p2,

@@ -1,8 +1,12 @@
 """L7: the power averages stored along a run, and any other put together from them afterwards."""
 
 import re
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
@@ -11,13 +15,18 @@ from jaxdiff.files import atomic_write
 from jaxdiff.nets.convert.tensors import read_tensors
 from jaxdiff.train import averages, devices
 from jaxdiff.train.config import Config
+from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.workdir import AVERAGES
 from jaxdiff.typing import InputError, Params
 
+_fingerprint = jax.jit(fingerprint)
+
 
 def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes: bool) -> None:
     """Write the power averages of a state to ``averages/<step>.safetensors``; all processes call.
+
+    With them goes a fingerprint: what a disk has altered is never taken for what was saved.
 
     Args:
         workdir: of the run.
@@ -27,14 +36,20 @@ def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes
         writes: whether this process is the one that writes.
     """
     stds = config.training.ema_stds
-    tensors = {}
-    for std, average in zip(stds, state.averages[len(state.averages) - len(stds) :], strict=True):
-        for path, leaf in traverse_util.flatten_dict(average, sep=".").items():
-            tensors[f"{std}:{path}"] = np.ascontiguousarray(devices.fetch(leaf))
-    if stds and writes:
+    if not stds:
+        return
+    kept = {
+        f"{std}:{path}": leaf
+        for std, average in zip(stds, state.averages[-len(stds) :], strict=True)
+        for path, leaf in traverse_util.flatten_dict(average, sep=".").items()
+    }
+    metadata = {"fingerprint": _fingerprint_of(step, kept)}
+    tensors = {name: np.ascontiguousarray(devices.fetch(leaf)) for name, leaf in kept.items()}
+    if writes:
         from safetensors.numpy import save as to_bytes
 
-        atomic_write(workdir / AVERAGES / f"{step:09d}.safetensors", to_bytes(tensors))
+        content = to_bytes(tensors, metadata=metadata)
+        atomic_write(workdir / AVERAGES / f"{step:09d}.safetensors", content)
 
 
 def average_of(workdir: str | Path, config: Config, *, std: float, step: int) -> Params:
@@ -50,7 +65,8 @@ def average_of(workdir: str | Path, config: Config, *, std: float, step: int) ->
         Parameters, as :func:`jaxdiff.train.averages.combination` weighs what was stored.
 
     Raises:
-        InputError: if nothing was stored at this step, or the profile does not exist.
+        InputError: if nothing was stored at this step, what was stored then is damaged, or the
+            profile does not exist.
 
     Reference: Karras et al. 2024, section 3.
     """
@@ -65,12 +81,28 @@ def average_of(workdir: str | Path, config: Config, *, std: float, step: int) ->
             f"{folder} holds no averages of step {step}; they are stored where the run's "
             f"config.training.ema_stds names some, such as (0.05, 0.1), got {stds}"
         )
+    return _put_together(found, stds, std=std, step=step)
+
+
+def _put_together(
+    found: Mapping[int, Path], stds: tuple[float, ...], *, std: float, step: int
+) -> Params:
+    """Weigh what was stored by its step; without the files that are damaged, but for the last."""
     steps = sorted(found)
     ends, profiles = np.repeat(steps, len(stds)), np.tile(stds, len(steps))
     weights = averages.combination(ends, profiles, step=step, std=std)
     total: dict[str, np.ndarray] = {}
     for index, end in enumerate(steps):
-        tensors = read_tensors(found[end])
+        try:
+            tensors = _read(found[end], end)
+        except InputError as error:
+            if end == step:
+                raise InputError(
+                    f"{error}; running the training command again writes it anew"
+                ) from None
+            warnings.warn(f"{error}; the average is put together without it", stacklevel=4)
+            rest = {other: path for other, path in found.items() if other != end}
+            return _put_together(rest, stds, std=std, step=step)
         for own, weight in zip(stds, weights[index * len(stds) :], strict=False):
             for name, tensor in tensors.items():
                 if name.startswith(f"{own}:"):
@@ -79,3 +111,28 @@ def average_of(workdir: str | Path, config: Config, *, std: float, step: int) ->
     arrays = {path: jnp.asarray(value, jnp.float32) for path, value in total.items()}
     params: Params = traverse_util.unflatten_dict(arrays, sep=".")
     return params
+
+
+def _read(path: Path, step: int) -> dict[str, np.ndarray]:
+    """Read the averages of a step.
+
+    Raises:
+        InputError: if they are not those that were stored.
+    """
+    from safetensors import safe_open
+
+    tensors = read_tensors(path)
+    with safe_open(path, framework="numpy") as file:
+        metadata = file.metadata()
+    if metadata is None:
+        warnings.warn(f"{path} has no fingerprint and is taken as it is", stacklevel=5)
+    elif metadata.get("fingerprint") != _fingerprint_of(step, tensors):
+        raise InputError(f"{path} is damaged: its numbers are not those that were saved")
+    return tensors
+
+
+def _fingerprint_of(step: int, tensors: Mapping[str, Any]) -> str:
+    """Fingerprint of the numbers, of what they are called, and of the step that they belong to."""
+    names = "\n".join(f"{name} {tensors[name].dtype}" for name in sorted(tensors))
+    label = np.frombuffer(f"{step} {names}".encode(), np.uint8)
+    return str(int(devices.fetch(_fingerprint((label, dict(tensors))))))

@@ -108,7 +108,8 @@ def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
     _check("training.sde", sde, *T_MIN)
     _check("optim.optimizer", optim["optimizer"], "Adam")
     _check("optim.weight_decay", optim["weight_decay"], 0)
-    _check("training.likelihood_weighting", training["likelihood_weighting"], False)
+    weighted = training["likelihood_weighting"]
+    _check("training.likelihood_weighting", weighted, False, bool(continuous))
     if optim["grad_clip"] <= 0:
         raise InputError(
             f"of score_sde's optim.grad_clip ours are those above 0, got {optim['grad_clip']}"
@@ -133,6 +134,7 @@ def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
         ),
         loss=LossConfig(
             target="eps",
+            weight=choice("likelihood_weighting" if weighted else "eps"),
             times=choice("uniform"),
             reduction="mean" if training["reduce_mean"] else "half_sum",
             t_min=1e-5 if continuous else 0.0,

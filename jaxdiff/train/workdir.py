@@ -9,6 +9,7 @@ from pathlib import Path
 from jaxdiff.files import atomic_write, clear_partial
 from jaxdiff.train.config import Config
 from jaxdiff.train.parsing import differences, from_dict
+from jaxdiff.train.resuming import refused_changes
 from jaxdiff.typing import InputError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
@@ -24,7 +25,8 @@ def claimed(
     """Own the workdir of a run, for as long as this process lives or the context lasts.
 
     First other processes are kept out of it; then the configuration is written into a new one, or
-    checked to be that of the run there, and what a kill left half written is deleted.
+    checked to be one that the run there can go on with (:func:`go_on_with` writes it down when
+    nothing else can refuse it), and what a kill left half written is deleted.
 
     Raises:
         InputError: if another process owns it, or naming what differs; nothing is overwritten.
@@ -51,11 +53,17 @@ def _claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: i
                 f"{workdir} was trained on examples of shape {stored_shape} with {stored_classes} "
                 f"classes, got shape {shape} with {num_classes}: {config.data.name} has changed"
             )
-        differing = differences(stored, config)
+        differing = refused_changes(stored, config)
         if differing:
             raise InputError(
                 f"{workdir} holds a run of another config, which is left as it is; give another "
                 f"workdir, or these fields as they were ({'; '.join(differing)})"
+            )
+        newest = _newest_step(workdir)
+        if config.training.num_steps < newest:
+            raise InputError(
+                f"config.training.num_steps must be at least {newest}, the step of the newest "
+                f"checkpoint in {workdir}, got {config.training.num_steps}"
             )
     elif (workdir / CHECKPOINTS).exists():
         raise InputError(
@@ -64,6 +72,29 @@ def _claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: i
         )
     else:
         write_config(workdir, config, shape, num_classes)
+
+
+def _newest_step(workdir: Path) -> int:
+    names = (path.name for path in (workdir / CHECKPOINTS).glob("*"))
+    return max((int(name) for name in names if name.isdigit()), default=0)
+
+
+def go_on_with(workdir: Path, config: Config) -> list[str]:
+    """Write into ``config.json`` what has changed since the run there was begun or last gone on.
+
+    Args:
+        workdir: that this process owns.
+        config: that :func:`claimed` has accepted.
+
+    Returns:
+        What has changed, as ``config.a.b: old -> new``.
+    """
+    path = workdir / CONFIG_FILE
+    changed = differences(read_config(workdir)[0], config)
+    if changed:
+        stored = json.loads(path.read_text())
+        atomic_write(path, json.dumps(stored | {"config": config.as_dict()}, indent=2) + "\n")
+    return changed
 
 
 def read_config(workdir: Path) -> tuple[Config, tuple[int, ...], int | None]:

@@ -1,4 +1,4 @@
-"""Settings of every test: CPU, no silent rank promotion, compiled code shared between processes."""
+"""Settings of every test and example: CPU, no silent rank promotion, compiled code shared."""
 
 import gc
 import os
