@@ -192,7 +192,7 @@ def test_likelihood_weighting_is_a_weight_of_continuous_times_alone():
     fields["training"]["likelihood_weighting"] = True
     assert from_score_sde(fields).loss.weight == choice("likelihood_weighting")
     fields["training"]["continuous"] = False
-    with pytest.raises(InputError, match="likelihood_weighting is False, got True$"):
+    with pytest.raises(InputError, match=r"likelihood_weighting is False, got True$"):
         from_score_sde(fields)
 
 

@@ -109,7 +109,7 @@ def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
     _check("optim.optimizer", optim["optimizer"], "Adam")
     _check("optim.weight_decay", optim["weight_decay"], 0)
     weighted = training["likelihood_weighting"]
-    _check("training.likelihood_weighting", weighted, False, bool(continuous))
+    _check("training.likelihood_weighting", weighted, *((False, True) if continuous else (False,)))
     if optim["grad_clip"] <= 0:
         raise InputError(
             f"of score_sde's optim.grad_clip ours are those above 0, got {optim['grad_clip']}"
