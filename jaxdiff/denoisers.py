@@ -22,6 +22,9 @@ from jaxdiff.predictions import (
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
 
+OF_NOISE = ("eps", "score", "sigma_score")
+"""Kinds of predictions that the data follow from by division by α."""
+
 NoiseLevelFn = Callable[[Process, Array], Array]
 
 
@@ -86,7 +89,8 @@ def denoiser(
         ``denoise_fn(x_t, t) -> Denoised``, or ``DenoisedWithVariance``; t a scalar or ``[batch]``.
 
     Raises:
-        InputError: if ``kind`` does not exist.
+        InputError: if ``kind`` does not exist, or is undefined at the end of a process without
+            signal: "eps" and both scores.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -97,6 +101,11 @@ def denoiser(
     Reference: Karras et al. 2022, eq. 7.
     """
     check_kind(kind)
+    if kind in OF_NOISE and getattr(process, "ends_without_signal", False):
+        raise InputError(
+            "kind takes x0, v or edm where a chain ends without signal (its last beta is 1), since "
+            f"noise alone tells nothing of the data, got {kind!r}"
+        )
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Estimate:
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])

@@ -106,6 +106,22 @@ def test_a_pipeline_says_process_kind_and_sampler(tmp_path):
     np.testing.assert_allclose(jax.vmap(process.alpha)(t), expected, rtol=1e-4)
 
 
+def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path):
+    config, *data = from_pipeline(pipeline(tmp_path, SCHEDULER | {"rescale_betas_zero_snr": True}))
+    made = assemble(config, *data)
+    assert float(made.process.alpha(1.0)) < 1e-19
+    save_pipeline(
+        tmp_path / "again",
+        dataclasses.replace(made, params=any_params(shapes_of(made.network, X, LEVEL))),
+    )
+    text = (tmp_path / "again/scheduler/scheduler_config.json").read_text()
+    assert json.loads(text)["rescale_betas_zero_snr"]
+    change = {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"}
+    described = from_pipeline(pipeline(tmp_path, SCHEDULER | change))
+    with pytest.raises(InputError, match=r"config\.model\.kind: kind takes x0, v or edm where"):
+        assemble(*described)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

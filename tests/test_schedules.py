@@ -185,7 +185,7 @@ def test_karras_times_refuse_ratios_that_leave_no_decreasing_grid(ratios):
         (schedules.quadratic_betas, {"num_steps": 3, "beta_start": -0.1}),
         (schedules.constant_betas, {"num_steps": 3, "beta": 0.0}),
         (schedules.sigmoid_betas, {"num_steps": 3, "beta_start": math.nan}),
-        (schedules.cosine_betas, {"num_steps": 3, "max_beta": 1.0}),
+        (schedules.cosine_betas, {"num_steps": 3, "max_beta": 1.1}),
         (schedules.geometric_sigmas, {"num_scales": 0, "sigma_min": 0.1, "sigma_max": 1.0}),
         (schedules.geometric_sigmas, {"num_scales": 3, "sigma_min": 0.0, "sigma_max": 1.0}),
         (schedules.geometric_sigmas, {"num_scales": 3, "sigma_min": 2.0, "sigma_max": 1.0}),

@@ -12,6 +12,10 @@ from jaxdiff.arrays import known
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
 
+ALL_SIGNAL = -44.0
+"""Logarithm of the factor by which a step with β = 1 scales the signal, for −∞."""
+EPSILON = 1e-7
+
 
 class DiscreteVP(Process):
     """DDPM's chain, x_i = √(1 − β_i) x_{i−1} + √β_i ε, at t_i = i/T.
@@ -26,33 +30,45 @@ class DiscreteVP(Process):
         >>> [round(float(process.alpha(t)) ** 2, 4) for t in (0.0, 0.5, 1.0)]
         [1.0, 0.9, 0.72]
 
-    Reference: Ho et al. 2020, eq. 4.
+    Reference: Ho et al. 2020, eq. 4; Lin et al. 2024 for β_T = 1.
     """
 
     log_alphas: Array
 
     @classmethod
     def from_betas(cls, betas: ArrayLike) -> "DiscreteVP":
-        """Build the chain from β_1 … β_T, ``[T]``, each in (0, 1).
+        """Build the chain from β_1 … β_T, ``[T]``, each in (0, 1), the last one in (0, 1].
+
+        β_T = 1 leaves no signal at t = 1: zero terminal SNR, as Lin et al. 2024 have it. α(1) is
+        then below 1e-19, which no sum with noise of unit variance tells from 0, and the log SNR
+        stays finite. A network for such a chain predicts x_0, v or F: of ε or the score it could
+        learn nothing there, and :func:`jaxdiff.denoisers.denoiser` refuses them.
 
         Raises:
-            InputError: if ``betas`` is not a vector, or reaches 1: without any signal at t = 1
-                (zero terminal SNR) ε-prediction is undefined there.
+            InputError: if ``betas`` is not a vector, or a β lies outside.
         """
         betas = _as_vector(betas, "betas")
         numbers = known(betas)
-        if numbers is not None and not np.all((numbers > 0) & (numbers < 1)):
+        if numbers is not None and not (
+            np.all((numbers > 0) & (numbers <= 1)) and np.all(numbers[:-1] < 1)
+        ):
             raise InputError(
-                "betas lie strictly between 0 and 1 (a beta of 1 leaves no signal, and "
-                f"epsilon-prediction is undefined at t = 1), got {numbers.min()} to {numbers.max()}"
+                "betas lie between 0 and 1, where the last alone may be 1, got "
+                f"{numbers.min()} to {numbers.max()}"
             )
-        steps = 0.5 * jnp.log1p(-betas)
+        steps = jnp.where(betas < 1, 0.5 * jnp.log1p(-jnp.minimum(betas, 1 - EPSILON)), ALL_SIGNAL)
         return cls(log_alphas=jnp.concatenate([jnp.zeros_like(steps[:1]), jnp.cumsum(steps)]))
 
     @property
     def num_steps(self) -> int:
         """Length T of the chain."""
         return self.log_alphas.shape[0] - 1
+
+    @property
+    def ends_without_signal(self) -> bool:
+        """Whether β_T is known to be 1."""
+        nodes = known(self.log_alphas)
+        return nodes is not None and bool(nodes[-1] - nodes[-2] <= 0.99 * ALL_SIGNAL)
 
     def index(self, t: ArrayLike) -> Array:
         """Number of the step that ends at t, counted from the least noise: t·T − 1, 0 to T − 1.

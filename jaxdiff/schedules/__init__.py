@@ -12,6 +12,7 @@ from jaxdiff.schedules.tables import (
     linear_betas,
     quadratic_betas,
     sigmoid_betas,
+    zero_terminal_snr,
 )
 from jaxdiff.schedules.times import (
     karras_times,
@@ -38,4 +39,5 @@ __all__ = [
     "time_at_log_snr",
     "trailing_times",
     "uniform_times",
+    "zero_terminal_snr",
 ]

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.arrays import is_count
-from jaxdiff.typing import Array, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError
 
 
 def linear_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02) -> Array:
@@ -109,22 +109,51 @@ def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -
     Args:
         num_steps: length T of the chain.
         s: offset that keeps the first β from vanishing.
-        max_beta: cap on β; without it β_T = 1 and the last step forgets everything.
+        max_beta: cap on β, at most 1; at 1 the last step forgets everything.
 
     Returns:
         ``[T]``.
 
     Raises:
-        InputError: if T < 1 or max_beta lies outside (0, 1).
+        InputError: if T < 1 or max_beta lies outside (0, 1].
 
     Reference: Nichol & Dhariwal 2021, eq. 17.
     """
-    _check_betas(num_steps, max_beta=max_beta)
+    _check_betas(num_steps, **({} if max_beta == 1 else {"max_beta": max_beta}))
     step = 0.5 * math.pi / (1 + s) / num_steps
     # The angle left to π/2, exact where the cosine itself vanishes.
     left = step * np.arange(num_steps, 0, -1)
     betas = np.sin(2 * left - step) * math.sin(step) / np.sin(left) ** 2
     return jnp.asarray(np.minimum(betas, max_beta), jnp.result_type(float))
+
+
+def zero_terminal_snr(betas: ArrayLike) -> Array:
+    """Betas of a chain that ends without signal, as near as can be to those of another.
+
+    √ᾱ'_i = √ᾱ_1 (√ᾱ_i − √ᾱ_T)/(√ᾱ_1 − √ᾱ_T),    β'_T = 1
+
+    Args:
+        betas: β_1 … β_T, ``[T]``, T ≥ 2, each in (0, 1).
+
+    Returns:
+        ``[T]``, with the same β_1.
+
+    Raises:
+        InputError: if there are fewer than two, or one lies outside (0, 1).
+
+    Example:
+        >>> zero_terminal_snr(jnp.array([0.19, 0.36, 0.36])).round(4)
+        Array([0.19  , 0.6049, 1.    ], dtype=float32)
+
+    Reference: Lin et al. 2024, algorithm 1.
+    """
+    numbers = np.asarray(betas, np.float64)
+    if numbers.ndim != 1 or len(numbers) < 2 or not np.all((numbers > 0) & (numbers < 1)):
+        raise InputError(f"betas are at least two numbers strictly between 0 and 1, got {betas}")
+    root = np.sqrt(np.cumprod(1 - numbers))
+    scaled = root[0] * (root - root[-1]) / (root[0] - root[-1])
+    ratios = np.append(scaled[0], scaled[1:] / scaled[:-1]) ** 2
+    return jnp.asarray(1 - ratios, jnp.result_type(float))
 
 
 def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> Array:

@@ -97,6 +97,10 @@ def log_snr_times(
     _check_times(num_steps, t_max=t_max, t_min=t_min)
     if t_min <= 0:
         raise InputError(f"log_snr_times takes t_min > 0, got t_min={t_min}")
+    signal = _start_of_signal(process, t_max)
+    if t_min < signal < t_max and num_steps > 1:
+        rest = log_snr_times(process, num_steps - 1, t_max=signal, t_min=t_min)
+        return jnp.concatenate([jnp.asarray([t_max]), rest])
     ends = process.log_snr(jnp.asarray([t_max, t_min]))
     times = time_at_log_snr(process, jnp.linspace(ends[0], ends[1], num_steps + 1))
     return _with_ends(times, t_max, t_min)
@@ -143,6 +147,12 @@ def karras_times(
     _check_times(num_steps, t_max=t_max, t_min=t_min)
     if sigma_min is None and t_min == 0:
         raise InputError("karras_times takes t_min > 0 or a sigma_min, got t_min=0")
+    signal = _start_of_signal(process, t_max)
+    if sigma_max is None and t_min < signal < t_max and num_steps > 1:
+        rest = karras_times(
+            process, num_steps - 1, sigma_min=sigma_min, rho=rho, t_max=signal, t_min=t_min
+        )
+        return jnp.concatenate([jnp.asarray([t_max]), rest])
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho)):
         if sigma is not None and not sigma > 0:
             raise InputError(f"karras_times takes {name} > 0, got {sigma}")
@@ -262,6 +272,16 @@ def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
 def divide(linear: Callable[[Array], Array], value: Array) -> Array:
     """Solve an elementwise linear equation, for the gradient of an elementwise root."""
     return value / linear(jnp.ones_like(value))
+
+
+def _start_of_signal(process: Any, t_max: float) -> float:
+    """The noisiest time with a signal, t_max but for a chain whose last β is known to be 1.
+
+    Log SNR has no even spacing down to −∞: there the first step is that of the chain.
+    """
+    if getattr(process, "ends_without_signal", False):
+        return min(t_max, 1 - 1 / process.num_steps)
+    return t_max
 
 
 def _with_ends(times: Array, t_max: float, t_min: float) -> Array:

@@ -9,6 +9,9 @@ pairs, never as an index or a dt, so one step serves every grid, and every proce
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax.numpy as jnp
+
+from jaxdiff.arrays import NOISELESS, SIGNALLESS
 from jaxdiff.predictions import Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, Key
@@ -55,6 +58,17 @@ def put_together(estimate: Estimate, process: Process, s: Array) -> Array:
     higher order adds a correction to it.
     """
     return process.alpha(s) * estimate.x0 + process.sigma(s) * estimate.eps
+
+
+def finite_step(process: Process, t: Array, s: Array) -> Array:
+    """Whether a step from t to s can be refined in the variable σ/α.
+
+    It cannot where it ends at the data, whose ε̂ says nothing, or has an end without signal, where
+    σ/α is infinite: what DDIM makes of it is then exact in the limit, or all there is.
+    """
+    return (process.sigma(s) > NOISELESS) & (
+        jnp.minimum(process.alpha(t), process.alpha(s)) > SIGNALLESS
+    )
 
 
 def half_log_snr(process: Process, t: Array) -> Array:

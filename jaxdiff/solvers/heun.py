@@ -5,10 +5,9 @@ With x̄ = x/α and σ̄ = σ/α the ODE of every process reads dx̄/dσ̄ = ε�
 
 import jax
 
-from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import Solver, one_step, put_together
+from jaxdiff.solvers.base import Solver, finite_step, one_step, put_together
 from jaxdiff.typing import Array, Key
 
 
@@ -23,7 +22,7 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
 
     Returns:
         A deterministic solver of order 2, in both directions of time; two evaluations a step, one
-        on a step that ends where σ = 0.
+        on a step that ends where σ = 0, or that has an end where α = 0.
 
     Example:
         >>> import jax.numpy as jnp
@@ -48,6 +47,6 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
             width = process.sigma(s) - process.sigma(t) * process.alpha(s) / process.alpha(t)
             return euler + 0.5 * width * (denoise_fn(euler, s).eps - estimate.eps)
 
-        return jax.lax.cond(process.sigma(s) > NOISELESS, correct, lambda: euler)
+        return jax.lax.cond(finite_step(process, t, s), correct, lambda: euler)
 
     return one_step(step)

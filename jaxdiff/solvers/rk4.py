@@ -3,11 +3,10 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
-from jaxdiff.solvers.base import Solver, one_step, put_together
+from jaxdiff.solvers.base import Solver, finite_step, one_step, put_together
 from jaxdiff.typing import Array, Key
 
 
@@ -22,7 +21,7 @@ def rk4(denoise_fn: DenoiseFn, process: Process) -> Solver:
 
     Returns:
         A deterministic solver of order 4, in both directions of time; four evaluations a step, one
-        on a step that ends where σ = 0.
+        on a step that ends where σ = 0, or that has an end where α = 0.
 
     Reference: Hairer, Nørsett & Wanner 1993, section II.1.
     """
@@ -46,7 +45,7 @@ def rk4(denoise_fn: DenoiseFn, process: Process) -> Solver:
             return put_together(first, process, s) + process.alpha(s) * width * (slope - first.eps)
 
         return jax.lax.cond(
-            process.sigma(s) > NOISELESS, refined, lambda: put_together(first, process, s)
+            finite_step(process, t, s), refined, lambda: put_together(first, process, s)
         )
 
     return one_step(step)

@@ -61,9 +61,9 @@ def stochastic_heun(
         inside = (sigma_min <= ratio) & (ratio <= sigma_max)
         rises = inside & (jnp.asarray(churn) > 0) & (raised > t)  # by more than the rounding of t
         start = jnp.where(rises, raised, t)
-        rise = ratio**2 * jnp.expm1(process.log_snr(t) - process.log_snr(start))
+        rise = jnp.expm1(process.log_snr(t) - process.log_snr(start))
         noise = noise_scale * jax.random.normal(key, x.shape, x.dtype)
-        x_bar = x / process.alpha(t) + jnp.where(rises, std_of(rise), 0.0) * noise
+        x_bar = x / process.alpha(t) + jnp.where(rises, ratio * std_of(rise), 0.0) * noise
         x_hat = process.alpha(start) * x_bar
         return deterministic.step(key, deterministic.init(x_hat, start), start, s).x
 

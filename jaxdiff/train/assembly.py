@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff import data
+from jaxdiff import data, denoisers
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import Process
 from jaxdiff.sampling import check_times
@@ -55,6 +55,10 @@ def check(config: Config, forward: Process, shape: tuple[int, ...]) -> None:
         names.LEVELS[config.model.level].fn(forward, jnp.ones(1))
     except InputError as error:
         raise InputError(f"config.model.level: {error}") from error
+    try:
+        denoisers.denoiser(lambda x, level: x, forward, kind=config.model.kind)
+    except InputError as error:
+        raise InputError(f"config.model.kind: {error}") from error
     jax.eval_shape(lambda key: objective.time_sampler(config, forward)(key, 1), jax.random.key(0))
     if config.loss.vlb_weight:
         _check_hybrid(config, forward)

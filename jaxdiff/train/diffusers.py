@@ -65,7 +65,6 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
     for name, *known in (
         ("prediction_type", *KINDS),
         ("variance_type", *VARIANCES),
-        ("rescale_betas_zero_snr", False),
         ("beta_schedule", *SCHEDULES, COSINE),
         ("trained_betas", None),
     ):
@@ -79,6 +78,10 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
         raise InputError(f"{folder} must say the sample_size of its images, got None")
     height, width = (size, size) if isinstance(size, int) else size
     cosine = said["beta_schedule"] == COSINE
+    if cosine and said["rescale_betas_zero_snr"]:
+        raise InputError(
+            f"{path}: ours are cosine schedules without rescale_betas_zero_snr, got true"
+        )
     process = choice("ddpm_cosine", num_steps=steps) if cosine else _beta_choice(said, steps)
     config = Config(
         data=DataConfig(
@@ -115,4 +118,5 @@ def _beta_choice(said: dict[str, Any], steps: int) -> Choice:
         betas=SCHEDULES[said["beta_schedule"]],
         beta_start=said["beta_start"],
         beta_end=said["beta_end"],
+        zero_terminal_snr=said["rescale_betas_zero_snr"],
     )

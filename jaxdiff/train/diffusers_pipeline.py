@@ -98,6 +98,7 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
             "beta_schedule": schedules[options.get("betas", "linear")],
             "beta_start": options.get("beta_start", 1e-4),
             "beta_end": options.get("beta_end", 0.02),
+            "rescale_betas_zero_snr": options.get("zero_terminal_snr", False),
         }
     elif process.name == "ddpm_cosine" and set(options) <= {"num_steps"}:
         schedule = {"beta_schedule": COSINE}

@@ -29,6 +29,7 @@ def _ddpm(
     betas: str = "linear",
     beta_start: float = 1e-4,
     beta_end: float = 0.02,
+    zero_terminal_snr: bool = False,
 ) -> Process:
     """DDPM's chain from one of the schedules that rise from one β to another."""
     tables = {
@@ -38,8 +39,9 @@ def _ddpm(
     }
     if betas not in tables:
         raise InputError(f"betas is one of {', '.join(tables)}, got {betas!r}")
+    chosen = tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
     return processes.DiscreteVP.from_betas(
-        tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
+        schedules.zero_terminal_snr(chosen) if zero_terminal_snr else chosen
     )
 
 
