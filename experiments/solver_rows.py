@@ -42,12 +42,13 @@ class Mixture(NamedTuple):
 
 
 def mixtures() -> dict[str, Mixture]:
-    """Five points of the unit circle, and fifty digits at [−1, 1], each blurred by 0.1."""
+    """Five points of a circle, ten at random, and fifty digits at [−1, 1], each blurred."""
     angles = np.linspace(0.0, 2 * np.pi, 5, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     digits = load_digits().images[:50, :, :, None] / 8 - 1
     return {
         "2-D": Mixture(jnp.asarray(circle), 0.1),
+        "16-D": Mixture(jnp.asarray(0.7 * np.random.default_rng(0).normal(size=(10, 16))), 0.2),
         "8×8×1": Mixture(jnp.asarray(digits), 0.1),
     }
 
@@ -63,6 +64,7 @@ SDES: Mapping[str, Sde] = {
     "VP": Sde(processes.VP(), 1e-3),
     "sub-VP": Sde(processes.SubVP(), 1e-3),
     "VE": Sde(processes.VE(), 1e-5),
+    "VE to 80": Sde(processes.VE(0.002, 80.0), 1e-5),
 }
 
 

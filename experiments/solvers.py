@@ -41,7 +41,12 @@ COUNTS = flags.DEFINE_list("counts", ["10", "20", "35", "70", "140"], "Numbers o
 N = flags.DEFINE_integer("n", 256, "Samples that ODE solvers are measured on.", lower_bound=2)
 LAW_N = flags.DEFINE_integer("law_n", 20_000, "Samples of each law.", lower_bound=16)
 ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the tables; all if empty.")
-SDE_NAMES = flags.DEFINE_list("sdes", [*SDES], "SDEs to compare the solvers under.")
+SDE_NAMES = flags.DEFINE_list(
+    "sdes", ["VP", "sub-VP", "VE"], f"SDEs to compare the solvers under, of {', '.join(SDES)}."
+)
+MIXTURES = flags.DEFINE_list(
+    "mixtures", ["2-D", "8×8×1"], "Mixtures to compare them on, of 2-D, 16-D and 8×8×1."
+)
 SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0, cli.MAX_SEED)
 
 DIRECTIONS = 64
@@ -51,6 +56,7 @@ LAW_GRID = "logistic"
 def main() -> None:
     """Measure, print the tables, write them and the pictures."""
     counts, sdes = _counts(COUNTS.value), _sdes(SDE_NAMES.value)
+    _mixtures(MIXTURES.value)
     ode_solvers, sde_solvers = _chosen(ONLY.value)
     workdir = Path(WORKDIR.value)
     names = ("solvers.json", "solvers.png", "trajectories.png")
@@ -96,9 +102,10 @@ def measure(
     law: list[Errors] = []
     floor: dict[str, float] = {}
     start_key, walk_key, law_key = jax.random.split(jax.random.key(SEED.value), 3)
-    total = len(sdes) * (2 * len(ode_solvers) + len(sde_solvers))
+    walked = len(MIXTURES.value) * len(ode_solvers) + ("2-D" in MIXTURES.value) * len(sde_solvers)
+    total = len(sdes) * walked
     with tqdm(total=total, unit="solver", dynamic_ncols=True) as bar:
-        for problem, mixture in mixtures().items():
+        for problem, mixture in _mixtures(MIXTURES.value).items():
             for name, (process, t_min) in sdes.items():
                 x = _prior(start_key, process, (N.value, *mixture.means.shape[1:]))
                 exact = _exact_ends(mixture, process, x, t_min)
@@ -232,6 +239,13 @@ def _sdes(names: Sequence[str]) -> dict[str, Sde]:
     if not names or not set(names) <= set(SDES):
         raise InputError(f"--sdes takes names out of {', '.join(SDES)}, got {','.join(names)!r}")
     return {name: sde for name, sde in SDES.items() if name in names}
+
+
+def _mixtures(names: Sequence[str]) -> dict[str, Mixture]:
+    known = mixtures()
+    if not names or not set(names) <= known.keys():
+        raise InputError(f"--mixtures takes names out of {', '.join(known)}, got {','.join(names)}")
+    return {name: known[name] for name in names}
 
 
 def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]:

@@ -36,7 +36,7 @@ def get_config() -> ConfigDict:
                 checkpoint_every=3000,
             ),
             sampling=SamplingConfig(
-                solver=choice("deis", order=4), times=choice("logistic", rho=2.0),
+                solver=choice("deis", order=0), times=choice("logistic", rho=2.0),
                 num_steps=25, t_min=1e-3,
                 num_images=2000,
             ),

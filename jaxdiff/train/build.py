@@ -18,7 +18,7 @@ from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train import averages, names
-from jaxdiff.train.config import Choice, Config, DataConfig
+from jaxdiff.train.config import Choice, Config, DataConfig, choice
 from jaxdiff.typing import Array, InputError, Key, Params
 
 
@@ -179,6 +179,19 @@ def _trainable(variables: Params) -> dict[str, bool]:
 def solver(chosen: Choice, model: DenoiseFn, forward: Process) -> Solver:
     """Build the solver around a model."""
     return names.resolve(names.SOLVERS, chosen, "config.sampling.solver")(model, forward)
+
+
+FEW_STEPS = 12
+"""Up to as many steps DEIS of order 3 errs less than that of order 4: over three mixtures in 2, 16
+and 64 dimensions under VP, sub-VP and VE, on the logistic grid, by 1.3 times at 10 steps."""
+
+
+def suited(chosen: Choice, num_steps: int) -> Choice:
+    """The solver for so many steps: DEIS of order 0 becomes that of order 3 or 4."""
+    options = dict(chosen.options)
+    if chosen.name != "deis" or options.get("order", 0):
+        return chosen
+    return choice(chosen.name, **{**options, "order": 3 if num_steps <= FEW_STEPS else 4})
 
 
 def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float) -> Array:

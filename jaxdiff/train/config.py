@@ -171,9 +171,12 @@ class TrainingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How samples are drawn where nothing else is asked for."""
+    """How samples are drawn where nothing else is asked for.
 
-    solver: Choice = Choice("deis", (("order", 4),))
+    DEIS of order 0 is of the order that suits the number of steps.
+    """
+
+    solver: Choice = Choice("deis", (("order", 0),))
     times: Choice = Choice("logistic", (("rho", 2.0),))
     num_steps: int = _positive(20)
     t_min: float = _share(1e-3)

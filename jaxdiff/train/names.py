@@ -123,7 +123,9 @@ TIME_SAMPLERS: Mapping[str, Callable[..., losses.times.TimeSample]] = {
 STEPS: Mapping[str, Callable[..., Solver]] = {
     "ancestral": solvers.ancestral,
     "ddim": solvers.ddim,
-    "deis": solvers.deis,
+    "deis": lambda denoise_fn, process, *, order=0: solvers.deis(
+        denoise_fn, process, order=order or 4
+    ),
     "dpm_2": solvers.dpm_2,
     "dpm_3": solvers.dpm_3,
     "dpmpp_1": solvers.dpmpp_1,

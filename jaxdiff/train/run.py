@@ -147,10 +147,11 @@ class Run:
         config = self.config.sampling
         name = solver or config.solver.name
         inherited = dict(config.solver.options) if name == config.solver.name else {}
+        steps = config.num_steps if num_steps is None else num_steps
         grid = build.time_grid(
             _named(times, config.times),
             self.process,
-            config.num_steps if num_steps is None else num_steps,
+            steps,
             t_min=config.t_min if t_min is None else t_min,
         )
         sampling.check_times(grid)
@@ -170,7 +171,7 @@ class Run:
             label,
             config=self.config,
             network=self.network,
-            solver=choice(name, **{**inherited, **options}),
+            solver=build.suited(choice(name, **{**inherited, **options}), steps),
             shape=(n, *self.shape),
             save_fn=save_fn,
             mesh=mesh if mesh is not None and n % mesh.size == 0 else None,
