@@ -37,7 +37,7 @@ RTOL = flags.DEFINE_float(
 
 
 def main() -> None:
-    """Read the flags, measure, print a table and write it as JSON."""
+    """Read the flags, measure, write what was found as JSON and print it as a table."""
     if not WORKDIR.value:
         raise InputError("evaluation takes --workdir=DIR, got none")
     run = load_run(WORKDIR.value)
@@ -50,27 +50,28 @@ def main() -> None:
     x = drawing.draw_samples(run, N.value, seed=SEED.value)
     samples = data.to_floats(x, run.value_range) if dataset.is_image else x
     measured = figures.measure(samples, real_train, real_test, seed=SEED.value)
-    print(figures.as_table(run, measured))
     held_out = data.take_all(dataset.test, limit=MAX_REAL.value)
     bound = bounds.bits_per_dim(run, *held_out, draws=DRAWS.value, seed=SEED.value)
-    bits = {"bits_per_dim": _told(bound, DRAWS.value)}
+    bits = {"bits_per_dim": _record(bound, DRAWS.value)}
     if ODE_DRAWS.value:
         by_ode = likelihoods.ode_bits_per_dim(
             run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
         )
-        bits["ode_bits_per_dim"] = _told(by_ode, ODE_DRAWS.value)
+        bits["ode_bits_per_dim"] = _record(by_ode, ODE_DRAWS.value)
     path = Path(WORKDIR.value) / "evaluation.json"
     record = figures.as_record(run, measured) | bits
     atomic_write(path, json.dumps(record, indent=2) + "\n")
+    print(figures.as_table(run, measured))
+    for found in bits.values():
+        print(
+            f"{found['bits']:.4f} ± {found['std_error']:.4f} bits/dim of {found['n']} test "
+            f"examples\n  ({found['kind']}; {found['draws']} draws each, seed {found['seed']})"
+        )
     print(f"wrote {path}")
 
 
-def _told(bound: bounds.Bound, draws: int) -> dict[str, Any]:
-    """Print a figure with all that it depends on, and return it for the record."""
-    print(
-        f"{bound.bits:.4f} ± {bound.std_error:.4f} bits/dim of {bound.n} test examples\n"
-        f"  ({bound.kind}; {draws} draws each, seed {SEED.value})"
-    )
+def _record(bound: bounds.Bound, draws: int) -> dict[str, Any]:
+    """A figure with all that it depends on."""
     return bound._asdict() | {"draws": draws, "seed": SEED.value}
 
 

@@ -22,6 +22,7 @@ from experiments import cli
 from experiments.fields import draw_fields
 from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write
+from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")
@@ -52,6 +53,9 @@ class Row(NamedTuple):
 def main() -> None:
     """Fit, measure, print the table, write it and the picture."""
     names = _chosen(ONLY.value)
+    check_backend()
+    workdir = Path(WORKDIR.value)
+    workdir.mkdir(parents=True, exist_ok=True)
     rows, fields = [], {"exact": np.asarray(jax.jit(true_score)(_grid(13)))}
     with tqdm(total=len(names) * STEPS.value, unit="step", dynamic_ncols=True) as bar:
         for name in names:
@@ -59,9 +63,6 @@ def main() -> None:
             row, params = fit(name, OBJECTIVES[name], jax.random.key(SEED.value), bar)
             rows.append(row)
             fields[name] = np.asarray(jax.jit(OBJECTIVES[name].score)(params, _grid(13)))
-    print(as_table(rows))
-    workdir = Path(WORKDIR.value)
-    workdir.mkdir(parents=True, exist_ok=True)
     record = {
         "steps": STEPS.value,
         "batch": BATCH.value,
@@ -72,6 +73,7 @@ def main() -> None:
     atomic_write(workdir / "objectives.json", json.dumps(record, indent=2) + "\n")
     density = np.asarray(_draw_data(jax.random.key(SEED.value), 1500))
     draw_fields(workdir / "objectives.png", _grid(13), fields, points=density)
+    print(as_table(rows))
     print(f"wrote {workdir / 'objectives.json'}\nwrote {workdir / 'objectives.png'}")
 
 

@@ -44,6 +44,8 @@ def main() -> None:
     run = load_run(WORKDIR.value)
     if TRAJECTORY.value and len(run.shape) != 3:
         raise InputError(f"--trajectory pictures images, got examples of shape {run.shape}")
+    if not run.is_image:
+        pictures.check_backend()
     options = _options()
     x = drawing.draw_samples(run, N.value, seed=SEED.value, options=options)
 

@@ -34,6 +34,7 @@ from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.files import atomic_write
 from jaxdiff.processes import Process
+from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")
@@ -52,23 +53,13 @@ def main() -> None:
     """Measure, print the tables, write them and the pictures."""
     counts, sdes = _counts(COUNTS.value), _sdes(SDE_NAMES.value)
     ode_solvers, sde_solvers = _chosen(ONLY.value)
+    check_backend()
     workdir = Path(WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     with jax.enable_x64(True):
         ode, law, floor = measure(counts, sdes, ode_solvers, sde_solvers)
         solver_pictures.draw_trajectories(workdir / "trajectories.png")
     best = solver_tables.on_best_grids(ode, counts)
-    for problem, rows in solver_tables.by_problem(best).items():
-        print(f"{problem}: distance to the exact path, on each solver's best grid")
-        print(solver_tables.as_table(rows, counts))
-    for problem, rows in solver_tables.by_problem(law).items():
-        print(f"{problem}: distance of laws; {floor[problem]:.4f} between two sets of data")
-        print(solver_tables.as_table(rows, counts))
-    if solver_tables.YARDSTICK[0] in ode_solvers:
-        print("the best at each number of evaluations")
-        print(solver_tables.as_winners(ode, counts))
-        print(f"all problems, at most {solver_tables.FEW} evaluations")
-        print(solver_tables.as_ranking(ode, counts))
     record = {
         "counts": counts,
         "n": N.value,
@@ -80,6 +71,17 @@ def main() -> None:
     }
     atomic_write(workdir / "solvers.json", json.dumps(record, indent=2) + "\n")
     solver_pictures.draw_errors(workdir / "solvers.png", counts, best, law, floor)
+    for problem, rows in solver_tables.by_problem(best).items():
+        print(f"{problem}: distance to the exact path, on each solver's best grid")
+        print(solver_tables.as_table(rows, counts))
+    for problem, rows in solver_tables.by_problem(law).items():
+        print(f"{problem}: distance of laws; {floor[problem]:.4f} between two sets of data")
+        print(solver_tables.as_table(rows, counts))
+    if solver_tables.YARDSTICK[0] in ode_solvers:
+        print("the best at each number of evaluations")
+        print(solver_tables.as_winners(ode, counts))
+        print(f"all problems, at most {solver_tables.FEW} evaluations")
+        print(solver_tables.as_ranking(ode, counts))
     for name in ("solvers.json", "solvers.png", "trajectories.png"):
         print(f"wrote {workdir / name}")
 

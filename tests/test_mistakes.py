@@ -1,8 +1,14 @@
 """The mistakes that are easily made at the commands: one sentence, exit code 2, nothing written."""
 
+import errno
+import os
+
 import pytest
+from jax.errors import JaxRuntimeError
 from running import run
 from tiny import DIGITS, FEW_STEPS, POINTS
+
+from experiments import cli
 
 OF_DIGITS = ["experiments.train", DIGITS[0], "--workdir={new}"]
 OF_POINTS = ["experiments.train", *POINTS, *FEW_STEPS]
@@ -67,6 +73,14 @@ MISTAKES = {
     "no config file": (
         ["experiments.train", "--config=none.py", "--workdir={new}"],
         "--config takes the path of a config file, got 'none.py'",
+    ),
+    "two config files": (
+        [*OF_POINTS, "--workdir={new}", "--config=tests/tiny.py"],
+        "--config takes one config file, got experiments/configs/toy_vp.py and tests/tiny.py",
+    ),
+    "a folder for a config file": (
+        ["experiments.train", "--config={folder}", "--workdir={new}"],
+        "--config takes the path of a config file, got",
     ),
     "no workdir": (["experiments.train", DIGITS[0]], "--workdir=DIR"),
     "another config": (
@@ -149,3 +163,94 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(trained, tmp_path, name):
     assert not new.exists()
     assert not [*orphaned.rglob("*.json"), *untrained.rglob("*.png")]
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+
+NO_CONFIGS = {
+    "raise AssertionError": "config.py is not a config file: AssertionError",
+    "raise SystemExit(3)": "config.py is not a config file: 3",
+    "return {'seed': 1}": "its get_config must return a ConfigDict, got dict",
+    "return [1]": "its get_config must return a ConfigDict, got list",
+    "pass": "its get_config must return a ConfigDict, got NoneType",
+}
+
+
+@pytest.mark.parametrize("body", NO_CONFIGS)
+def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
+    path = tmp_path / "config.py"
+    path.write_text(f"def get_config(): {body}\n")
+    done = run("experiments.train", f"--config={path}", f"--workdir={tmp_path / 'new'}")
+    assert done.returncode == 2, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "did you forget a return" not in line]
+    assert said.startswith(f"error: {tmp_path}")
+    assert said.endswith(NO_CONFIGS[body])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*OF_POINTS, "--workdir={new}"],
+        SAMPLE,
+        ["experiments.objectives", "--workdir={new}"],
+        ["experiments.solvers", "--workdir={new}"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_wrong_backend_is_refused_before_anything_is_drawn(
+    trained, tmp_path, monkeypatch, arguments
+):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    done = run(*(a.format(new=tmp_path / "new", run=trained) for a in arguments))
+    sentence = "MPLBACKEND must be a backend of matplotlib, such as Agg, got 'nonsense'"
+    assert (done.returncode, done.stderr) == (2, f"error: {sentence}\n")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "not be written: No space left on devi"),
+        (MemoryError(), "memory does not suffice: Python could allocate no more"),
+        (MemoryError("Unable to allocate 7.28 TiB"), "suffice: Unable to allocate 7.28 TiB"),
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore"),
+            "memory does not suffice: Out of memory allocating 8 bytes.",
+        ),
+    ],
+    ids=["disk", "host", "array", "device"],
+)
+def test_what_a_machine_has_too_little_of_is_one_sentence(capsys, error, sentence):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli._guarded(main, ["command"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+FULL = {
+    "samples": (SAMPLE, "{new}/samples.npz"),
+    "weights": (["experiments.weights", "--workdir={run}", "--write={new}"], "{new}/model.safeten"),
+    "a new run": ([*OF_POINTS, "--workdir={new}"], "{new}/config.json"),
+    "the last picture": ([*OF_POINTS, "--workdir={run}"], "{run}/samples.png"),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk_is_one_sentence_that_names_the_file(trained, tmp_path, monkeypatch, name):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    places = {"new": tmp_path / "new", "run": trained}
+    arguments, path = FULL[name]
+    done = run(*(a.format(**places) for a in arguments))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {path.format(**places)}")
+    assert last.endswith(": No space left on device")

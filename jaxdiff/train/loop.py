@@ -22,6 +22,7 @@ from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
 from jaxdiff.train.held_out import held_out_loss
 from jaxdiff.train.interrupts import listening
+from jaxdiff.train.output import unfailing
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run
 from jaxdiff.train.state import TrainState
@@ -64,7 +65,7 @@ def train(
         microbatches: in how many turns a device goes through its share of a batch.
         workers: processes that read and decode, beside this one; 0 for threads of this one.
         profile_steps: first and last of the steps whose trace goes to ``profile/``.
-        say: called with each line of report.
+        say: called with each line of report; that one cannot be printed does not stop training.
 
     Returns:
         The run, trained up to ``run.step``.
@@ -73,7 +74,8 @@ def train(
         InputError: if the configuration cannot be built, the workdir holds another run or is being
             trained in, a checkpoint cannot be written, or the loss is not finite for long.
     """
-    workdir, settings = Path(workdir), config.training
+    workdir, settings, say = Path(workdir), config.training, unfailing(say)
+    pictures.check_backend()  # which is needed at the end
     writes = jax.process_index() == 0
     mesh = devices.mesh(fsdp=fsdp)
     devices.check_batch(settings.batch_size, microbatches, mesh)
