@@ -18,7 +18,7 @@ from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 from jaxdiff.train.output import unfailing_output
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, nearest
 
 USAGE_ERROR = 2
 INTERRUPTED = 130
@@ -142,7 +142,8 @@ def _check_field(config: Mapping[str, Any], names: Sequence[str]) -> None:
     inside, path = config, "config"
     for name in names:
         if not hasattr(inside, "keys") or name not in inside:
-            takes = ", ".join(inside) if hasattr(inside, "keys") else "no fields"
+            fields = list(inside) if hasattr(inside, "keys") else []
+            takes = (", ".join(fields) or "no fields") + nearest(name, fields)
             raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
         inside, path = inside[name], f"{path}.{name}"
     if hasattr(inside, "keys"):

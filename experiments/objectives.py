@@ -23,7 +23,7 @@ from experiments.fields import draw_fields
 from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write
 from jaxdiff.train.pictures import check_backend
-from jaxdiff.typing import Array, InputError, Key, Params, PyTree
+from jaxdiff.typing import Array, InputError, Key, Params, PyTree, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")
 STEPS = flags.DEFINE_integer("steps", 4000, "Updates per objective.", lower_bound=2)
@@ -156,7 +156,7 @@ def _grid(side: int) -> np.ndarray:
 def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in OBJECTIVES:
-            raise InputError(f"--only takes some of {', '.join(OBJECTIVES)}, got {name!r}")
+            raise InputError(f"--only takes some of {out_of(name, OBJECTIVES)}")
     return list(names or OBJECTIVES)
 
 

@@ -35,7 +35,7 @@ from jaxdiff import processes, solvers
 from jaxdiff.files import atomic_write
 from jaxdiff.processes import Process
 from jaxdiff.train.pictures import check_backend
-from jaxdiff.typing import Array, InputError, Key
+from jaxdiff.typing import Array, InputError, Key, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")
 COUNTS = flags.DEFINE_list("counts", ["10", "20", "35", "70", "140"], "Numbers of evaluations.")
@@ -237,11 +237,10 @@ def _sdes(names: Sequence[str]) -> dict[str, Sde]:
 
 def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]:
     """Solvers of the ODE and of the SDE, all or those that are named."""
-    known = {*ODE_SOLVERS, *SDE_SOLVERS}
-    if not set(names) <= known:
-        raise InputError(
-            f"--only takes names out of {', '.join(sorted(known))}, got {','.join(names)}"
-        )
+    known = sorted({*ODE_SOLVERS, *SDE_SOLVERS})
+    for name in names:
+        if name not in known:
+            raise InputError(f"--only takes names out of {out_of(name, known)}")
     ode, sde = (
         {name: row for name, row in rows.items() if not names or name in names}
         for rows in (ODE_SOLVERS, SDE_SOLVERS)

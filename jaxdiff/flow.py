@@ -29,7 +29,7 @@ from jaxdiff.arrays import VARIANCE_FLOOR, check_batch, is_count, known
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules.times import divide, time_at_log_snr
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError, out_of
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ def check_method(method: str) -> None:
         InputError: naming those that do.
     """
     if method not in METHODS:
-        raise InputError(f"method is one of {', '.join(METHODS)}, got {method!r}")
+        raise InputError(f"method is one of {out_of(method, METHODS)}")
 
 
 def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:

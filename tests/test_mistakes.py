@@ -15,6 +15,10 @@ OF_POINTS = ["experiments.train", *POINTS, *FEW_STEPS]
 SAMPLE = ["experiments.sample", "--workdir={run}", "--out={new}"]
 MISTAKES = {
     "unknown field": ([*OF_DIGITS, "--config.training.steps=3"], "training.steps does not exist"),
+    "misspelt field": (
+        [*OF_DIGITS, "--config.training.batch_sise=3"],
+        "; did you mean 'batch_size'?",
+    ),
     "unknown section": ([*OF_DIGITS, "--config.trainer.steps=3"], "config.trainer does not exist"),
     "wrong type": (
         [*OF_DIGITS, "--config.training.num_steps=many"],
@@ -26,7 +30,7 @@ MISTAKES = {
     ),
     "unknown flag": ([*OF_DIGITS, "--speed=3"], "speed"),
     "argument": ([*OF_DIGITS, "fast"], "everything is a flag here, got the argument 'fast'"),
-    "unknown data": ([*OF_DIGITS, "--config.data.name=digit"], "unknown data set 'digit'"),
+    "unknown data": ([*OF_DIGITS, "--config.data.name=digit"], "did you mean 'digits'?"),
     "missing file": ([*OF_DIGITS, "--config.data.name=npz:none.npz"], "none.npz"),
     "not an image": ([*OF_DIGITS, "--config.data.name=folder:{folder}"], "notes.txt"),
     "size": (

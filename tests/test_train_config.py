@@ -138,6 +138,36 @@ def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ({"training": {"batch_sise": 1}}, "batch_size"),
+        ({"trainning": {}}, "training"),
+        ({"model": {"kind": "epss"}}, "eps"),
+        ({"loss": {"target": "scores"}}, "score"),
+        ({"process": {"name": "VPP"}}, "vp"),
+        ({"process": {"name": "vp", "betamax": 1.0}}, "beta_max"),
+        ({"process": {"name": "ddpm", "betas": "linar"}}, "linear"),
+        ({"network": {"name": "mpl"}}, "mlp"),
+        ({"network": SMALL | {"dtype": "float23"}}, None),  # an option that it has not
+        ({"network": {"name": "dit", "dtype": "bfloat61"}}, "bfloat16"),
+        ({"loss": {"times": {"name": "stratifed"}}}, "stratified"),
+        ({"sampling": {"times": {"name": "karas"}}}, "karras"),
+        ({"sampling": {"solver": {"name": "dpmp_2m"}}}, "dpmpp_2m"),
+        ({"sampling": {"solver": {"name": "ancestral", "variance": "anywhere"}}}, None),
+        ({"sampling": {"solver": {"name": "ancestral", "variance": "postrior"}}}, "posterior"),
+        ({"sampling": {"solver": {"name": "adaptive", "method": "dopri"}}}, "dopri5"),
+        ({"sampling": {"solver": {"name": "langevin", "norms": "exampel"}}}, "example"),
+        ({"sampling": {"solver": {"name": "predictor_corrector", "predictor": "dim"}}}, "ddim"),
+    ],
+)
+def test_of_a_misspelt_name_the_nearest_is_suggested(change, meant):
+    with pytest.raises(InputError) as caught:
+        assemble(train.from_dict({"network": SMALL} | change), (8, 8, 1), 10)
+    suggestion = f"; did you mean {meant!r}?"
+    assert str(caught.value).endswith(suggestion) if meant else "mean" not in str(caught.value)
+
+
 def test_labels_are_asked_of_data_that_have_them():
     config = train.from_dict({"model": {"class_conditional": True}})
     with pytest.raises(InputError, match="takes data with labels"):

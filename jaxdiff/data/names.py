@@ -10,7 +10,7 @@ from jaxdiff.data.npz import load_npz
 from jaxdiff.data.sources import Dataset
 from jaxdiff.data.tfds import load_tfds
 from jaxdiff.data.toy import TOYS, load_toy
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, nearest
 
 # What stands before the colon -> (what may stand after it, loader of (what does, data_dir)).
 LOADERS: dict[str, tuple[str, Callable[[str, Path | None], Dataset]]] = {
@@ -46,7 +46,8 @@ def load(name: str, *, data_dir: str | Path | None = None) -> Dataset:
     takes_rest = kind in LOADERS and bool(LOADERS[kind][0])
     if kind not in LOADERS or bool(colon) != takes_rest or bool(rest) != takes_rest:
         known = ", ".join(kind + rest for kind, (rest, _) in LOADERS.items())
-        raise InputError(f"unknown data set {name!r}: there are {known}")
+        near = nearest(name, [*LOADERS, *(f"toy:{toy}" for toy in TOYS)])
+        raise InputError(f"unknown data set {name!r}: there are {known}{near}")
     dataset = LOADERS[kind][1](rest, None if data_dir is None else Path(data_dir))
     return replace(dataset, name=name)
 

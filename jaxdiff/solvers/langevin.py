@@ -18,7 +18,7 @@ from jaxdiff.arrays import NOISELESS, expand_to, is_count, known, std_of, sum_ev
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, InputError, Key, out_of
 
 SMALLEST_NOISE = 1e-6
 """Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then moves nothing, whatever ε̂ is."""
@@ -75,7 +75,7 @@ def langevin(
     _check_positive("snr", snr)
     _check_count(num_steps)
     if norms not in NORMS:
-        raise InputError(f"norms is one of {', '.join(NORMS)}, got {norms!r}")
+        raise InputError(f"norms is one of {out_of(norms, NORMS)}")
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:
         of_z, of_eps = _norms(z), _norms(eps)

@@ -12,9 +12,9 @@ from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import KINDS
 
 
-def _field(default: Any, takes: str, ok: Callable[[Any], bool]) -> Any:
+def _field(default: Any, takes: str, ok: Callable[[Any], bool], names: tuple[str, ...] = ()) -> Any:
     """A field with a range: ``takes`` completes the sentence "<field> takes …"."""
-    return dataclasses.field(default=default, metadata={"takes": takes, "ok": ok})
+    return dataclasses.field(default=default, metadata={"takes": takes, "ok": ok, "names": names})
 
 
 def _positive(default: Any) -> Any:
@@ -38,7 +38,7 @@ def _numbers(low: float, high: float) -> Any:
 
 
 def _one_of(default: str, *names: str) -> Any:
-    return _field(default, "one of " + ", ".join(names), lambda v: v in names)
+    return _field(default, "one of " + ", ".join(names), lambda v: v in names, names)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,7 +18,7 @@ from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.train.config import Choice
 from jaxdiff.train.parsing import check_options
-from jaxdiff.typing import Array, InputError
+from jaxdiff.typing import Array, InputError, out_of
 
 
 def _ddpm(
@@ -35,7 +35,7 @@ def _ddpm(
         "sigmoid": schedules.sigmoid_betas,
     }
     if betas not in tables:
-        raise InputError(f"betas is one of {', '.join(tables)}, got {betas!r}")
+        raise InputError(f"betas is one of {out_of(betas, tables)}")
     return processes.DiscreteVP.from_betas(
         tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
     )
@@ -150,7 +150,7 @@ def _predictor_corrector(
 ) -> Solver:
     """Any solver by name, with Langevin's corrections."""
     if predictor not in STEPS:
-        raise InputError(f"predictor is one of {', '.join(STEPS)}, got {predictor!r}")
+        raise InputError(f"predictor is one of {out_of(predictor, STEPS)}")
     corrector = functools.partial(solvers.langevin, snr=snr, num_steps=num_corrections, norms=norms)
     return solvers.predictor_corrector(
         denoise_fn, process, predictor=STEPS[predictor], corrector=corrector, order=order
@@ -199,7 +199,7 @@ def resolve(
 ) -> Callable[..., Any]:
     """Look a name up and bind its options, both checked; errors name the field."""
     if chosen.name not in table:
-        raise InputError(f"{path}.name takes one of {', '.join(table)}, got {chosen.name!r}")
+        raise InputError(f"{path}.name takes one of {out_of(chosen.name, table)}")
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
     signature = {

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, TypeVar
 
 from jaxdiff.train.config import Choice, Config, choice, frozen
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, nearest
 
 T = TypeVar("T")
 
@@ -47,7 +47,7 @@ def check_options(
     """
     for name in options:
         if name not in signature:
-            takes = ", ".join(signature) or "no options"
+            takes = (", ".join(signature) or "no options") + nearest(name, signature)
             raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
     return {name: _convert(signature[name], v, f"{path}.{name}") for name, v in options.items()}
 
@@ -69,14 +69,15 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in hints:
-            raise InputError(f"{path}.{name} does not exist; {path} takes {', '.join(hints)}")
+            takes = ", ".join(hints) + nearest(name, hints)
+            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
     parsed = {name: _convert(hints[name], v, f"{path}.{name}") for name, v in values.items()}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name in parsed and "ok" in field.metadata:
             value = parsed[field.name]
             if not field.metadata["ok"](value):
-                takes = field.metadata["takes"]
-                raise InputError(f"{path}.{field.name} takes {takes}, got {value!r}")
+                takes, near = field.metadata["takes"], nearest(value, field.metadata["names"])
+                raise InputError(f"{path}.{field.name} takes {takes}, got {value!r}{near}")
     return cls(**parsed)
 
 
