@@ -7,6 +7,7 @@ import contextlib
 import errno
 import functools
 import gc
+import math
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,7 +89,9 @@ def _parse(argv: Sequence[str]) -> list[str]:
     try:
         if any(arg.startswith(("--config", "-config")) for arg in argv):
             _check_config_flags(argv)
-        return flags.FLAGS(argv)
+        left = flags.FLAGS(argv)
+        _check_finite_flags()
+        return left
     except InputError as error:
         _refuse(str(error))
     except flags.IllegalFlagValueError as error:
@@ -96,6 +99,14 @@ def _parse(argv: Sequence[str]) -> list[str]:
         _refuse(str(error).splitlines()[0].removeprefix("flag --"))
     except flags.Error as error:
         _refuse(str(error).splitlines()[0])
+
+
+def _check_finite_flags() -> None:
+    """Refuse infinities, and NaN, which no bound keeps out; the fields of a config are others'."""
+    for name in flags.FLAGS:
+        value = flags.FLAGS[name].value
+        if isinstance(value, float) and not math.isfinite(value) and "." not in name:
+            raise InputError(f"--{name} takes a finite number, got {value}")
 
 
 def _check_config_flags(argv: Sequence[str]) -> None:
@@ -142,8 +153,8 @@ def _check_field(config: Mapping[str, Any], names: Sequence[str]) -> None:
     inside, path = config, "config"
     for name in names:
         if not hasattr(inside, "keys") or name not in inside:
-            fields = list(inside) if hasattr(inside, "keys") else []
-            takes = (", ".join(fields) or "no fields") + nearest(name, fields)
+            known = list(inside) if hasattr(inside, "keys") else []
+            takes = (", ".join(known) or "no fields") + nearest(name, known)
             raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
         inside, path = inside[name], f"{path}.{name}"
     if hasattr(inside, "keys"):

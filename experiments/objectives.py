@@ -22,6 +22,7 @@ from experiments import cli
 from experiments.fields import draw_fields
 from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write
+from jaxdiff.train.memory import check_fits
 from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree, out_of
 
@@ -35,6 +36,7 @@ ONLY = flags.DEFINE_list("only", [], "Names of the objectives to fit; all if emp
 BOX = 2.5
 """Half the side of the box."""
 CHUNKS = 10
+FLOAT = 4
 NUM_GRADIENTS = 64
 
 _draw_data = jax.jit(draw_data, static_argnums=1)
@@ -54,6 +56,8 @@ def main() -> None:
     """Fit, measure, print the table, write it and the picture."""
     names = _chosen(ONLY.value)
     check_backend()
+    check_fits("--batch", BATCH.value, BATCH.value * 2 * FLOAT)
+    check_fits("--steps", STEPS.value, STEPS.value // CHUNKS * 2 * FLOAT)  # the keys of a chunk
     workdir = Path(WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     rows, fields = [], {"exact": np.asarray(jax.jit(true_score)(_grid(13)))}

@@ -34,6 +34,7 @@ from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.files import atomic_write
 from jaxdiff.processes import Process
+from jaxdiff.train.memory import check_fits
 from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key, out_of
 
@@ -47,6 +48,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0, cli.MAX_SEED)
 
 DIRECTIONS = 64
 LAW_GRID = "logistic"
+DOUBLE = 8
 
 
 def main() -> None:
@@ -54,6 +56,9 @@ def main() -> None:
     counts, sdes = _counts(COUNTS.value), _sdes(SDE_NAMES.value)
     ode_solvers, sde_solvers = _chosen(ONLY.value)
     check_backend()
+    for name, n in (("--n", N.value), ("--law_n", LAW_N.value)):
+        check_fits(name, n, n * 2 * DOUBLE)  # points of the plane
+    check_fits("--counts", counts[-1], counts[-1] * DOUBLE)
     workdir = Path(WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     with jax.enable_x64(True):

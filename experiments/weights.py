@@ -21,6 +21,7 @@ from jaxdiff.nets import UNet, convert
 from jaxdiff.train import Run
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.memory import check_state
 from jaxdiff.train.workdir import claimed
 from jaxdiff.typing import InputError, Params
 
@@ -49,6 +50,7 @@ def main() -> None:
     config = train.from_dict(CONFIG.value.to_dict())
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
+    check_state(jax.eval_shape(lambda: fresh_state(run)), config.network.name)
     params = read(Path(str(READ.value)), run)
     state = jax.jit(lambda: fresh_state(run))()
     num_steps = config.training.num_steps

@@ -10,8 +10,9 @@ has learned its reverse variance predicts twice as many channels, the second hal
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdiff.arrays import expand_to
+from jaxdiff.arrays import expand_to, known
 from jaxdiff.predictions import (
     DenoisedWithVariance,
     DenoiseFn,
@@ -82,7 +83,7 @@ def denoiser(
         ``denoise_fn(x_t, t) -> Denoised``, or ``DenoisedWithVariance``; t a scalar or ``[batch]``.
 
     Raises:
-        InputError: if ``kind`` does not exist.
+        InputError: if ``kind`` does not exist, or data_std is not positive and finite.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -93,6 +94,9 @@ def denoiser(
     Reference: Karras et al. 2022, eq. 7.
     """
     check_kind(kind)
+    std = known(data_std)
+    if std is not None and not np.all((std > 0) & np.isfinite(std)):
+        raise InputError(f"data_std is positive and finite, got {data_std}")
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Estimate:
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])

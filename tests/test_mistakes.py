@@ -9,6 +9,7 @@ from running import run
 from tiny import DIGITS, FEW_STEPS, POINTS
 
 from experiments import cli
+from jaxdiff.train import memory
 
 OF_DIGITS = ["experiments.train", DIGITS[0], "--workdir={new}"]
 OF_POINTS = ["experiments.train", *POINTS, *FEW_STEPS]
@@ -27,6 +28,23 @@ MISTAKES = {
     "out of range": (
         [*OF_DIGITS, "--config.optimizer.learning_rate=-1"],
         "config.optimizer.learning_rate takes a number above 0, got -1.0",
+    ),
+    "infinite": (
+        [*OF_DIGITS, "--config.optimizer.learning_rate=inf"],
+        "config.optimizer.learning_rate takes a finite number, got inf",
+    ),
+    "infinite option": (
+        [*OF_DIGITS, "--config.sampling.times.rho=inf"],
+        "config.sampling.times.rho takes a finite number, got inf",
+    ),
+    "a million millions": (
+        [*OF_DIGITS, "--config.training.batch_size=1000000000000"],
+        "config.training.batch_size takes a whole number below 2^31, got 1000000000000",
+    ),
+    "no time": ([*SAMPLE, "--t_min=nan"], "--t_min takes a finite number, got nan"),
+    "no tolerance": (
+        ["experiments.evaluate", "--workdir={run}", "--rtol=nan"],
+        "--rtol takes a finite number, got nan",
     ),
     "unknown flag": ([*OF_DIGITS, "--speed=3"], "speed"),
     "argument": ([*OF_DIGITS, "fast"], "everything is a flag here, got the argument 'fast'"),
@@ -167,6 +185,49 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(trained, tmp_path, name):
     assert not new.exists()
     assert not [*orphaned.rglob("*.json"), *untrained.rglob("*.png")]
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+
+CHAIN = ["experiments.train", "--config=experiments/configs/digits_ddpm.py", "--workdir={new}"]
+OUTGROWN = {
+    # name of what is too much, and how many GiB it takes on a machine of one
+    "--config.training.batch_size=1073741824": (OF_DIGITS, "64.0"),  # 8 x 8 bytes each
+    "--config.sampling.num_images=67108864": (OF_DIGITS, "16.0"),  # 8 x 8 numbers each
+    "--config.sampling.num_steps=1073741824": (OF_DIGITS, "20.0"),
+    "--config.process.num_steps=1073741824": (CHAIN, "20.0"),
+    "--config.network.depth=1048576": ([*OF_POINTS, "--workdir={new}"], "16.0"),
+    "--workers=1024": (OF_DIGITS, "32.0"),
+    "--steps=100000000000": (SAMPLE, "1,862.6"),
+    "--n=1073741824": (SAMPLE, "8.0"),  # points of two numbers
+    "--batch=268435456": (["experiments.objectives", "--workdir={new}"], "2.0"),
+    "--law_n=268435456": (["experiments.solvers", "--workdir={new}"], "4.0"),
+}
+
+
+@pytest.mark.parametrize("flag", OUTGROWN)
+def test_what_no_memory_holds_is_refused_before_anything_is_made(
+    trained, tmp_path, monkeypatch, flag
+):
+    monkeypatch.setattr(memory, "of_host", lambda: 2**30)
+    arguments, size = OUTGROWN[flag]
+    places = {"new": tmp_path / "new", "run": trained}
+    done = run(*(a.format(**places) for a in arguments), flag)
+    assert done.returncode == 2, done.stderr
+    name, value = flag.removeprefix("--").split("=")
+    said = done.stderr.removeprefix("error: ")
+    assert name.split(".")[-1] in said or name == "steps"
+    assert said.endswith(f"must fit into 1.0 GiB of memory, got {value}, of {size} GiB\n")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    """Squares of 8192 columns: 1½ embed the time, two scale and shift, two are the block."""
+    monkeypatch.setattr(memory, "of_host", lambda: 2**30)
+    new = tmp_path / "new"
+    done = run(*OF_POINTS, "--config.network.width=8192", f"--workdir={new}")
+    sentence = "config.network must fit into 1.0 GiB of memory, got mlp, of 5.5 GiB"
+    # 5.5 x 8192² numbers of 4 bytes, each as parameter, as average and as two moments
+    assert (done.returncode, done.stderr) == (2, f"error: {sentence}\n")
+    assert not new.exists()
 
 
 NO_CONFIGS = {

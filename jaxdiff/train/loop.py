@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from jaxdiff import data
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import build, devices, pictures, posthoc
+from jaxdiff.train import build, devices, memory, pictures, posthoc
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
@@ -81,12 +81,14 @@ def train(
     devices.check_batch(settings.batch_size, microbatches, mesh)
     dataset = data.load(config.data.name, data_dir=config.data.data_dir or None)
     run = assemble(config, dataset.shape, dataset.num_classes)
+    check_memory(run, workers)
     reference = None if dataset.is_image else data.stack(dataset.test, limit=2000)[0]
     share = (jax.process_index(), jax.process_count())
     batches = functools.partial(build.batches, config, dataset.train, share=share, workers=workers)
     batches()  # reads nothing yet, and refuses what cannot be read
     make = functools.partial(fresh_state, run)
     like = devices.laid_out(mesh, jax.eval_shape(make))
+    memory.check_state(like, config.network.name)
     draw = functools.partial(draw_samples, run, mesh=mesh, reference=reference, writes=writes)
     with (
         # not before here: what was refused owns no folder
@@ -156,6 +158,17 @@ def train(
             if path is not None:
                 say(f"wrote {path}")
     return run.at(state)
+
+
+def check_memory(run: Run, workers: int) -> None:
+    """Refuse numbers of the configuration that no memory holds, by the data that they stand for."""
+    settings = run.config.training
+    stored = 1 if run.is_image else 4
+    memory.check_examples(
+        "config.training.batch_size", settings.batch_size, run.shape, itemsize=stored
+    )
+    memory.check_examples("config.sampling.num_images", run.config.sampling.num_images, run.shape)
+    memory.check_fits("workers", workers, workers * memory.PROCESS)
 
 
 def draw_samples(

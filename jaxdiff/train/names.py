@@ -16,8 +16,9 @@ from jaxdiff.nets import embeddings
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
+from jaxdiff.train import memory
 from jaxdiff.train.config import Choice
-from jaxdiff.train.parsing import check_options
+from jaxdiff.train.parsing import check_finite, check_options
 from jaxdiff.typing import Array, InputError, out_of
 
 
@@ -36,6 +37,7 @@ def _ddpm(
     }
     if betas not in tables:
         raise InputError(f"betas is one of {out_of(betas, tables)}")
+    _check_length(num_steps)
     return processes.DiscreteVP.from_betas(
         tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
     )
@@ -43,6 +45,7 @@ def _ddpm(
 
 def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Process:
     """The chain of improved DDPM."""
+    _check_length(num_steps)
     return processes.DiscreteVP.from_betas(
         schedules.cosine_betas(num_steps, s=s, max_beta=max_beta)
     )
@@ -50,9 +53,14 @@ def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0
 
 def _ncsn(*, num_steps: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Process:
     """NCSN's geometric ladder."""
+    _check_length(num_steps)
     return processes.DiscreteVE.from_sigmas(
         schedules.geometric_sigmas(num_steps, sigma_min=sigma_min, sigma_max=sigma_max)
     )
+
+
+def _check_length(num_steps: int) -> None:
+    memory.check_fits("num_steps", num_steps, num_steps * memory.STEP)
 
 
 PROCESSES: Mapping[str, Callable[..., Process]] = {
@@ -202,12 +210,19 @@ def resolve(
         raise InputError(f"{path}.name takes one of {out_of(chosen.name, table)}")
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
-    signature = {
-        p.name: p.annotation if p.annotation == int | None else type(p.default)
+    taken = {
+        p.name: p
         for p in parameters
         if p.default is not inspect.Parameter.empty and p.name not in reserved
     }
+    signature = {
+        name: p.annotation if p.annotation == int | None else type(p.default)
+        for name, p in taken.items()
+    }
     options = check_options(signature, dict(chosen.options), path)
+    for name, value in options.items():
+        if value != taken[name].default:  # which may be an infinity that stands for no limit
+            check_finite(value, f"{path}.{name}")
     bound = functools.partial(make, **options)
 
     def call(*args: Any, **kwargs: Any) -> Any:
