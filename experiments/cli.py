@@ -3,14 +3,12 @@
 So does a disk that is full. What cannot be printed is dropped, and the command goes on.
 """
 
-import contextlib
 import errno
 import functools
-import gc
 import math
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -26,37 +24,28 @@ INTERRUPTED = 130
 MAX_SEED = 2**32 - 1
 TOO_LITTLE = "memory does not suffice"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-LEFTOVER = "Event loop is closed"
+LEFTOVERS = ("Event loop is closed", "sys.meta_path is None")
 
 
 def run(main: Callable[[], None]) -> None:
     """Parse the flags, call ``main``, and exit with 2 and one sentence on a caller's mistake."""
-    with unfailing_output(), _without_leftovers():
+    sys.unraisablehook = _report  # to the very end of the process
+    with unfailing_output():
         app.run(functools.partial(_guarded, main), flags_parser=_parse)
 
 
-@contextlib.contextmanager
-def _without_leftovers() -> Iterator[None]:
-    """Say nothing of the parts of a checkpoint that were still to be written when one failed.
+def _report(
+    left: "sys.UnraisableHookArgs",
+    unsaid: tuple[str, ...] = LEFTOVERS,
+    report: Callable[["sys.UnraisableHookArgs"], Any] = sys.__unraisablehook__,
+) -> None:
+    """Report what nobody can catch any more, but what is left of a checkpoint that failed.
 
-    Python reports what nobody can catch any more, part by part and line by line, above and below
-    the one sentence that says why.
+    Its parts that were still to be written are told one by one, above and below the one sentence
+    that says why, as late as when names of modules are gone: hence the defaults.
     """
-    before, left = sys.unraisablehook, []
-
-    def report(told: "sys.UnraisableHookArgs") -> None:
-        if str(told.exc_value) == LEFTOVER:
-            left.append(told.err_msg)
-        else:
-            before(told)
-
-    sys.unraisablehook = report
-    try:
-        yield
-    finally:
-        if left:
-            gc.collect()  # or they would be reported when Python ends
-        sys.unraisablehook = before
+    if not str(left.exc_value).startswith(unsaid):
+        report(left)
 
 
 def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:

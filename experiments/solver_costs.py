@@ -22,6 +22,7 @@ from experiments.timing import best_times
 from jaxdiff import schedules, solvers, train
 from jaxdiff.train import Run, build
 from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.train.memory import STEP, check_fits
 from jaxdiff.typing import Array, InputError, Key, Params, out_of
 
 EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)
@@ -44,6 +45,8 @@ def main() -> None:
     if not all(text.isdigit() and int(text) > 0 for text in LENGTHS.value):
         raise InputError(f"--lengths takes numbers of steps, got {','.join(LENGTHS.value)}")
     lengths = [int(text) for text in LENGTHS.value]
+    for name, n in (("--evaluations", EVALUATIONS.value), ("--lengths", max(lengths, default=0))):
+        check_fits(name, n, n * STEP)
     print(f"{jax.devices()[0].device_kind}, {EVALUATIONS.value} evaluations")
     digits = _untrained(digits_vp.get_config().to_dict(), (8, 8, 1))
     plane = _untrained(toy_vp.get_config().to_dict(), (2,))

@@ -34,7 +34,7 @@ from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.files import atomic_write
 from jaxdiff.processes import Process
-from jaxdiff.train.memory import check_fits
+from jaxdiff.train.memory import STEP, check_fits
 from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key, out_of
 
@@ -58,7 +58,7 @@ def main() -> None:
     check_backend()
     for name, n in (("--n", N.value), ("--law_n", LAW_N.value)):
         check_fits(name, n, n * 2 * DOUBLE)  # points of the plane
-    check_fits("--counts", counts[-1], counts[-1] * DOUBLE)
+    check_fits("--counts", counts[-1], counts[-1] * STEP)
     workdir = Path(WORKDIR.value)
     workdir.mkdir(parents=True, exist_ok=True)
     with jax.enable_x64(True):

@@ -71,6 +71,7 @@ def run(module, *arguments, encoding="utf-8"):
         _as_users_have_it(),
         mock.patch.object(sys, "argv", [module, *arguments]),
         mock.patch.object(app, "run", _parse_and_run),
+        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
     ):
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from types import SimpleNamespace
 
 import pytest
 from jax.errors import JaxRuntimeError
@@ -295,6 +296,13 @@ def test_what_a_machine_has_too_little_of_is_one_sentence(capsys, error, sentenc
     assert said.startswith("error: ")
     assert sentence in said
     assert said.count("\n") == 1
+
+
+def test_what_is_left_of_a_failed_checkpoint_is_not_told():
+    told, other = [], SimpleNamespace(exc_value=RuntimeError("something else"))
+    for left in (SimpleNamespace(exc_value=RuntimeError("Event loop is closed")), other):
+        cli._report(left, report=told.append)
+    assert told == [other]
 
 
 FULL = {
