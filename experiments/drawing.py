@@ -1,5 +1,6 @@
 """Many samples of a run: batch by batch, with a progress bar, as one would save them."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ from tqdm import tqdm
 
 from jaxdiff import data
 from jaxdiff.train import Run, devices
+from jaxdiff.train.memory import check_fits
 
 
 def draw_samples(
@@ -27,6 +29,7 @@ def draw_samples(
     Returns:
         ``[n, *shape]``: bytes for images, float32 for vectors.
     """
+    check_fits("n", n, 4 * n * math.prod(run.shape))
     size = min(n, batch_size)
     mesh = devices.mesh() if jax.device_count() > 1 else None
     chunks = []

@@ -39,7 +39,7 @@ RTOL = flags.DEFINE_float(
 
 
 def main() -> None:
-    """Read the flags, measure, print a table and write it as JSON."""
+    """Read the flags, measure, write what was found as JSON and print it as a table."""
     if not WORKDIR.value:
         raise InputError("evaluation takes --workdir=DIR, got none")
     run = load_run(WORKDIR.value)
@@ -61,20 +61,22 @@ def main() -> None:
     x = drawing.draw_samples(run, N.value, seed=SEED.value)
     samples = data.to_floats(x, run.value_range) if dataset.is_image else x
     measured = figures.measure(samples, real_train, real_test, seed=SEED.value)
-    print(figures.as_table(run, measured))
     bits = {}
-    if held_out is None:
-        print("bits/dim are left out: there are no test examples")
-    else:
+    if held_out is not None:
         bound = bounds.bits_per_dim(run, *held_out, draws=DRAWS.value, seed=SEED.value)
-        bits["bits_per_dim"] = _told(bound, DRAWS.value)
-        if ODE_DRAWS.value:
-            by_ode = likelihoods.ode_bits_per_dim(
-                run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
-            )
-            bits["ode_bits_per_dim"] = _told(by_ode, ODE_DRAWS.value)
+        bits["bits_per_dim"] = _record(bound, DRAWS.value)
+    if held_out is not None and ODE_DRAWS.value:
+        by_ode = likelihoods.ode_bits_per_dim(
+            run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
+        )
+        bits["ode_bits_per_dim"] = _record(by_ode, ODE_DRAWS.value)
     record = figures.as_record(run, measured) | {"data_changed": changed} | bits
     atomic_write(path, json.dumps(record, indent=2) + "\n")
+    print(figures.as_table(run, measured))
+    for found in bits.values():
+        print(_told(found))
+    if held_out is None:
+        print("bits/dim are left out: there are no test examples")
     print(f"wrote {path}")
 
 
@@ -96,16 +98,20 @@ def _check_kind(run: Run, dataset: data.Dataset) -> None:
         )
 
 
-def _told(bound: bounds.Bound, draws: int) -> dict[str, Any]:
-    """Print a figure with all that it depends on, and return it for the record."""
-    error = "" if bound.std_error is None else f" ± {bound.std_error:.4f}"
+def _told(found: dict[str, Any]) -> str:
+    """A figure with all that it depends on, in words."""
+    error = "" if found["std_error"] is None else f" ± {found['std_error']:.4f}"
     examples = (
-        "1 test example, too few for an error" if bound.n == 1 else f"{bound.n} test examples"
+        "1 test example, too few for an error" if found["n"] == 1 else f"{found['n']} test examples"
     )
-    print(
-        f"{bound.bits:.4f}{error} bits/dim of {examples}\n"
-        f"  ({bound.kind}; {draws} draws each, seed {SEED.value})"
+    return (
+        f"{found['bits']:.4f}{error} bits/dim of {examples}\n"
+        f"  ({found['kind']}; {found['draws']} draws each, seed {found['seed']})"
     )
+
+
+def _record(bound: bounds.Bound, draws: int) -> dict[str, Any]:
+    """A figure with all that it depends on."""
     return bound._asdict() | {"draws": draws, "seed": SEED.value}
 
 

@@ -18,7 +18,7 @@ from experiments.timing import best_times
 from jaxdiff import divergence, losses, processes
 from jaxdiff.compiling import compiler_options
 from jaxdiff.nets import UNet
-from jaxdiff.typing import Array, InputError, Key, Params
+from jaxdiff.typing import Array, InputError, Key, Params, out_of
 
 CHANNELS = flags.DEFINE_integer("channels", 64, "Of the U-Net's first level.", lower_bound=1)
 MULTIPLIERS = flags.DEFINE_multi_integer(
@@ -52,7 +52,7 @@ def main() -> None:
     """Time every objective, print the ratios."""
     for name in ONLY.value:
         if name not in OBJECTIVES:
-            raise InputError(f"--only takes some of {', '.join(OBJECTIVES)}, got {name!r}")
+            raise InputError(f"--only takes some of {out_of(name, OBJECTIVES)}")
     chosen = {"DSM", *(ONLY.value or OBJECTIVES)}
     objectives = {name: objective for name, objective in OBJECTIVES.items() if name in chosen}
     network = UNet(

@@ -22,7 +22,9 @@ from experiments import cli
 from experiments.fields import draw_fields
 from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write, check_writable
-from jaxdiff.typing import Array, InputError, Key, Params, PyTree
+from jaxdiff.train.memory import check_fits
+from jaxdiff.train.pictures import check_backend
+from jaxdiff.typing import Array, InputError, Key, Params, PyTree, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")
 STEPS = flags.DEFINE_integer("steps", 4000, "Updates per objective.", lower_bound=2)
@@ -34,6 +36,7 @@ ONLY = flags.DEFINE_list("only", [], "Names of the objectives to fit; all if emp
 BOX = 2.5
 """Half the side of the box."""
 CHUNKS = 10
+FLOAT = 4
 NUM_GRADIENTS = 64
 
 _draw_data = jax.jit(draw_data, static_argnums=1)
@@ -52,6 +55,9 @@ class Row(NamedTuple):
 def main() -> None:
     """Fit, measure, print the table, write it and the picture."""
     names = _chosen(ONLY.value)
+    check_backend()
+    check_fits("--batch", BATCH.value, BATCH.value * 2 * FLOAT)
+    check_fits("--steps", STEPS.value, STEPS.value // CHUNKS * 2 * FLOAT)  # the keys of a chunk
     workdir = Path(WORKDIR.value)
     check_writable(workdir / "objectives.json", workdir / "objectives.png")
     rows, fields = [], {"exact": np.asarray(jax.jit(true_score)(_grid(13)))}
@@ -61,7 +67,6 @@ def main() -> None:
             row, params = fit(name, OBJECTIVES[name], jax.random.key(SEED.value), bar)
             rows.append(row)
             fields[name] = np.asarray(jax.jit(OBJECTIVES[name].score)(params, _grid(13)))
-    print(as_table(rows))
     record = {
         "steps": STEPS.value,
         "batch": BATCH.value,
@@ -72,6 +77,7 @@ def main() -> None:
     atomic_write(workdir / "objectives.json", json.dumps(record, indent=2) + "\n")
     density = np.asarray(_draw_data(jax.random.key(SEED.value), 1500))
     draw_fields(workdir / "objectives.png", _grid(13), fields, points=density)
+    print(as_table(rows))
     print(f"wrote {workdir / 'objectives.json'}\nwrote {workdir / 'objectives.png'}")
 
 
@@ -154,7 +160,7 @@ def _grid(side: int) -> np.ndarray:
 def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in OBJECTIVES:
-            raise InputError(f"--only takes some of {', '.join(OBJECTIVES)}, got {name!r}")
+            raise InputError(f"--only takes some of {out_of(name, OBJECTIVES)}")
     return list(names or OBJECTIVES)
 
 

@@ -47,6 +47,8 @@ def main() -> None:
             f"--trajectory must be left out unless examples are images of 1 or 3 channels, got "
             f"shape {run.shape}"
         )
+    if not run.is_image:
+        pictures.check_backend()
     options = _options()
     out = Path(OUT.value or Path(WORKDIR.value) / "samples")
     check_writable(*(out / name for name in ("samples.npz", "samples.png", "trajectory.png")))

@@ -22,7 +22,8 @@ from experiments.timing import best_times
 from jaxdiff import schedules, solvers, train
 from jaxdiff.train import Run, build
 from jaxdiff.train.assembly import assemble, fresh_state
-from jaxdiff.typing import Array, InputError, Key, Params
+from jaxdiff.train.memory import STEP, check_fits
+from jaxdiff.typing import Array, InputError, Key, Params, out_of
 
 EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)
 UNET_BATCH = flags.DEFINE_integer("unet_batch", 16, "Images in a walk.", lower_bound=1)
@@ -38,11 +39,14 @@ COMPARED = [
 
 def main() -> None:
     """Time every solver on both networks, and read off the memory of walks."""
-    if not set(ONLY.value) <= set(COMPARED):
-        raise InputError(f"--only takes names out of {', '.join(COMPARED)}, got {ONLY.value}")
+    for name in ONLY.value:
+        if name not in COMPARED:
+            raise InputError(f"--only takes names out of {out_of(name, COMPARED)}")
     if not all(text.isdigit() and int(text) > 0 for text in LENGTHS.value):
         raise InputError(f"--lengths takes numbers of steps, got {','.join(LENGTHS.value)}")
     lengths = [int(text) for text in LENGTHS.value]
+    for name, n in (("--evaluations", EVALUATIONS.value), ("--lengths", max(lengths, default=0))):
+        check_fits(name, n, n * STEP)
     print(f"{jax.devices()[0].device_kind}, {EVALUATIONS.value} evaluations")
     digits = _untrained(digits_vp.get_config().to_dict(), (8, 8, 1))
     plane = _untrained(toy_vp.get_config().to_dict(), (2,))

@@ -34,7 +34,9 @@ from experiments.solver_tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, InputError, Key
+from jaxdiff.train.memory import STEP, check_fits
+from jaxdiff.train.pictures import check_backend
+from jaxdiff.typing import Array, InputError, Key, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")
 COUNTS = flags.DEFINE_list("counts", ["10", "20", "35", "70", "140"], "Numbers of evaluations.")
@@ -51,6 +53,7 @@ SEED = flags.DEFINE_integer("seed", 0, "Seed of everything.", 0, cli.MAX_SEED)
 
 DIRECTIONS = 64
 LAW_GRID = "logistic"
+DOUBLE = 8
 
 
 def main() -> None:
@@ -58,6 +61,10 @@ def main() -> None:
     counts, sdes = _counts(COUNTS.value), _sdes(SDE_NAMES.value)
     _mixtures(MIXTURES.value)
     ode_solvers, sde_solvers = _chosen(ONLY.value)
+    check_backend()
+    for name, n in (("--n", N.value), ("--law_n", LAW_N.value)):
+        check_fits(name, n, n * 2 * DOUBLE)  # points of the plane
+    check_fits("--counts", counts[-1], counts[-1] * STEP)
     workdir = Path(WORKDIR.value)
     names = ("solvers.json", "solvers.png", "trajectories.png")
     check_writable(*(workdir / name for name in names))
@@ -65,17 +72,6 @@ def main() -> None:
         ode, law, floor = measure(counts, sdes, ode_solvers, sde_solvers)
         solver_pictures.draw_trajectories(workdir / "trajectories.png")
     best = solver_tables.on_best_grids(ode, counts)
-    for problem, rows in solver_tables.by_problem(best).items():
-        print(f"{problem}: distance to the exact path, on each solver's best grid")
-        print(solver_tables.as_table(rows, counts))
-    for problem, rows in solver_tables.by_problem(law).items():
-        print(f"{problem}: distance of laws; {floor[problem]:.4f} between two sets of data")
-        print(solver_tables.as_table(rows, counts))
-    if solver_tables.YARDSTICK[0] in ode_solvers:
-        print("the best at each number of evaluations")
-        print(solver_tables.as_winners(ode, counts))
-        print(f"all problems, at most {solver_tables.FEW} evaluations")
-        print(solver_tables.as_ranking(ode, counts))
     record = {
         "counts": counts,
         "n": N.value,
@@ -87,6 +83,17 @@ def main() -> None:
     }
     atomic_write(workdir / "solvers.json", json.dumps(record, indent=2) + "\n")
     solver_pictures.draw_errors(workdir / "solvers.png", counts, best, law, floor)
+    for problem, rows in solver_tables.by_problem(best).items():
+        print(f"{problem}: distance to the exact path, on each solver's best grid")
+        print(solver_tables.as_table(rows, counts))
+    for problem, rows in solver_tables.by_problem(law).items():
+        print(f"{problem}: distance of laws; {floor[problem]:.4f} between two sets of data")
+        print(solver_tables.as_table(rows, counts))
+    if solver_tables.YARDSTICK[0] in ode_solvers:
+        print("the best at each number of evaluations")
+        print(solver_tables.as_winners(ode, counts))
+        print(f"all problems, at most {solver_tables.FEW} evaluations")
+        print(solver_tables.as_ranking(ode, counts))
     for name in names:
         print(f"wrote {workdir / name}")
 
@@ -243,18 +250,18 @@ def _sdes(names: Sequence[str]) -> dict[str, Sde]:
 
 def _mixtures(names: Sequence[str]) -> dict[str, Mixture]:
     known = mixtures()
-    if not names or not set(names) <= known.keys():
-        raise InputError(f"--mixtures takes names out of {', '.join(known)}, got {','.join(names)}")
+    for name in names or [""]:
+        if name not in known:
+            raise InputError(f"--mixtures takes names out of {out_of(name, known)}")
     return {name: known[name] for name in names}
 
 
 def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]:
     """Solvers of the ODE and of the SDE, all or those that are named."""
-    known = {*ODE_SOLVERS, *SDE_SOLVERS}
-    if not set(names) <= known:
-        raise InputError(
-            f"--only takes names out of {', '.join(sorted(known))}, got {','.join(names)}"
-        )
+    known = sorted({*ODE_SOLVERS, *SDE_SOLVERS})
+    for name in names:
+        if name not in known:
+            raise InputError(f"--only takes names out of {out_of(name, known)}")
     ode, sde = (
         {name: row for name, row in rows.items() if not names or name in names}
         for rows in (ODE_SOLVERS, SDE_SOLVERS)

@@ -30,6 +30,7 @@ from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.diffusers import from_pipeline
 from jaxdiff.train.diffusers_pipeline import save_pipeline
+from jaxdiff.train.memory import check_state
 from jaxdiff.train.score_sde import from_score_sde, read_score_sde
 from jaxdiff.train.workdir import claimed, go_on_with
 from jaxdiff.typing import InputError, Params
@@ -82,6 +83,7 @@ def main() -> None:
 def make_run(workdir: Path, path: Path) -> None:
     """Make a run of weights from outside, as if it had trained them."""
     run = assemble(*_described(path))
+    check_state(jax.eval_shape(lambda: fresh_state(run)), run.config.network.name)
     weights = read(path, run)
     step = run.config.training.num_steps if weights.step is None else weights.step
     state = jax.jit(lambda: fresh_state(run))()

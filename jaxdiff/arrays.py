@@ -100,7 +100,9 @@ def check_batch(name: str, x: Array) -> None:
         raise InputError(f"{name} is a batch of examples, [batch, ...], got shape {x.shape}")
 
 
-def known_scalar(says: str, value: ArrayLike, low: float, high: float = math.inf) -> float | None:
+def known_scalar(
+    says: str, value: ArrayLike, low: float, high: float = math.inf, *, strict: bool = False
+) -> float | None:
     """A finite number between two others, or None inside a transformation that hides it.
 
     Args:
@@ -108,6 +110,7 @@ def known_scalar(says: str, value: ArrayLike, low: float, high: float = math.inf
         value: to be looked at.
         low: the least that it may be.
         high: the most.
+        strict: whether these two are themselves refused.
 
     Raises:
         InputError: if it is none, with what ``says`` says of it.
@@ -123,7 +126,7 @@ def known_scalar(says: str, value: ArrayLike, low: float, high: float = math.inf
         return None
     is_real = any(jnp.issubdtype(number.dtype, kind) for kind in (jnp.integer, jnp.floating))
     is_number = is_real and number.ndim == 0 and np.isfinite(number)
-    if not is_number or not low <= number <= high:
+    if not is_number or not (low < number < high if strict else low <= number <= high):
         raise InputError(f"{says}, got {value if is_number else repr(value)}")
     return float(number)
 

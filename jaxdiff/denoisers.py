@@ -10,8 +10,9 @@ has learned its reverse variance predicts twice as many channels, the second hal
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdiff.arrays import expand_to
+from jaxdiff.arrays import expand_to, known
 from jaxdiff.predictions import (
     DenoisedWithVariance,
     DenoiseFn,
@@ -90,7 +91,7 @@ def denoiser(
 
     Raises:
         InputError: if ``kind`` does not exist, or is undefined at the end of a process without
-            signal: "eps" and both scores.
+            signal ("eps" and both scores), or data_std is not positive and finite.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -106,6 +107,9 @@ def denoiser(
             "kind takes x0, v or edm where a chain ends without signal (its last beta is 1), since "
             f"noise alone tells nothing of the data, got {kind!r}"
         )
+    std = known(data_std)
+    if std is not None and not np.all((std > 0) & np.isfinite(std)):
+        raise InputError(f"data_std is positive and finite, got {data_std}")
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Estimate:
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])

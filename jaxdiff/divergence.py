@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.arrays import is_count, sum_events
-from jaxdiff.typing import Array, InputError, Key
+from jaxdiff.typing import Array, InputError, Key, out_of
 
 Field = Callable[[Array], Array]
 """``[batch, ...] -> [batch, ...]``, each row by itself."""
@@ -131,7 +131,7 @@ def check_probe(probe: str) -> None:
         InputError: naming those that do.
     """
     if probe not in PROBES:
-        raise InputError(f"probe is one of {', '.join(PROBES)}, got {probe!r}")
+        raise InputError(f"probe is one of {out_of(probe, PROBES)}")
 
 
 def _sphere(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

@@ -12,13 +12,32 @@ import json
 import os
 import uuid
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdiff.typing import ArrayLike, InputError
+
+
+@contextlib.contextmanager
+def telling(path: str | os.PathLike) -> Iterator[None]:
+    """Let an OSError in here name a file: of a full disk Python says no more than that it is full.
+
+    Args:
+        path: of the file that is being written.
+
+    Raises:
+        OSError: as it was, about ``path`` unless it names another file.
+    """
+    try:
+        yield
+    except OSError as error:
+        named = error.filename is not None and not str(error.filename).endswith(".partial")
+        if error.errno is not None and not named:
+            error.filename, error.filename2 = str(path), None
+        raise
 
 
 def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
@@ -29,7 +48,8 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
         data: bytes, or text to be encoded as UTF-8.
 
     Raises:
-        OSError: if the disk says no; the target is then as it was and nothing is left behind.
+        OSError: naming the target, if the disk says no; it is then as it was, and nothing is left
+            behind.
 
     Example:
         >>> import tempfile
@@ -39,19 +59,21 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
         'σ² = 1 − α²'
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # same folder: a rename, not a copy
-    try:
-        with open(partial, "xb") as file:
-            with contextlib.suppress(OSError):  # some file systems have no locks
-                fcntl.flock(file, fcntl.LOCK_EX)  # so that a write at work is told from a leftover
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-            os.replace(partial, path)
-    except BaseException:  # an interrupt must leave nothing behind either
-        partial.unlink(missing_ok=True)
-        raise
+    with telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial, "xb") as file:
+                with contextlib.suppress(OSError):  # some file systems have no locks
+                    fcntl.flock(file, fcntl.LOCK_EX)  # to tell a write at work from a leftover
+                file.write(data.encode() if isinstance(data, str) else data)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(partial, path)
+        except BaseException:  # an interrupt must leave nothing behind either
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+            raise
 
 
 def check_writable(*paths: str | os.PathLike) -> None:
@@ -130,6 +152,7 @@ def append_line(path: str | os.PathLike, text: str) -> None:
 
     Raises:
         InputError: if ``text`` has a line break in it.
+        OSError: naming the log, if the disk says no.
 
     Example:
         >>> import tempfile
@@ -142,13 +165,14 @@ def append_line(path: str | os.PathLike, text: str) -> None:
     if "\n" in text:
         raise InputError(f"text must be a single line, got {text.count(chr(10)) + 1} lines")
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path, "a+b") as file:
-        if file.tell():
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":
-                text = "\n" + text
-        file.write(f"{text}\n".encode())  # closing flushes: one write, at the end
+    with telling(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a+b") as file:
+            if file.tell():
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    text = "\n" + text
+            file.write(f"{text}\n".encode())  # closing flushes: one write, at the end
 
 
 def read_lines_json(path: str | os.PathLike, *, fields: Sequence[str] = ()) -> list[dict[str, Any]]:

@@ -25,11 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import VARIANCE_FLOOR, check_batch, is_count, known
+from jaxdiff.arrays import VARIANCE_FLOOR, check_batch, is_count, known, known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules.times import divide, time_at_log_snr
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError, out_of
 
 T = TypeVar("T")
 
@@ -229,7 +229,7 @@ def check_method(method: str) -> None:
         InputError: naming those that do.
     """
     if method not in METHODS:
-        raise InputError(f"method is one of {', '.join(METHODS)}, got {method!r}")
+        raise InputError(f"method is one of {out_of(method, METHODS)}")
 
 
 def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
@@ -243,10 +243,8 @@ def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
 
 
 def _check_tolerances(rtol: ArrayLike, atol: ArrayLike, max_steps: int) -> None:
-    relative, absolute = known(rtol), known(atol)
-    if relative is None or absolute is None:
-        return
-    if not (relative >= 0 and absolute >= 0 and relative + absolute > 0):
+    tolerances = [known_scalar("rtol and atol are at least 0", x, 0) for x in (rtol, atol)]
+    if tolerances == [0, 0]:
         raise InputError(f"rtol and atol are at least 0, and not both 0, got {rtol} and {atol}")
     if not is_count(max_steps):
         raise InputError(f"max_steps is at least 1, got {max_steps}")

@@ -20,7 +20,7 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError, out_of
 
 
 class Denoised(NamedTuple):
@@ -158,4 +158,4 @@ def check_kind(kind: str) -> None:
         InputError: naming the kinds that do.
     """
     if kind not in KINDS:
-        raise InputError(f"kind of prediction is one of {', '.join(KINDS)}, got {kind!r}")
+        raise InputError(f"kind of prediction is one of {out_of(kind, KINDS)}")

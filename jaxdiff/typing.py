@@ -1,10 +1,13 @@
 """L0: the types that every layer speaks, and the one error that is the caller's fault.
 
+A name that is unknown is told beside those that are known, of which the nearest is suggested.
+
 Shapes are written in jaxtyping's notation in the docstrings: ``[batch, ...]`` is a batch of
 examples, ``[batch]`` one number per example, ``[]`` a scalar.
 """
 
-from collections.abc import Callable
+import difflib
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
@@ -17,7 +20,9 @@ __all__ = [
     "Params",
     "PyTree",
     "WeightFn",
+    "nearest",
     "one_line",
+    "out_of",
 ]
 
 Key = PRNGKeyArray
@@ -41,3 +46,26 @@ class InputError(ValueError):
 
     The command line prints the sentence and exits with 2; a traceback is for bugs only.
     """
+
+
+def nearest(got: object, known: Iterable[str]) -> str:
+    """End a sentence about an unknown name: with the known one that is nearest, if one is near.
+
+    Example:
+        >>> nearest("VPP", ["ve", "vp"]), nearest("x", ["ve", "vp"])
+        ("; did you mean 'vp'?", '')
+    """
+    by_lower_case = {name.lower(): name for name in known}
+    found = difflib.get_close_matches(str(got).lower(), by_lower_case, n=1)
+    return f"; did you mean {by_lower_case[found[0]]!r}?" if found else ""
+
+
+def out_of(got: object, known: Iterable[str]) -> str:
+    """Complete the sentence "<name> is one of …" about a name that is not.
+
+    Example:
+        >>> f"order is one of {out_of('second', ['first', 'secnd'])}"
+        "order is one of first, secnd, got 'second'; did you mean 'secnd'?"
+    """
+    known = list(known)
+    return f"{', '.join(known)}, got {got!r}{nearest(got, known)}"

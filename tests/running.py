@@ -8,7 +8,9 @@ import contextlib
 import io
 import multiprocessing
 import os
+import resource
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -41,9 +43,26 @@ class Ended(NamedTuple):
     stderr: str
 
 
-def run(module, *arguments):
-    """Run a module to its end as ``python -m module arguments`` would, in this process."""
-    stdout, stderr = io.StringIO(), io.StringIO()
+@contextlib.contextmanager
+def files_of_at_most(size):
+    """Let no file grow beyond so many bytes, which fails half way through as a full disk does."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
+def run(module, *arguments, encoding="utf-8"):
+    """Run a module to its end as ``python -m module arguments`` would, in this process.
+
+    What it prints must be in the encoding, as where a terminal has no other.
+    """
+    stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    stderr = io.StringIO()
     _forget_flags()
     with (
         contextlib.redirect_stdout(stdout),
@@ -52,6 +71,7 @@ def run(module, *arguments):
         _as_users_have_it(),
         mock.patch.object(sys, "argv", [module, *arguments]),
         mock.patch.object(app, "run", _parse_and_run),
+        mock.patch.object(sys, "unraisablehook", sys.unraisablehook),
     ):
         try:
             runpy.run_module(module, run_name="__main__", alter_sys=True)
@@ -63,7 +83,8 @@ def run(module, *arguments):
             code = 1
         finally:
             _forget_flags()
-    return Ended(code, stdout.getvalue(), stderr.getvalue())
+    stdout.flush()
+    return Ended(code, stdout.buffer.getvalue().decode(encoding), stderr.getvalue())
 
 
 def _parse_and_run(main, flags_parser):

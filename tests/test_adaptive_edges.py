@@ -102,6 +102,8 @@ def test_a_method_that_does_not_exist_is_refused():
         ((1.0, -0.5), {}, r"times in \[0, 1\], got -0.5"),
         ((2.0, 0.5), {}, r"times in \[0, 1\], got 2.0"),
         ((1.0, 0.5), {"rtol": -1.0}, "rtol and atol are at least 0"),
+        ((1.0, 0.5), {"rtol": np.inf}, "rtol and atol are at least 0, got inf"),
+        ((1.0, 0.5), {"atol": "a"}, "rtol and atol are at least 0, got 'a'"),
         ((1.0, 0.5), {"rtol": 0.0, "atol": 0.0}, "not both 0, got 0.0 and 0.0"),
         ((1.0, 0.5), {"max_steps": 0}, "max_steps is at least 1, got 0"),
     ],

@@ -125,12 +125,13 @@ def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
 @pytest.mark.slow
 def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
     line, *_ = readme_commands("experiments.evaluate")
-    done = run(*line, f"--workdir={digits_run}", "--n=16", "--seed=4", "--draws=3", "--rtol=0.01")
+    flags = ["--n=16", "--seed=4", "--draws=3", "--rtol=0.01"]
+    done = run(*line, f"--workdir={digits_run}", *flags, encoding="ascii")
     assert_went_well(done)
     record = json.loads((digits_run / "evaluation.json").read_text())
     bound, figures = record["bits_per_dim"], record["figures"]
     assert (bound["n"], bound["draws"], bound["seed"]) == (297, 3, 4)
-    assert f"{bound['bits']:.4f} ± {bound['std_error']:.4f} bits/dim of 297 test" in done.stdout
+    assert f"{bound['bits']:.4f} +/- {bound['std_error']:.4f} bits/dim of 297 test" in done.stdout
     assert bound["kind"] in done.stdout
     found = {(f["name"], f["of"], f["against"]): f for f in figures}
     assert set(found) == {

@@ -1,14 +1,17 @@
 """Processes that are really killed, signalled, doubled: nothing is lost, and it is said."""
 
 import random
+import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 
 import jax
 import pytest
 from PIL import Image
-from running import forked, run, start
+from running import ENVIRONMENT, ROOT, forked, run, start
 
 from jaxdiff import train
 from jaxdiff.train.interrupts import listening
@@ -212,3 +215,55 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_a_run_that_can_print_nothing_ends_as_any_other(unbroken, tmp_path):
+    workdir = tmp_path / "run"
+    for name in ("stdout", "stderr"):
+        (tmp_path / name).symlink_to("/dev/full")
+    running = start(*flags(), f"--workdir={workdir}", folder=tmp_path)
+    running.process.join()
+    assert running.process.exitcode == 0
+    assert parameters(workdir) == parameters(unbroken)
+    assert losses(workdir) == losses(unbroken)
+
+
+@pytest.mark.slow
+def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
+    """Else libraries would report errors into it: by 2>&- the number 2 is free."""
+    code = (
+        "import os, sys\n"
+        "from jaxdiff.train.output import unfailing_output\n"
+        "os.close(2)\n"
+        "sys.stderr = None\n"
+        "with unfailing_output():\n"
+        "    print('lost', file=sys.stderr)\n"
+        "    file = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT)\n"
+        "    os.system('echo of a library >&2')\n"
+        "print(file, os.fstat(file).st_size)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path / "file"],
+        cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    number, size = map(int, done.stdout.split())
+    assert number > 2
+    assert size == 0
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_does_not_fit_is_one_sentence_and_nothing_beside_it(tmp_path):
+    """From some step on, files may grow to less than what a checkpoint says of its arrays."""
+    workdir = tmp_path / "run"
+    with start(*flags(200), f"--workdir={workdir}", folder=tmp_path) as running:
+        wait_for(running, lambda: saved(workdir))
+        limits = resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE)
+        resource.prlimit(running.process.pid, resource.RLIMIT_FSIZE, (16_000, limits[1]))
+        done = running.end()
+    assert done.returncode == 2, done.stderr
+    *bars, last = done.stderr.splitlines()
+    assert [line for line in bars if line and "step/s" not in line] == []
+    newest = saved(workdir)
+    sentence = f"a checkpoint could not be written (File too large); that of step {newest} is whole"
+    assert last == f"error: {workdir}/checkpoints: {sentence}"

@@ -4,6 +4,7 @@ import os
 import stat
 
 import pytest
+from running import files_of_at_most
 
 from jaxdiff import files
 from jaxdiff.typing import InputError
@@ -77,17 +78,9 @@ def test_atomic_write_fails_whole(tmp_path, monkeypatch, broken, error, existing
 
 def test_a_write_that_stops_half_way_leaves_nothing(tmp_path):
     """A real failure in the middle of the bytes: the file may not grow beyond a limit."""
-    resource = pytest.importorskip("resource")
-    signal = pytest.importorskip("signal")
-    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.getsignal(signal.SIGXFSZ)
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    try:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-        with pytest.raises(OSError, match="too large"):
-            files.atomic_write(tmp_path / "file", b"x" * 100_000)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
+    with files_of_at_most(1000), pytest.raises(OSError, match="too large") as caught:
+        files.atomic_write(tmp_path / "file", b"x" * 100_000)
+    assert caught.value.filename == str(tmp_path / "file")
     assert os.listdir(tmp_path) == []
 
 
@@ -103,6 +96,17 @@ def test_clearing_leaves_a_write_at_work_alone(tmp_path, monkeypatch):
     files.atomic_write(whole, b"all")
     assert whole.read_bytes() == b"all"
     assert not left.exists()
+
+
+def test_a_log_that_cannot_grow_is_named(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    with files_of_at_most(30):
+        files.append_line(path, '{"step": 1}')
+        with pytest.raises(OSError, match="too large") as caught:
+            files.append_line(path, '{"step": 2, "loss": 0.25}')
+    assert caught.value.filename == str(path)
+    files.append_line(path, '{"step": 3}')
+    assert files.read_lines_json(path) == [{"step": 1}, {"step": 3}]
 
 
 def test_append_line_and_read_back(tmp_path):

@@ -3,19 +3,27 @@
 import contextlib
 import dataclasses
 import functools
+import io
 import json
+import struct
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
+from running import files_of_at_most
+from tensorboardX.proto.event_pb2 import Event
 from tiny import tiny_config
 
 from jaxdiff import data, train
 from jaxdiff.train import devices, objective
 from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.train.config import TrainingConfig
+from jaxdiff.train.events import Events
 from jaxdiff.train.held_out import held_out_loss
+from jaxdiff.train.output import unfailing
+from jaxdiff.train.progress import Progress
 from jaxdiff.train.updates import next_batch
 from jaxdiff.typing import InputError
 
@@ -56,6 +64,55 @@ def test_events_are_written(trained):
     content = events.read_bytes()
     for name in (b"loss", b"grad_norm", b"eval_loss", b"examples_per_second", b"waiting"):
         assert name in content
+
+
+def test_events_are_framed_as_tensorflow_frames_them(tmp_path):
+    """Read back by the published format: length, masked CRC-32C of it, content, that of it."""
+    log = Events(tmp_path, first=5)
+    log.add(5, {"loss": 0.25, "grad_norm": 2.0})
+    with files_of_at_most(1), pytest.raises(OSError, match="too large") as caught:
+        log.add(6, {"loss": 0.5})
+    (path,) = tmp_path.iterdir()
+    assert caught.value.filename == str(path)
+    content, events = path.read_bytes(), []
+    while content:
+        length, told = struct.unpack("<QI", content[:12])
+        body, (check,) = content[12 : 12 + length], struct.unpack("<I", content[12 + length :][:4])
+        assert (told, check) == (masked_crc32c(content[:8]), masked_crc32c(body))
+        events.append(Event.FromString(body))
+        content = content[16 + length :]
+    version, start, row = events
+    assert version.file_version == "brain.Event:2"
+    assert (start.step, start.session_log.status) == (5, 1)  # START
+    assert {v.tag: v.simple_value for v in row.summary.value} == {"loss": 0.25, "grad_norm": 2.0}
+    assert row.step == 5
+
+
+def masked_crc32c(data):
+    """RFC 3720's CRC, bit by bit, rotated and moved as TFRecords have it."""
+    crc = 2**32 - 1
+    for byte in data:
+        crc ^= byte
+        for _ in range(8):
+            crc = crc >> 1 ^ 0x82F63B78 * (crc & 1)
+    crc ^= 2**32 - 1
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) % 2**32
+
+
+class Unprintable(io.StringIO):
+    def write(self, text):
+        raise BrokenPipeError
+
+
+def test_progress_that_cannot_be_printed_stops_nothing(tmp_path, monkeypatch):
+    metrics = {"loss": 0.5, "grad_norm": 1.0, "skipped": 0}
+    for stderr in (Unprintable(), None):
+        monkeypatch.setattr("sys.stderr", stderr)
+        with Progress(tmp_path, TrainingConfig(log_every=1), 0, newest=lambda: None) as progress:
+            progress.update(1, metrics)
+    (row,) = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+    assert row["loss"] == 0.5
+    unfailing(Unprintable().write)("a line")
 
 
 @pytest.mark.slow

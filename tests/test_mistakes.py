@@ -1,14 +1,26 @@
 """The mistakes that are easily made at the commands: one sentence, exit code 2, nothing written."""
 
+import errno
+import os
+from types import SimpleNamespace
+
 import pytest
+from jax.errors import JaxRuntimeError
 from running import run
 from tiny import DIGITS, FEW_STEPS, POINTS
+
+from experiments import cli
+from jaxdiff.train import memory
 
 OF_DIGITS = ["experiments.train", DIGITS[0], "--workdir={new}"]
 OF_POINTS = ["experiments.train", *POINTS, *FEW_STEPS]
 SAMPLE = ["experiments.sample", "--workdir={run}", "--out={new}"]
 MISTAKES = {
     "unknown field": ([*OF_DIGITS, "--config.training.steps=3"], "training.steps does not exist"),
+    "misspelt field": (
+        [*OF_DIGITS, "--config.training.batch_sise=3"],
+        "; did you mean 'batch_size'?",
+    ),
     "unknown section": ([*OF_DIGITS, "--config.trainer.steps=3"], "config.trainer does not exist"),
     "wrong type": (
         [*OF_DIGITS, "--config.training.num_steps=many"],
@@ -18,9 +30,26 @@ MISTAKES = {
         [*OF_DIGITS, "--config.optimizer.learning_rate=-1"],
         "config.optimizer.learning_rate takes a number above 0, got -1.0",
     ),
+    "infinite": (
+        [*OF_DIGITS, "--config.optimizer.learning_rate=inf"],
+        "config.optimizer.learning_rate takes a finite number, got inf",
+    ),
+    "infinite option": (
+        [*OF_DIGITS, "--config.sampling.times.rho=inf"],
+        "config.sampling.times.rho takes a finite number, got inf",
+    ),
+    "a million millions": (
+        [*OF_DIGITS, "--config.training.batch_size=1000000000000"],
+        "config.training.batch_size takes a whole number below 2^31, got 1000000000000",
+    ),
+    "no time": ([*SAMPLE, "--t_min=nan"], "--t_min takes a finite number, got nan"),
+    "no tolerance": (
+        ["experiments.evaluate", "--workdir={run}", "--rtol=nan"],
+        "--rtol takes a finite number, got nan",
+    ),
     "unknown flag": ([*OF_DIGITS, "--speed=3"], "speed"),
     "argument": ([*OF_DIGITS, "fast"], "everything is a flag here, got the argument 'fast'"),
-    "unknown data": ([*OF_DIGITS, "--config.data.name=digit"], "unknown data set 'digit'"),
+    "unknown data": ([*OF_DIGITS, "--config.data.name=digit"], "did you mean 'digits'?"),
     "missing file": ([*OF_DIGITS, "--config.data.name=npz:none.npz"], "none.npz"),
     "not an image": ([*OF_DIGITS, "--config.data.name=folder:{folder}"], "notes.txt"),
     "size": (
@@ -72,6 +101,14 @@ MISTAKES = {
     "no config file": (
         ["experiments.train", "--config=none.py", "--workdir={new}"],
         "--config takes the path of a config file, got 'none.py'",
+    ),
+    "two config files": (
+        [*OF_POINTS, "--workdir={new}", "--config=tests/tiny.py"],
+        "--config takes one config file, got experiments/configs/toy_vp.py and tests/tiny.py",
+    ),
+    "a folder for a config file": (
+        ["experiments.train", "--config={folder}", "--workdir={new}"],
+        "--config takes the path of a config file, got",
     ),
     "no workdir": (["experiments.train", DIGITS[0]], "--workdir=DIR"),
     "another config": (
@@ -154,3 +191,144 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(trained, tmp_path, name):
     assert not new.exists()
     assert not [*orphaned.rglob("*.json"), *untrained.rglob("*.png")]
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+
+
+CHAIN = ["experiments.train", "--config=experiments/configs/digits_ddpm.py", "--workdir={new}"]
+OUTGROWN = {
+    # name of what is too much, and how many GiB it takes on a machine of one
+    "--config.training.batch_size=1073741824": (OF_DIGITS, "64.0"),  # 8 x 8 bytes each
+    "--config.sampling.num_images=67108864": (OF_DIGITS, "16.0"),  # 8 x 8 numbers each
+    "--config.sampling.num_steps=1073741824": (OF_DIGITS, "20.0"),
+    "--config.process.num_steps=1073741824": (CHAIN, "20.0"),
+    "--config.network.depth=1048576": ([*OF_POINTS, "--workdir={new}"], "16.0"),
+    "--workers=1024": (OF_DIGITS, "32.0"),
+    "--steps=100000000000": (SAMPLE, "1,862.6"),
+    "--n=1073741824": (SAMPLE, "8.0"),  # points of two numbers
+    "--batch=268435456": (["experiments.objectives", "--workdir={new}"], "2.0"),
+    "--law_n=268435456": (["experiments.solvers", "--workdir={new}"], "4.0"),
+}
+
+
+@pytest.mark.parametrize("flag", OUTGROWN)
+def test_what_no_memory_holds_is_refused_before_anything_is_made(
+    trained, tmp_path, monkeypatch, flag
+):
+    monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
+    arguments, size = OUTGROWN[flag]
+    places = {"new": tmp_path / "new", "run": trained}
+    done = run(*(a.format(**places) for a in arguments), flag)
+    assert done.returncode == 2, done.stderr
+    name, value = flag.removeprefix("--").split("=")
+    said = done.stderr.removeprefix("error: ")
+    assert name.split(".")[-1] in said or name == "steps"
+    assert said.endswith(f"must fit into 1.0 GiB of memory, got {value}, of {size} GiB\n")
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_network_that_no_memory_holds_is_refused_before_anything_is_made(tmp_path, monkeypatch):
+    """Squares of 8192 columns: 1½ embed the time, two scale and shift, two are the block."""
+    monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
+    new = tmp_path / "new"
+    done = run(*OF_POINTS, "--config.network.width=8192", f"--workdir={new}")
+    sentence = "config.network must fit into 1.0 GiB of memory, got mlp, of 5.5 GiB"
+    # 5.5 x 8192² numbers of 4 bytes, each as parameter, as average and as two moments
+    assert (done.returncode, done.stderr) == (2, f"error: {sentence}\n")
+    assert not new.exists()
+
+
+NO_CONFIGS = {
+    "raise AssertionError": "config.py is not a config file: AssertionError",
+    "raise SystemExit(3)": "config.py is not a config file: 3",
+    "return {'seed': 1}": "its get_config must return a ConfigDict, got dict",
+    "return [1]": "its get_config must return a ConfigDict, got list",
+    "pass": "its get_config must return a ConfigDict, got NoneType",
+}
+
+
+@pytest.mark.parametrize("body", NO_CONFIGS)
+def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
+    path = tmp_path / "config.py"
+    path.write_text(f"def get_config(): {body}\n")
+    done = run("experiments.train", f"--config={path}", f"--workdir={tmp_path / 'new'}")
+    assert done.returncode == 2, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "did you forget a return" not in line]
+    assert said.startswith(f"error: {tmp_path}")
+    assert said.endswith(NO_CONFIGS[body])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*OF_POINTS, "--workdir={new}"],
+        SAMPLE,
+        ["experiments.objectives", "--workdir={new}"],
+        ["experiments.solvers", "--workdir={new}"],
+    ],
+    ids=lambda arguments: arguments[0],
+)
+def test_a_wrong_backend_is_refused_before_anything_is_drawn(
+    trained, tmp_path, monkeypatch, arguments
+):
+    monkeypatch.setenv("MPLBACKEND", "nonsense")
+    done = run(*(a.format(new=tmp_path / "new", run=trained) for a in arguments))
+    sentence = "MPLBACKEND must be a backend of matplotlib, such as Agg, got 'nonsense'"
+    assert (done.returncode, done.stderr) == (2, f"error: {sentence}\n")
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "not be written: No space left on devi"),
+        (MemoryError(), "memory does not suffice: Python could allocate no more"),
+        (MemoryError("Unable to allocate 7.28 TiB"), "suffice: Unable to allocate 7.28 TiB"),
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore"),
+            "memory does not suffice: Out of memory allocating 8 bytes.",
+        ),
+    ],
+    ids=["disk", "host", "array", "device"],
+)
+def test_what_a_machine_has_too_little_of_is_one_sentence(capsys, error, sentence):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli._guarded(main, ["command"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_what_is_left_of_a_failed_checkpoint_is_not_told():
+    told, other = [], SimpleNamespace(exc_value=RuntimeError("something else"))
+    for left in (SimpleNamespace(exc_value=RuntimeError("Event loop is closed")), other):
+        cli._report(left, report=told.append)
+    assert told == [other]
+
+
+FULL = {
+    "samples": (SAMPLE, "{new}/samples.npz"),
+    "weights": (["experiments.weights", "--workdir={run}", "--write={new}"], "{new}/model.safeten"),
+    "a new run": ([*OF_POINTS, "--workdir={new}"], "{new}/config.json"),
+    "the last picture": ([*OF_POINTS, "--workdir={run}"], "{run}/samples.png"),
+}
+
+
+@pytest.mark.parametrize("name", FULL)
+def test_a_full_disk_is_one_sentence_that_names_the_file(trained, tmp_path, monkeypatch, name):
+    def full(file):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    places = {"new": tmp_path / "new", "run": trained}
+    arguments, path = FULL[name]
+    done = run(*(a.format(**places) for a in arguments))
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith(f"error: {path.format(**places)}")
+    assert last.endswith(": No space left on device")

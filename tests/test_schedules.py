@@ -11,7 +11,7 @@ from assertions import float64
 from one_program import one_of
 from process_table import NCSN_SIGMAS, PROCESSES, as_float64
 
-from jaxdiff import processes, schedules, solvers
+from jaxdiff import denoisers, guidance, losses, processes, schedules, solvers
 from jaxdiff.typing import InputError
 
 LOW, HIGH = 1e-4, 0.02
@@ -221,6 +221,35 @@ def test_what_is_no_count_is_refused(take, count):
     """A float is none, though it hold a whole number, which arithmetic does not keep."""
     with pytest.raises(InputError, match=rf"{count}"):
         take(count)
+
+
+@pytest.mark.parametrize("number", [np.inf, np.nan, np.float32(np.inf)], ids=repr)
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda x: schedules.cosine_betas(5, s=x),
+        lambda x: schedules.geometric_sigmas(5, sigma_min=0.1, sigma_max=x),
+        lambda x: schedules.karras_times(processes.VP(), 5, t_min=0.1, rho=x),
+        lambda x: schedules.logistic_times(processes.VP(), 5, t_min=0.1, rho=x),
+        lambda x: processes.CosineVP(s=x),
+        lambda x: processes.CosineVP(log_snr_min=x),
+        lambda x: processes.DiscreteVE.from_sigmas([1.0, x]),
+        lambda x: processes.LearnedVP.create(log_snr_max=x),
+        lambda x: denoisers.denoiser(None, processes.VP(), kind="edm", data_std=x),
+        lambda x: guidance.dynamic_threshold(None, processes.VP(), quantile=x),
+        lambda x: guidance.dynamic_threshold(None, processes.VP(), bound=x),
+        lambda x: solvers.langevin(None, processes.VP(), snr=x),
+        lambda x: solvers.annealed_langevin(None, processes.VP(), step_size=x),
+        lambda x: losses.times.log_normal(jax.random.key(0), 5, processes.VP(), mean=x),
+        lambda x: losses.times.log_normal(jax.random.key(0), 5, processes.VP(), std=x),
+        lambda x: losses.decoders.discretized_gaussian(np.eye(1), np.eye(1), 1.0, high=x),
+    ],
+    ids=["betas", "sigmas", "karras", "logistic", "offset", "log SNR", "chain", "VDM", "data",
+         "quantile", "bound", "snr", "step size", "mean", "std", "levels"],
+)  # fmt: skip
+def test_what_is_not_finite_is_refused(take, number):
+    with pytest.raises(InputError, match=r"(inf|nan)"):
+        take(number)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -207,7 +207,9 @@ def test_fields_of_ones_own_come_from_a_file_and_none_may_be_missing(tmp_path):
         path.write_text(text)
         with pytest.raises(InputError, match=sentence):
             read_score_sde(str(path))
-    with pytest.raises(InputError, match=r"is a \.json file, or one of subvp/.*, got 've/cifar'$"):
+    with pytest.raises(
+        InputError, match=r"is a \.json file, or one of subvp/.*, got 've/cifar'; did"
+    ):
         read_score_sde("ve/cifar")
 
 

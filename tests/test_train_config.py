@@ -86,6 +86,12 @@ def test_configs_are_there_for_all_the_processes():
         ({"training": {"ema_decay": 1.0}}, r"ema_decay takes a number in \[0, 1\), got 1.0"),
         ({"optimizer": {"learning_rate": "x"}}, "learning_rate takes a number, got 'x'"),
         ({"optimizer": {"learning_rate": float("nan")}}, "takes a number above 0, got nan"),
+        ({"optimizer": {"learning_rate": float("inf")}}, "takes a finite number, got inf"),
+        ({"optimizer": {"learning_rate": 10**400}}, "takes a finite number, got inf"),
+        ({"optimizer": {"epsilon": 1e39}}, "takes a finite number, got 1e\\+39"),  # in float32
+        ({"model": {"data_std": float("inf")}}, "data_std takes a finite number, got inf"),
+        ({"data": {"high": float("inf")}}, "data.high takes a finite number, got inf"),
+        ({"training": {"num_steps": 2**31}}, "num_steps takes a whole number below 2\\^31, got 21"),
         ({"optimizer": {"name": "sgd"}}, "optimizer.name takes one of adam, adamw, got 'sgd'"),
         ({"data": {"size": -1}}, "config.data.size takes a number of at least 0, got -1"),
         ({"data": {"resize": "fit"}}, "config.data.resize takes one of crop, stretch, pad, got"),
@@ -114,6 +120,19 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
             {"process": {"name": "vp", "beta_min": 0.0, "beta_max": 1e-40}},  # 0 in float32
             "log SNR falls from t = 0 to t = 1",
         ),
+        ({"process": {"name": "vp", "beta_max": float("inf")}}, "beta_max takes a finite number"),
+        (
+            {"process": {"name": "cosine_vp", "s": -0.1}},
+            "config.process: CosineVP takes a finite s",
+        ),
+        ({"process": {"name": "ncsn", "num_steps": 10**12}}, "takes a whole number below 2"),
+        ({"network": {"name": "mlp", "width": 10**12}}, "width takes a whole number below 2"),
+        ({"network": {"name": "unet", "multipliers": (1, 2**40)}}, "a whole number below 2"),
+        (
+            {"loss": {"weight": {"name": "p2", "gamma": float("nan")}}},
+            "gamma takes a finite number",
+        ),
+        ({"loss": {"times": {"name": "log_normal", "std": -1.0}}}, "std is positive, got -1.0"),
         ({"process": {"name": "ddpm", "betas": "flat"}}, "config.process: betas is one of linear"),
         ({"process": {"name": "ddpm", "beta_end": 2.0}}, "beta_end lies strictly between 0 and 1"),
         ({"network": {"name": "unet", "multipliers": (1, 2, 2, 2, 2)}}, "divide by 16, got 8 x 8"),
@@ -140,6 +159,42 @@ def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         assemble(train.from_dict({"network": SMALL} | change), (8, 8, 1), 10)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "meant"),
+    [
+        ({"training": {"batch_sise": 1}}, "batch_size"),
+        ({"trainning": {}}, "training"),
+        ({"model": {"kind": "epss"}}, "eps"),
+        ({"loss": {"target": "scores"}}, "score"),
+        ({"process": {"name": "VPP"}}, "vp"),
+        ({"process": {"name": "vp", "betamax": 1.0}}, "beta_max"),
+        ({"process": {"name": "ddpm", "betas": "linar"}}, "linear"),
+        ({"network": {"name": "mpl"}}, "mlp"),
+        ({"network": SMALL | {"dtype": "float23"}}, None),  # an option that it has not
+        ({"network": {"name": "dit", "dtype": "bfloat61"}}, "bfloat16"),
+        ({"loss": {"times": {"name": "stratifed"}}}, "stratified"),
+        ({"sampling": {"times": {"name": "karas"}}}, "karras"),
+        ({"sampling": {"solver": {"name": "dpmp_2m"}}}, "dpmpp_2m"),
+        ({"sampling": {"solver": {"name": "ancestral", "variance": "anywhere"}}}, None),
+        ({"sampling": {"solver": {"name": "ancestral", "variance": "postrior"}}}, "posterior"),
+        ({"sampling": {"solver": {"name": "adaptive", "method": "dopri"}}}, "dopri5"),
+        ({"sampling": {"solver": {"name": "langevin", "norms": "exampel"}}}, "example"),
+        ({"sampling": {"solver": {"name": "predictor_corrector", "predictor": "dim"}}}, "ddim"),
+    ],
+)
+def test_of_a_misspelt_name_the_nearest_is_suggested(change, meant):
+    with pytest.raises(InputError) as caught:
+        assemble(train.from_dict({"network": SMALL} | change), (8, 8, 1), 10)
+    suggestion = f"; did you mean {meant!r}?"
+    assert str(caught.value).endswith(suggestion) if meant else "mean" not in str(caught.value)
+
+
+def test_no_limit_may_be_said_where_it_is_the_default():
+    solver = {"name": "stochastic_heun", "sigma_max": float("inf")}
+    run = assemble(train.from_dict({"network": SMALL, "sampling": {"solver": solver}}), (2,), None)
+    assert dict(run.config.sampling.solver.options) == {"sigma_max": float("inf")}
 
 
 def test_labels_are_asked_of_data_that_have_them():

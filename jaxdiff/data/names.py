@@ -11,7 +11,7 @@ from jaxdiff.data.resizing import Resize, check_resize, resized
 from jaxdiff.data.sources import Dataset
 from jaxdiff.data.tfds import load_tfds
 from jaxdiff.data.toy import TOYS, load_toy
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, nearest
 
 # What stands before the colon -> (what may stand after it, loader of that, data_dir and resize).
 LOADERS: dict[str, tuple[str, Callable[[str, Path | None, Resize | None], Dataset]]] = {
@@ -65,7 +65,8 @@ def load(
     takes_rest = kind in LOADERS and bool(LOADERS[kind][0])
     if kind not in LOADERS or bool(colon) != takes_rest or bool(rest) != takes_rest:
         known = ", ".join(kind + rest for kind, (rest, _) in LOADERS.items())
-        raise InputError(f"unknown data set {name!r}: there are {known}")
+        near = nearest(name, [*LOADERS, *(f"toy:{toy}" for toy in TOYS)])
+        raise InputError(f"unknown data set {name!r}: there are {known}{near}")
     folder = None if data_dir is None else Path(data_dir)
     dataset = LOADERS[kind][1](rest, folder, check_resize(size, resize))
     return replace(dataset, name=name)

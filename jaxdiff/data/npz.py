@@ -69,21 +69,21 @@ def _read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
             found = {name: file.getinfo(f"{name}.npy") for name in names if name in NAMES}
             size = sum(info.file_size for info in found.values())  # uncompressed
             arrays = {}
-            if size <= _memory():
+            if size <= host_memory():
                 for name, info in found.items():
                     with file.open(info) as member:
                         arrays[name] = np.lib.format.read_array(member, allow_pickle=False)
     except Exception as error:  # whatever a broken file makes zipfile, zlib and numpy raise
         raise InputError(f"{path} is not an npz file of plain arrays: {one_line(error)}") from error
-    if size > _memory():
+    if size > host_memory():
         raise InputError(
-            f"{path} must fit in the {_memory() / GIB:.3g} GiB of memory, got arrays of "
+            f"{path} must fit in the {host_memory() / GIB:.3g} GiB of memory, got arrays of "
             f"{size / GIB:.3g} GiB"
         )
     return arrays, names
 
 
-def _memory() -> int:
+def host_memory() -> int:
     """Bytes of memory that this machine has."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdiff.data.decoding import BACKGROUND
 from jaxdiff.data.sources import Dataset, Decoded, Source, take
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, out_of
 
 Sides = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -74,7 +74,7 @@ class Resize(NamedTuple):
 def check_resize(size: int | None, how: str) -> Resize | None:
     """Return the resizing, None where there is no size, or raise InputError."""
     if how not in RESIZES:
-        raise InputError(f"resize must be one of {', '.join(RESIZES)}, got {how!r}")
+        raise InputError(f"resize must be one of {out_of(how, RESIZES)}")
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdiff.data.sources import Arrays, Dataset
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, nearest
 
 NUM_TRAIN, NUM_TEST = 20_000, 5_000
 
@@ -91,7 +91,8 @@ def load_toy(name: str) -> Dataset:
         2
     """
     if name not in TOYS:
-        raise InputError(f"unknown toy data set {name!r}: there are {', '.join(TOYS)}")
+        known = ", ".join(TOYS) + nearest(name, TOYS)
+        raise InputError(f"unknown toy data set {name!r}: there are {known}")
     x, label = TOYS[name].draw(np.random.default_rng(0), NUM_TRAIN + NUM_TEST)
     x, label = x.astype(np.float32), label.astype(np.int32)
     train, test = Arrays(x[:NUM_TRAIN], label[:NUM_TRAIN]), Arrays(x[NUM_TRAIN:], label[NUM_TRAIN:])

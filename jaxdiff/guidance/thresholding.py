@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, expand_to, known
+from jaxdiff.arrays import NOISELESS, expand_to, known, known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
@@ -88,11 +88,9 @@ def dynamic_threshold(
 
     Reference: Saharia et al. 2022 (Imagen), section 2.3.
     """
-    share, size = known(quantile), known(bound)
-    if share is not None and not 0 <= share <= 1:
-        raise InputError(f"quantile is a share of the values, in [0, 1], got {quantile}")
-    if size is not None and not size > 0:
-        raise InputError(f"bound is the greatest absolute value of data, positive, got {bound}")
+    known_scalar("quantile is a share of the values, in [0, 1]", quantile, 0, 1)
+    says = "bound is the greatest absolute value of data, positive"
+    known_scalar(says, bound, 0, strict=True)
 
     def hold(x0: Array) -> Array:
         flat = jnp.abs(x0).reshape(x0.shape[0], -1)

@@ -8,6 +8,7 @@ All take ``(x0, mean, std) -> [batch]``, summed over the event, in nats; what el
 bound by ``functools.partial``.
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -73,7 +74,7 @@ def discretized_gaussian(
 
     Reference: Ho et al. 2020, eq. 13.
     """
-    if num_levels < 2 or not low < high:
+    if num_levels < 2 or not -math.inf < low < high < math.inf:
         raise InputError(
             f"levels are at least 2 from low to high, got {num_levels} from {low} to {high}"
         )

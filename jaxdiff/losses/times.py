@@ -11,6 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.arrays import known_scalar
 from jaxdiff.processes import Process
 from jaxdiff.schedules import log_snr_times
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, WeightFn
@@ -179,7 +180,7 @@ def log_normal(
         ``TimeSample(t, weight)``, weighted back to the average over all times.
 
     Raises:
-        InputError: as :func:`importance`.
+        InputError: as :func:`importance`; if mean is not finite, or std not positive and finite.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -190,6 +191,8 @@ def log_normal(
 
     Reference: Karras et al. 2022, table 1.
     """
+    known_scalar("mean is a finite number", mean, -math.inf)
+    known_scalar("std is positive", std, 0, strict=True)
 
     def density(process: Process, t: Array) -> Array:
         log_snr, slope = jax.jvp(process.log_snr, (t,), (jnp.ones_like(t),))

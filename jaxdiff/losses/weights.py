@@ -22,7 +22,7 @@ so that times an error of zero it is zero.
 import jax.numpy as jnp
 
 from jaxdiff.processes import Process, drift_diffusion, lost_share
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError, out_of
 
 
 def eps(process: Process, t: Array, *, target: str = "eps") -> Array:
@@ -231,4 +231,4 @@ def check_target(target: str) -> None:
         InputError: naming those that do.
     """
     if target not in TARGETS:
-        raise InputError(f"target is one of {', '.join(TARGETS)}, got {target!r}")
+        raise InputError(f"target is one of {out_of(target, TARGETS)}")

@@ -9,7 +9,7 @@ from typing import Any
 
 import flax.linen as nn
 
-from jaxdiff.typing import Array, InputError
+from jaxdiff.typing import Array, InputError, out_of
 
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 """U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as Ho et al. 2020 have it; score_sde and EDM have
@@ -112,4 +112,4 @@ def check_one_of(**names: tuple[str, Collection[str]]) -> None:
     """
     for option, (got, known) in names.items():
         if got not in known:
-            raise InputError(f"{option} is one of {', '.join(known)}, got {got!r}")
+            raise InputError(f"{option} is one of {out_of(got, known)}")

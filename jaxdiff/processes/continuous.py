@@ -123,6 +123,9 @@ class CosineVP(Process):
         s: offset of the first angle.
         log_snr_min: log SNR at t = 1; −20 is what a chain of 1000 steps with β ≤ 0.999 ends at.
 
+    Raises:
+        InputError: if s is negative, or one of them not finite.
+
     Example:
         >>> round(float(CosineVP(log_snr_min=-10.0).log_snr(1.0)), 3)
         -10.0
@@ -132,6 +135,15 @@ class CosineVP(Process):
 
     s: ArrayLike = 0.008
     log_snr_min: ArrayLike = -20.0
+
+    def __post_init__(self) -> None:
+        first, last = known(self.s), known(self.log_snr_min)
+        offset_is_none = first is not None and not np.all((first >= 0) & np.isfinite(first))
+        if offset_is_none or (last is not None and not np.all(np.isfinite(last))):
+            raise InputError(
+                f"CosineVP takes a finite s >= 0 and a finite log_snr_min, got s={self.s}, "
+                f"log_snr_min={self.log_snr_min}"
+            )
 
     def log_alpha(self, t: ArrayLike) -> Array:
         """See :meth:`Process.log_alpha`."""

@@ -111,8 +111,10 @@ class DiscreteVE(Process):
         """
         sigmas = _as_vector(sigmas, "sigmas")
         numbers = known(sigmas)
-        if numbers is not None and not np.all(np.diff(numbers, prepend=0.0) > 0):
-            raise InputError(f"sigmas are positive and increase, got {numbers}")
+        if numbers is not None and not np.all(
+            (np.diff(numbers, prepend=0.0) > 0) & np.isfinite(numbers)
+        ):
+            raise InputError(f"sigmas are positive, finite and increase, got {numbers}")
         return cls(variances=jnp.concatenate([jnp.zeros_like(sigmas[:1]), sigmas**2]))
 
     @property

@@ -13,6 +13,7 @@ the second with the model held fixed too.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -57,14 +58,14 @@ class LearnedVP(Process):
             num_steps: soft steps of the inner shape.
 
         Raises:
-            InputError: if the ends do not decrease, or there is no step.
+            InputError: if the ends do not decrease or are not finite, or there is no step.
 
         Example:
             >>> process = LearnedVP.create(log_snr_max=10.0, log_snr_min=-4.0)
             >>> process.log_snr(jnp.array([0.0, 1.0])).round(3)
             Array([10., -4.], dtype=float32)
         """
-        if not log_snr_min < log_snr_max or not is_count(num_steps):
+        if not -math.inf < log_snr_min < log_snr_max < math.inf or not is_count(num_steps):
             raise InputError(
                 "a learned schedule takes log_snr_min < log_snr_max and num_steps >= 1, got "
                 f"{log_snr_min}, {log_snr_max} and {num_steps}"

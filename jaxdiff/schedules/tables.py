@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import is_count
+from jaxdiff.arrays import is_count, known_scalar
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
@@ -115,11 +115,12 @@ def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -
         ``[T]``.
 
     Raises:
-        InputError: if T < 1 or max_beta lies outside (0, 1].
+        InputError: if T < 1, max_beta lies outside (0, 1], or s is negative or not finite.
 
     Reference: Nichol & Dhariwal 2021, eq. 17.
     """
     _check_betas(num_steps, **({} if max_beta == 1 else {"max_beta": max_beta}))
+    known_scalar("s is an offset of at least 0", s, 0)
     step = 0.5 * math.pi / (1 + s) / num_steps
     # The angle left to π/2, exact where the cosine itself vanishes.
     left = step * np.arange(num_steps, 0, -1)
@@ -176,9 +177,9 @@ def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> 
 
     Reference: Song & Ermon 2019, section 4.3.
     """
-    if not is_count(num_scales) or not 0 < sigma_min <= sigma_max:
+    if not is_count(num_scales) or not 0 < sigma_min <= sigma_max < math.inf:
         raise InputError(
-            "geometric_sigmas takes num_scales >= 1 and 0 < sigma_min <= sigma_max, got "
+            "geometric_sigmas takes num_scales >= 1 and finite 0 < sigma_min <= sigma_max, got "
             f"num_scales={num_scales}, sigma_min={sigma_min}, sigma_max={sigma_max}"
         )
     return jnp.exp(jnp.linspace(math.log(sigma_min), math.log(sigma_max), num_scales))

@@ -156,6 +156,8 @@ def karras_times(
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho)):
         if sigma is not None and not sigma > 0:
             raise InputError(f"karras_times takes {name} > 0, got {sigma}")
+    if not rho < math.inf:  # a σ beyond those of the process is taken for the last of them
+        raise InputError(f"karras_times takes a finite rho, got {rho}")
     first, last = (jnp.exp(-0.5 * process.log_snr(t)) for t in (0.0, 1.0))
     low, high = (
         jnp.exp(-0.5 * process.log_snr(t)) if sigma is None else jnp.clip(sigma, first, last)
@@ -212,8 +214,8 @@ def logistic_times(
     Reference: the ρ is that of Karras et al. 2022, eq. 5; the rest is ours.
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
-    if not rho > 0:
-        raise InputError(f"logistic_times takes rho > 0, got {rho}")
+    if not 0 < rho < math.inf:
+        raise InputError(f"logistic_times takes a finite rho > 0, got {rho}")
     ends = jax.nn.sigmoid(-process.log_snr(jnp.asarray([t_max, t_min])) / (2 * rho))
     shares = jnp.linspace(ends[0], ends[1], num_steps + 1)[1:-1]  # at σ = 0 it has no logarithm
     between = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(shares))

@@ -14,11 +14,11 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, expand_to, is_count, known, std_of, sum_events
+from jaxdiff.arrays import NOISELESS, expand_to, is_count, known_scalar, std_of, sum_events
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, InputError, Key, out_of
 
 SMALLEST_NOISE = 1e-6
 """Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then moves nothing, whatever ε̂ is."""
@@ -72,10 +72,10 @@ def langevin(
 
     Reference: Song et al. 2021, algorithms 4 and 5.
     """
-    _check_positive("snr", snr)
+    known_scalar("snr is positive", snr, 0, strict=True)
     _check_count(num_steps)
     if norms not in NORMS:
-        raise InputError(f"norms is one of {', '.join(NORMS)}, got {norms!r}")
+        raise InputError(f"norms is one of {out_of(norms, NORMS)}")
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:
         of_z, of_eps = _norms(z), _norms(eps)
@@ -138,10 +138,7 @@ def annealed_langevin(
 
     Reference: Song & Ermon 2019, algorithm 1; Song & Ermon 2020, algorithm 1.
     """
-    _check_positive("step_size", step_size)
-    number = known(step_size)
-    if number is not None and not number < 2:
-        raise InputError(f"step_size is a share of sigma squared, below 2, got {step_size}")
+    known_scalar("step_size is a share of sigma squared, in (0, 2)", step_size, 0, 2, strict=True)
     _check_count(num_steps)
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:
@@ -180,12 +177,6 @@ def _walk_at(
 def _norms(x: Array) -> Array:
     """Length of every example, ``[batch]``, with a finite slope at zero."""
     return std_of(sum_events(x**2))
-
-
-def _check_positive(name: str, value: ArrayLike) -> None:
-    number = known(value)
-    if number is not None and not number > 0:
-        raise InputError(f"{name} is positive, got {value}")
 
 
 def _check_count(num_steps: int) -> None:

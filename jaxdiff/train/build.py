@@ -17,7 +17,7 @@ from jaxdiff import data, denoisers
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
-from jaxdiff.train import averages, names
+from jaxdiff.train import averages, memory, names
 from jaxdiff.train.config import Choice, Config, DataConfig, choice
 from jaxdiff.typing import Array, InputError, Key, Params
 
@@ -74,6 +74,9 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
             "config.network.recenter takes data in [0, 1], got config.data.low and high of "
             f"{config.data.low} and {config.data.high}"
         )
+    for depth in ("depth", "blocks_per_level"):
+        number = getattr(built, depth, 0)
+        memory.check_fits(f"config.network.{depth}", number, number * memory.BLOCK)
     label = None if built.num_classes is None else jnp.zeros(1, int)
     try:
         jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.ones(1), label)
@@ -198,4 +201,5 @@ def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float)
     """Build the grid ``[num_steps + 1]`` from t = 1 to t_min."""
     reserved = ("t_max", "t_min", "sigma_min", "sigma_max")
     make = names.resolve(names.TIME_GRIDS, chosen, "config.sampling.times", reserved=reserved)
+    memory.check_fits("num_steps", num_steps, num_steps * memory.STEP)
     return make(forward, num_steps, t_min=t_min)

@@ -9,6 +9,8 @@ exchanges of their own, do it at once.
 
 import contextlib
 import functools
+import os
+import re
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -225,13 +227,17 @@ class Checkpoints:
             before = "none is there" if newest is None else f"that of step {newest} is whole"
             raise InputError(
                 f"{self._workdir / CHECKPOINTS}: a checkpoint could not be written "
-                f"({_reason(error)}); "
-                f"{before}"
+                f"({_reason(error)}); {before}"
             ) from error
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what an error says, or else its name."""
+    """What the system says of a file, else the first line of what an error says, or its name."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))  # so tensorstore tells it
+    if number:
+        return os.strerror(int(number[1]))
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 

@@ -13,9 +13,21 @@ from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import KINDS
 
 
-def _field(default: Any, takes: str, ok: Callable[[Any], bool]) -> Any:
-    """A field with a range: ``takes`` completes the sentence "<field> takes …"."""
-    return dataclasses.field(default=default, metadata={"takes": takes, "ok": ok})
+def _field(
+    default: Any,
+    takes: str,
+    ok: Callable[[Any], bool],
+    *,
+    names: tuple[str, ...] = (),
+    wide: bool = False,
+) -> Any:
+    """A field with a range: ``takes`` completes the sentence "<field> takes …".
+
+    Of several names the nearest to what was given is suggested; ``wide`` lets integers pass that
+    are beyond 31 bits.
+    """
+    metadata = {"takes": takes, "ok": ok, "names": names, "wide": wide}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 def _positive(default: Any) -> Any:
@@ -39,7 +51,7 @@ def _numbers(low: float, high: float) -> Any:
 
 
 def _one_of(default: str, *names: str) -> Any:
-    return _field(default, "one of " + ", ".join(names), lambda v: v in names)
+    return _field(default, "one of " + ", ".join(names), lambda v: v in names, names=names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,7 +200,7 @@ class SamplingConfig:
 class Config:
     """Everything that a run depends on, the seed included."""
 
-    seed: int = _field(0, "a whole number in [0, 2^32)", lambda v: 0 <= v < 2**32)
+    seed: int = _field(0, "a whole number in [0, 2^32)", lambda v: 0 <= v < 2**32, wide=True)
     data: DataConfig = DataConfig()
     process: Choice = Choice("vp", (("beta_min", 0.1), ("beta_max", 20.0)))
     network: Choice = Choice("unet")

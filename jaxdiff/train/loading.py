@@ -8,6 +8,7 @@ import jax
 
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.memory import check_state
 from jaxdiff.train.posthoc import average_of
 from jaxdiff.train.run import Run
 from jaxdiff.train.workdir import CHECKPOINTS, read_config
@@ -36,6 +37,7 @@ def load(
     if not (workdir / CHECKPOINTS).is_dir():
         raise InputError(f"{workdir} holds no checkpoint to load; train it first")
     shapes = jax.eval_shape(functools.partial(fresh_state, run))
+    check_state(shapes, run.config.network.name)
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(shapes)
     settings, loaded = run.config.training, run.at(state)

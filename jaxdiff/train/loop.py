@@ -15,13 +15,14 @@ from jax.sharding import Mesh
 
 from jaxdiff import data
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import build, devices, pictures, posthoc
+from jaxdiff.train import build, devices, memory, pictures, posthoc
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
 from jaxdiff.train.held_out import held_out_loss
 from jaxdiff.train.interrupts import listening
+from jaxdiff.train.output import unfailing
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run
 from jaxdiff.train.same_data import check_same_data
@@ -68,7 +69,7 @@ def train(
         microbatches: in how many turns a device goes through its share of a batch.
         workers: processes that read and decode, beside this one; 0 for threads of this one.
         profile_steps: first and last of the steps whose trace goes to ``profile/``.
-        say: called with each line of report.
+        say: called with each line of report; that one cannot be printed does not stop training.
 
     Returns:
         The run, trained up to ``run.step``.
@@ -77,12 +78,14 @@ def train(
         InputError: if the configuration cannot be built, the workdir holds another run or is being
             trained in, a checkpoint cannot be written, or the loss is not finite for long.
     """
-    workdir, settings = Path(workdir), config.training
+    workdir, settings, say = Path(workdir), config.training, unfailing(say)
+    pictures.check_backend()  # which is needed at the end
     writes = jax.process_index() == 0
     mesh = devices.mesh(fsdp=fsdp)
     devices.check_batch(settings.batch_size, microbatches, mesh)
     dataset = build.dataset(config)
     run = assemble(config, dataset.shape, dataset.num_classes)
+    check_memory(run, workers)
     if settings.eval_every and not len(dataset.test):
         raise InputError(
             "config.training.eval_every must be 0 for data without a test split, got "
@@ -97,6 +100,7 @@ def train(
     tracing = traced(workdir / PROFILE, profile_steps)
     make = functools.partial(fresh_state, run)
     like = devices.laid_out(mesh, jax.eval_shape(make))
+    memory.check_state(like, config.network.name)
     draw = functools.partial(draw_samples, run, mesh=mesh, reference=reference, writes=writes)
     with (
         # not before here: what was refused owns no folder
@@ -195,6 +199,17 @@ def catch_up(
     due = step % settings.sample_every == 0 and 0 < step < settings.num_steps
     if due and not devices.agreed(picture_of(workdir, step).exists()):
         draw(state, picture_of(workdir, step))
+
+
+def check_memory(run: Run, workers: int) -> None:
+    """Refuse numbers of the configuration that no memory holds, by the data that they stand for."""
+    settings = run.config.training
+    stored = 1 if run.is_image else 4
+    memory.check_examples(
+        "config.training.batch_size", settings.batch_size, run.shape, itemsize=stored
+    )
+    memory.check_examples("config.sampling.num_images", run.config.sampling.num_images, run.shape)
+    memory.check_fits("workers", workers, workers * memory.PROCESS)
 
 
 def draw_samples(

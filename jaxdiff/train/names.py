@@ -18,9 +18,10 @@ from jaxdiff.nets import embeddings
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
+from jaxdiff.train import memory
 from jaxdiff.train.config import Choice, choice, frozen
-from jaxdiff.train.parsing import check_options
-from jaxdiff.typing import Array, InputError
+from jaxdiff.train.parsing import check_finite, check_options
+from jaxdiff.typing import Array, InputError, out_of
 
 
 def _ddpm(
@@ -38,7 +39,8 @@ def _ddpm(
         "sigmoid": schedules.sigmoid_betas,
     }
     if betas not in tables:
-        raise InputError(f"betas is one of {', '.join(tables)}, got {betas!r}")
+        raise InputError(f"betas is one of {out_of(betas, tables)}")
+    _check_length(num_steps)
     chosen = tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
     return processes.DiscreteVP.from_betas(
         schedules.zero_terminal_snr(chosen) if zero_terminal_snr else chosen
@@ -47,6 +49,7 @@ def _ddpm(
 
 def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0.999) -> Process:
     """The chain of improved DDPM."""
+    _check_length(num_steps)
     return processes.DiscreteVP.from_betas(
         schedules.cosine_betas(num_steps, s=s, max_beta=max_beta)
     )
@@ -54,9 +57,14 @@ def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0
 
 def _ncsn(*, num_steps: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Process:
     """NCSN's geometric ladder."""
+    _check_length(num_steps)
     return processes.DiscreteVE.from_sigmas(
         schedules.geometric_sigmas(num_steps, sigma_min=sigma_min, sigma_max=sigma_max)
     )
+
+
+def _check_length(num_steps: int) -> None:
+    memory.check_fits("num_steps", num_steps, num_steps * memory.STEP)
 
 
 PROCESSES: Mapping[str, Callable[..., Process]] = {
@@ -161,7 +169,7 @@ def _predictor_corrector(
 ) -> Solver:
     """Any solver by name, with Langevin's corrections."""
     if predictor not in STEPS:
-        raise InputError(f"predictor is one of {', '.join(STEPS)}, got {predictor!r}")
+        raise InputError(f"predictor is one of {out_of(predictor, STEPS)}")
     corrector = functools.partial(solvers.langevin, snr=snr, num_steps=num_corrections, norms=norms)
     return solvers.predictor_corrector(
         denoise_fn,
@@ -215,15 +223,22 @@ def resolve(
 ) -> Callable[..., Any]:
     """Look a name up and bind its options, both checked; errors name the field."""
     if chosen.name not in table:
-        raise InputError(f"{path}.name takes one of {', '.join(table)}, got {chosen.name!r}")
+        raise InputError(f"{path}.name takes one of {out_of(chosen.name, table)}")
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
-    signature = {
-        p.name: p.annotation if isinstance(p.annotation, types.UnionType) else type(p.default)
+    taken = {
+        p.name: p
         for p in parameters
         if p.default is not inspect.Parameter.empty and p.name not in reserved
     }
+    signature = {
+        name: p.annotation if isinstance(p.annotation, types.UnionType) else type(p.default)
+        for name, p in taken.items()
+    }
     options = check_options(signature, dict(chosen.options), path)
+    for name, value in options.items():
+        if value != taken[name].default:  # which may be an infinity that stands for no limit
+            check_finite(value, f"{path}.{name}")
     bound = functools.partial(make, **options)
 
     def call(*args: Any, **kwargs: Any) -> Any:

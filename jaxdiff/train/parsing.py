@@ -6,14 +6,18 @@ field, what it got and what it takes.
 """
 
 import dataclasses
+import math
 import typing
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import numpy as np
+
 from jaxdiff.train.config import Choice, Config, choice, frozen
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, nearest
 
 T = TypeVar("T")
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def from_dict(values: Mapping[str, Any]) -> Config:
@@ -47,9 +51,24 @@ def check_options(
     """
     for name in options:
         if name not in signature:
-            takes = ", ".join(signature) or "no options"
+            takes = (", ".join(signature) or "no options") + nearest(name, signature)
             raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
     return {name: _convert(signature[name], v, f"{path}.{name}") for name, v in options.items()}
+
+
+def check_finite(value: Any, path: str) -> None:
+    """Refuse an infinity, NaN, and numbers beyond those of 32 bits, also in tuples.
+
+    Raises:
+        InputError: naming the field.
+    """
+    for number in value if isinstance(value, tuple) else (value,):
+        if isinstance(number, tuple):
+            check_finite(number, path)
+        if isinstance(number, float) and not abs(number) <= LARGEST:
+            raise InputError(f"{path} takes a finite number, got {value!r}")
+        if isinstance(number, int) and abs(number) >= 2**31:
+            raise InputError(f"{path} takes a whole number below 2^31, got {value!r}")
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -69,14 +88,18 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in hints:
-            raise InputError(f"{path}.{name} does not exist; {path} takes {', '.join(hints)}")
+            takes = ", ".join(hints) + nearest(name, hints)
+            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
     parsed = {name: _convert(hints[name], v, f"{path}.{name}") for name, v in values.items()}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
-        if field.name in parsed and "ok" in field.metadata:
-            value = parsed[field.name]
-            if not field.metadata["ok"](value):
-                takes = field.metadata["takes"]
-                raise InputError(f"{path}.{field.name} takes {takes}, got {value!r}")
+        if field.name not in parsed:
+            continue
+        value, own = parsed[field.name], field.metadata
+        if "ok" in own and not own["ok"](value):
+            near = nearest(value, own["names"])
+            raise InputError(f"{path}.{field.name} takes {own['takes']}, got {value!r}{near}")
+        if not own.get("wide"):
+            check_finite(value, f"{path}.{field.name}")
     return cls(**parsed)
 
 
@@ -89,7 +112,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _parse(hint, value, path)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        return float(value) if abs(value) <= LARGEST else math.inf if value > 0 else -math.inf
     if hint is tuple and isinstance(value, (list, tuple)):
         return frozen(value)
     takes_bool = bool in (hint, *typing.get_args(hint))

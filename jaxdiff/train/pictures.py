@@ -227,8 +227,27 @@ def _running_median(points: np.ndarray, *, most: int = 300) -> np.ndarray:
     return np.stack([points[centres, 0], [np.median(window) for window in windows]], axis=1)
 
 
+def check_backend() -> None:
+    """Refuse a MPLBACKEND that matplotlib lacks: with it, it cannot even be imported.
+
+    Raises:
+        InputError: naming it.
+    """
+    backend = os.environ.get("MPLBACKEND")
+    try:
+        if backend:
+            from matplotlib.rcsetup import validate_backend
+
+            validate_backend(backend)
+    except ValueError:
+        raise InputError(
+            f"MPLBACKEND must be a backend of matplotlib, such as Agg, got {backend!r}"
+        ) from None
+
+
 def new_figure(*, width: float, height: float) -> "Figure":
     """An empty figure of so many inches, on a canvas of its own."""
+    check_backend()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 

@@ -4,6 +4,7 @@ Metrics stay on the device and come to the host every ``log_every`` steps, so th
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,6 +16,8 @@ from tqdm import tqdm
 
 from jaxdiff.files import append_line, atomic_write, read_lines_json
 from jaxdiff.train.config import TrainingConfig
+from jaxdiff.train.events import Events
+from jaxdiff.train.output import Output
 from jaxdiff.train.workdir import METRICS_FILE, TENSORBOARD
 from jaxdiff.typing import Array, InputError
 
@@ -42,7 +45,8 @@ class Progress:
         newest: Callable[[], int | None],
     ) -> None:
         self._path = workdir and workdir / METRICS_FILE
-        self._config, self._events, self._newest = config, None, newest
+        self._config, self._newest = config, newest
+        self._events: Events | None = None
         self._pending: list[dict[str, Array]] = []
         self._step = self._first = start
         self._before = self._waited = 0.0
@@ -56,27 +60,24 @@ class Progress:
             smoothing=0.1,
             dynamic_ncols=True,
             disable=workdir is None,
+            file=Output(sys.stderr),  # on which no run depends
         )
         self._began = time.perf_counter()
 
     def _open(self, workdir: Path, start: int) -> None:
-        from tensorboardX import SummaryWriter
-
         path = workdir / METRICS_FILE
         if path.exists():
             rows = read_lines_json(path, fields=("step", "seconds"))
             rows = [row for row in rows if row["step"] <= start]
             atomic_write(path, "".join(json.dumps(row) + "\n" for row in rows))
             self._before = rows[-1]["seconds"] if rows else 0.0
-        self._events = SummaryWriter(str(workdir / TENSORBOARD), purge_step=start + 1)
+        self._events = Events(workdir / TENSORBOARD, first=start + 1)
 
     def __enter__(self) -> "Progress":
         return self
 
     def __exit__(self, *exception: object) -> None:
         self._bar.close()
-        if self._events is not None:
-            self._events.close()
 
     @property
     def seconds(self) -> float:
@@ -154,6 +155,5 @@ class Progress:
         if self._path is None or self._events is None:
             return
         append_line(self._path, json.dumps(row))
-        for name, value in row.items():
-            if name != "step" and value is not None:
-                self._events.add_scalar(name, value, row["step"])
+        figures = {k: v for k, v in row.items() if k != "step" and v is not None}
+        self._events.add(row["step"], figures)

@@ -15,7 +15,7 @@ from jaxdiff.compiling import compiler_options
 from jaxdiff.data.labels import whole_labels
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
-from jaxdiff.train import build, devices
+from jaxdiff.train import build, devices, memory
 from jaxdiff.train.config import Choice, Config, choice
 from jaxdiff.train.state import TrainState
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
@@ -144,6 +144,7 @@ class Run:
         """
         if n < 1:
             raise InputError(f"n is the number of samples, at least 1, got {n}")
+        memory.check_examples("n", n, self.shape)
         config = self.config.sampling
         name = solver or config.solver.name
         inherited = dict(config.solver.options) if name == config.solver.name else {}
@@ -155,6 +156,8 @@ class Run:
             t_min=config.t_min if t_min is None else t_min,
         )
         sampling.check_times(grid)
+        if save_fn is sampling.keep_sample:
+            memory.check_examples("num_steps of a trajectory", len(grid) - 1, (n, *self.shape))
         label_key, sample_key = jax.random.split(key)
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)

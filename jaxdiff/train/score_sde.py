@@ -23,7 +23,7 @@ from jaxdiff.train.config import (
     choice,
 )
 from jaxdiff.train.names import choice_of_network
-from jaxdiff.typing import InputError
+from jaxdiff.typing import InputError, out_of
 
 SECTIONS = ("data", "model", "optim", "sampling", "training")
 DATASETS = {"CIFAR10": "tfds:cifar10", "CELEBA": "tfds:celeb_a"}
@@ -66,8 +66,7 @@ def read_score_sde(name: str) -> dict[str, dict[str, Any]]:
         return known[name]
     if not name.endswith(".json"):
         raise InputError(
-            "a configuration of score_sde is a .json file, or one of "
-            f"{', '.join(known)}, got {name!r}"
+            f"a configuration of score_sde is a .json file, or one of {out_of(name, known)}"
         )
     try:
         fields = json.loads(Path(name).read_text(encoding="utf-8"))
