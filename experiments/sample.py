@@ -1,10 +1,12 @@
 """Draw samples of a trained run: ``python -m experiments.sample --workdir=DIR``.
 
 Solver, time grid and number of steps are those of the run's configuration unless flags say
-otherwise: ``--solver=unipc --option=order=3 --times=log_snr --steps=10``.
+otherwise: ``--solver=unipc --option=order=3 --times=log_snr --steps=10``. ``--clip`` and
+``--dynamic_threshold=0.995`` hold every estimate of the data to their range.
 """
 
 import ast
+import functools
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from absl import flags
 
 from experiments import cli, drawing
 from experiments.loading import load_run
-from jaxdiff import data, train
+from jaxdiff import data, guidance, train
 from jaxdiff.files import atomic_write_array, check_writable
 from jaxdiff.train import Run, pictures
 from jaxdiff.typing import InputError
@@ -34,6 +36,10 @@ TIMES_OPTIONS = flags.DEFINE_multi_string(
     "times_option", [], "NAME=VALUE, an option of the time grid named by --times."
 )
 LABEL = flags.DEFINE_integer("label", None, "Class, for a class-conditional run.", lower_bound=0)
+CLIP = flags.DEFINE_bool("clip", False, "Clip every estimate of the data to their range.")
+QUANTILE = flags.DEFINE_float(
+    "dynamic_threshold", None, "Scale back estimates of which less than this share is in range."
+)
 TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also picture ten samples on their way.")
 
 
@@ -49,7 +55,7 @@ def main() -> None:
         )
     if not run.is_image:
         pictures.check_backend()
-    options = _options()
+    options = _options() | _guide(run)
     out = Path(OUT.value or Path(WORKDIR.value) / "samples")
     check_writable(*(out / name for name in ("samples.npz", "samples.png", "trajectory.png")))
     x = drawing.draw_samples(run, N.value, seed=SEED.value, options=options)
@@ -76,8 +82,31 @@ def _options() -> dict[str, Any]:
         "t_min": T_MIN.value,
         "label": LABEL.value,
     }
-    solver_options = _pairs("option", OPTIONS.value, reserved=(*chosen, "key", "n", "save_fn"))
+    solver_options = _pairs(
+        "option", OPTIONS.value, reserved=(*chosen, "key", "n", "save_fn", "guide")
+    )
     return {k: value for k, value in chosen.items() if value is not None} | solver_options
+
+
+def _guide(run: Run) -> dict[str, Any]:
+    """What the model is wrapped in, by the flags."""
+    if (CLIP.value or QUANTILE.value is not None) and not run.is_image:
+        raise InputError(
+            "--clip and --dynamic_threshold take images, whose numbers have a range, got examples "
+            f"of shape {run.shape}"
+        )
+    if QUANTILE.value is None:
+        low, high = run.value_range
+        clip = functools.partial(guidance.clip_denoised, low=low, high=high)
+        return {"guide": clip} if CLIP.value else {}
+    if CLIP.value or run.value_range[0] != -run.value_range[1]:
+        raise InputError(
+            "--dynamic_threshold takes no --clip beside it, and data in a range that is symmetric "
+            f"about 0, got --clip={CLIP.value} and data in {list(run.value_range)}"
+        )
+    bound, quantile = run.value_range[1], QUANTILE.value
+    threshold = functools.partial(guidance.dynamic_threshold, quantile=quantile, bound=bound)
+    return {"guide": threshold}
 
 
 def _pairs(flag: str, texts: Sequence[str], reserved: Collection[str] = ()) -> dict[str, Any]:

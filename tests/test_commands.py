@@ -5,10 +5,13 @@ import re
 import shlex
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from running import ROOT, command, run
 from tiny import DIGITS, FEW_SAMPLES, FEW_STEPS, POINTS, SMALLEST_MLP, SMALLEST_UNET
+
+from jaxdiff import guidance
 
 SMALL = {
     "experiments.objectives": ["--steps=2", "--batch=4", "--only=DSM VP"],
@@ -159,6 +162,28 @@ def weights(digits_run, tmp_path_factory):
         assert_went_well(done)
         assert "wrote" in done.stdout
     return files, copy
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("flag", "name", "level"),
+    [("--clip", "clip_denoised", 255), ("--dynamic_threshold=0.75", "dynamic_threshold", 223)],
+)
+def test_flags_wrap_the_model_for_its_range(digits_run, tmp_path, monkeypatch, flag, name, level):
+    """With wrappers whose estimate is a constant, the end of the range or the share asked for."""
+
+    def constant(denoise_fn, process, *, low=None, high=None, quantile=None, bound=None):
+        assert (low, high) == (-1.0, 1.0) or bound == 1.0
+
+        def wrapped(x, t):
+            return denoise_fn(x, t)._replace(x0=jnp.full_like(x, quantile or high))
+
+        return wrapped
+
+    monkeypatch.setattr(guidance, name, constant)
+    done = run("experiments.sample", f"--workdir={digits_run}", f"--out={tmp_path}", "--n=4", flag)
+    assert_went_well(done)
+    np.testing.assert_array_equal(np.load(tmp_path / "samples.npz")["x"], level)
 
 
 @pytest.mark.slow

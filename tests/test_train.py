@@ -310,6 +310,35 @@ def test_samples_are_the_walk_of_the_named_solver(trained):
     np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
 
 
+def shifted(denoise_fn, process):
+    """A model whose every estimate of the data lies 3 further along the first axis."""
+
+    def guided(x, t):
+        estimate = denoise_fn(x, t)
+        push = jnp.array([[3.0, 0.0]])
+        blame = process.alpha(t) / process.sigma(t)
+        return estimate._replace(x0=estimate.x0 + push, eps=estimate.eps - blame * push)
+
+    return guided
+
+
+def test_a_guide_wraps_the_model_that_the_solver_sees(trained):
+    """One step of DDIM, x_s = α_s x̂_0 + σ_s ε̂, from the same noise: the shift in closed form."""
+    run, _, _ = trained
+    choices = {"solver": "ddim", "num_steps": 1, "times": "uniform"}
+    plain, guided = (
+        run.trajectory(jax.random.key(2), 4, guide=guide, **choices)[1] for guide in (None, shifted)
+    )
+    np.testing.assert_array_equal(plain[0], guided[0])
+    s, process = 1e-3, run.process
+    push = 3 * (process.alpha(s) - process.sigma(s) * process.alpha(1.0) / process.sigma(1.0))
+    np.testing.assert_allclose(guided[1] - plain[1], [[push, 0.0]] * 4, rtol=1e-4, atol=1e-5)
+    run.sample(jax.random.key(3), 4, guide=shifted, **choices)
+    compiled = run_module._compiled_walk()._cache_size()
+    run.sample(jax.random.key(4), 4, guide=shifted, **choices)
+    assert run_module._compiled_walk()._cache_size() == compiled
+
+
 def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(trained):
     run, _, _ = trained
     x, saved = run.trajectory(jax.random.key(0), 2, num_steps=5)

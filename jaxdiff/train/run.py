@@ -20,6 +20,9 @@ from jaxdiff.train.config import Choice, Config, choice
 from jaxdiff.train.state import TrainState
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 
+GuideFn = Callable[[DenoiseFn, Process], DenoiseFn]
+"""What wraps a model: it gives another one, which a solver takes for the model."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Run:
@@ -93,8 +96,8 @@ class Run:
             n: how many.
             label: class, or one per sample ``[n]``, for a class-conditional model; drawn at random
                 if absent. Whole numbers of any type: the floats of a CSV file, too.
-            **choices: ``solver``, ``times``, ``num_steps``, ``mesh`` and options of the solver, as
-                in :meth:`trajectory`.
+            **choices: ``solver``, ``times``, ``num_steps``, ``guide``, ``mesh`` and options of the
+                solver, as in :meth:`trajectory`.
 
         Returns:
             ``[n, *shape]``, in the range of the data.
@@ -115,6 +118,7 @@ class Run:
         num_steps: int | None = None,
         t_min: float | None = None,
         save_fn: Callable[[Any], PyTree] = sampling.keep_sample,
+        guide: GuideFn | None = None,
         mesh: Mesh | None = None,
         **options: Any,
     ) -> tuple[Array, PyTree]:
@@ -132,6 +136,9 @@ class Run:
             t_min: where sampling ends; the configuration's by default.
             save_fn: maps the solver's state to what is kept, the sample itself by default; one
                 function object is compiled once.
+            guide: ``(denoise_fn, process) -> denoise_fn``, what the model is wrapped in before the
+                solver sees it, such as a function of :mod:`jaxdiff.guidance`; one function object
+                is compiled once.
             mesh: devices over which the samples are divided, where their number divides; the
                 samples are the same without.
             **options: of the solver, such as ``eta``.
@@ -177,6 +184,7 @@ class Run:
             solver=build.suited(choice(name, **{**inherited, **options}), steps),
             shape=(n, *self.shape),
             save_fn=save_fn,
+            guide=guide,
             mesh=mesh if mesh is not None and n % mesh.size == 0 else None,
         )
         return walk
@@ -216,7 +224,7 @@ def _nothing(state: Any) -> None:
 @functools.cache
 def _compiled_walk() -> Any:
     """The walk, jitted when it is first needed, since options of the compiler start a backend."""
-    static = ("config", "network", "solver", "shape", "save_fn", "mesh")
+    static = ("config", "network", "solver", "shape", "save_fn", "guide", "mesh")
     return jax.jit(_walk, static_argnames=static, compiler_options=compiler_options())
 
 
@@ -232,10 +240,12 @@ def _walk(
     solver: Choice,
     shape: tuple[int, ...],
     save_fn: Callable[[Any], PyTree],
+    guide: GuideFn | None,
     mesh: Mesh | None,
 ) -> tuple[Array, PyTree]:
     prior_key, solver_key = jax.random.split(key)
     model = build.denoise_fn(config, network, process, params, label=label)
+    model = model if guide is None else guide(model, process)
     noise = sample_prior(prior_key, process, shape)
     if mesh is not None:
         noise = jax.lax.with_sharding_constraint(noise, devices.batch_sharding(mesh))
