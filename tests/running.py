@@ -120,6 +120,8 @@ def _as_users_have_it():
         warnings.showwarning = show
         for category in UNSEEN:
             warnings.simplefilter("ignore", category)
+        # of a command whose module another test has imported
+        warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
         yield
 
 

@@ -134,7 +134,7 @@ def test_what_would_burst_memory_is_not_unpacked(tmp_path, monkeypatch):
     zeros = np.zeros((2048, 64, 64), np.uint8)  # 8 MiB, in a file of 8 KiB
     np.savez_compressed(tmp_path / "mine.npz", x=zeros)
     assert (tmp_path / "mine.npz").stat().st_size < 2**15
-    monkeypatch.setattr("jaxdiff.data.npz._memory", lambda: 2**22)
+    monkeypatch.setattr("jaxdiff.data.npz.host_memory", lambda: 2**22)
     with pytest.raises(InputError, match=r"in the 0\.00391 GiB of memory, got arrays of 0\.00781"):
         data.load(f"npz:{tmp_path / 'mine.npz'}")
 
