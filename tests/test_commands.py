@@ -26,8 +26,10 @@ SMALL = {
 
 
 def readme(name):
-    """Blocks of one language in the README."""
-    return re.findall(rf"```{name}\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    """Blocks of one language in the README, and in the pages that it leads to."""
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
+    return re.findall(rf"```{name}\n(.*?)```", text, re.DOTALL)
 
 
 def readme_commands(module):
@@ -94,6 +96,12 @@ def test_the_readme_has_no_command_that_no_test_here_runs():
     known |= dict.fromkeys(SMALL, 1)
     modules = set(re.findall(r"python -m (experiments[.\w]*)", "\n".join(readme("bash"))))
     assert {module: len(readme_commands(module)) for module in modules} == known
+
+
+def test_the_pages_lead_to_files_that_are_there():
+    for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
+            assert target.startswith("http") or (page.parent / target).exists(), (page, target)
 
 
 def test_the_library_example_of_the_readme_draws_its_mixture():
