@@ -52,14 +52,14 @@ class Objective(NamedTuple):
     score: Callable[[Params, Array], Array]
 
 
-def network(predictions: int = 1) -> MLP:
+def network(num_outputs: int = 1) -> MLP:
     """The network that every objective trains."""
-    return MLP(width=96, depth=2, level_scale=1.0, predictions=predictions)
+    return MLP(width=96, depth=2, level_scale=1.0, num_outputs=num_outputs)
 
 
-def init(key: Key, predictions: int = 1) -> Params:
+def init(key: Key, num_outputs: int = 1) -> Params:
     """Its parameters."""
-    return network(predictions).init(key, jnp.zeros((1, 2)), jnp.zeros(1))
+    return network(num_outputs).init(key, jnp.zeros((1, 2)), jnp.zeros(1))
 
 
 def _apply(net: MLP, params: Params, x: Array, level: Array) -> Array:
@@ -86,14 +86,14 @@ def on_noise(
     learned_variance: bool = False,
 ) -> Objective:
     """Row of an objective ``(key, denoise_fn, process, x0) -> [batch]`` on noisy data."""
-    predictions = 2 if learned_variance else 1
+    num_outputs = 2 if learned_variance else 1
 
     def stateless(params: Params, state: PyTree, key: Key, x0: Array) -> tuple[Array, PyTree]:
         model = _model(params, process, learned_variance=learned_variance)
         return loss(key, model, process, x0), state
 
     return Objective(
-        functools.partial(init, predictions=predictions),
+        functools.partial(init, num_outputs=num_outputs),
         (),
         stateless,
         lambda params, x: _score(

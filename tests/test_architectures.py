@@ -44,7 +44,7 @@ def unet_size(
     project=False,
     pyramids=(False, False),
     fourier=False,
-    predictions=1,
+    num_outputs=1,
 ):
     """Number of parameters, from the diagrams of Ho et al., Song et al. and Dhariwal & Nichol."""
     e = 4 * c
@@ -66,7 +66,7 @@ def unet_size(
         return res(a, a, project) if resampling == "block" else conv(a, a)
 
     def out(a):
-        return 2 * a + conv(a, predictions * colours)
+        return 2 * a + conv(a, num_outputs * colours)
 
     total = dense(2 * c if fourier else c, e) + dense(e, e) + classes * e + conv(colours, c)
     widths, skips, now = [c * m for m in multipliers], [c], c
@@ -103,7 +103,7 @@ def unet_size(
         (UNet(8, (1,), 1, ()), unet_size(8, (1,), 1, (), 3)),
         (UNet(4, (1, 2, 3), 2, (0, 2), num_classes=10), unet_size(4, (1, 2, 3), 2, (0, 2), 3, 10)),
         (UNet(), unet_size(64, (1, 2), 2, (1,), 3)),
-        (UNet(4, predictions=2), unet_size(4, (1, 2), 2, (1,), 3, predictions=2)),
+        (UNet(4, num_outputs=2), unet_size(4, (1, 2), 2, (1,), 3, num_outputs=2)),
         pytest.param(
             ADM(),
             unet_size(128, (1, 2, 2, 2), 3, (1, 2), 3, resampling="block"),

@@ -20,7 +20,7 @@ from net_tools import (
     wide,
 )
 
-from jaxdiff.nets.blocks import Double, Halve, ResBlock, SelfAttention
+from jaxdiff.nets.blocks import Downsample, ResBlock, SelfAttention, Upsample
 from jaxdiff.nets.norm import num_groups
 from jaxdiff.nets.resampling import BINOMIAL, BOX
 from jaxdiff.typing import InputError
@@ -49,7 +49,7 @@ def residual(
     epsilon=1e-6,
 ):
     """Ho et al. 2020 and Dhariwal & Nichol 2021, resampled as in BigGAN, rescaled as in NCSN++."""
-    change = {"": lambda x, _: x, "halve": halved, "double": doubled}[resample]
+    change = {"": lambda x, _: x, "down": halved, "up": doubled}[resample]
     act = ACTIVATIONS[activation]
     h = change(act(normed(x, p["norm_0"], groups, epsilon)), weights)
     h = convolve(h, p["conv_0"])
@@ -72,10 +72,10 @@ def residual(
     [
         (8, {}),
         (12, {"skip_scale": 0.5**0.5}),
-        (8, {"resample": "halve", "weights": BINOMIAL, "groups": 4, "epsilon": 0.1}),
-        (12, {"resample": "double", "weights": BOX}),
-        (8, {"resample": "double", "weights": BINOMIAL, "skip_scale": 0.25}),
-        (8, {"resample": "halve", "weights": BOX, "epsilon": 1e-5, "activation": "leaky_relu"}),
+        (8, {"resample": "down", "weights": BINOMIAL, "groups": 4, "epsilon": 0.1}),
+        (12, {"resample": "up", "weights": BOX}),
+        (8, {"resample": "up", "weights": BINOMIAL, "skip_scale": 0.25}),
+        (8, {"resample": "down", "weights": BOX, "epsilon": 1e-5, "activation": "leaky_relu"}),
         (8, {"activation": "elu"}),
     ],
 )
@@ -109,7 +109,7 @@ def test_a_residual_block_without_a_level_has_nothing_between_convolution_and_no
     np.testing.assert_allclose(got, expected, atol=rounding(2 * (9 * 12 + 4 * 16), 16))
 
 
-@pytest.mark.parametrize(("modulation", "resample"), [("shift", ""), ("scale_shift", "halve")])
+@pytest.mark.parametrize(("modulation", "resample"), [("shift", ""), ("scale_shift", "down")])
 def test_a_new_residual_block_is_its_skip_alone(modulation, resample):
     block = ResBlock(8, modulation, resample, skip_scale=0.5)
     x, embedding = normal((1, 4, 4, 8)), normal((1, 6), seed=1)
@@ -204,14 +204,14 @@ def test_heads_that_would_not_divide_the_channels_become_fewer(channels, head_di
     np.testing.assert_allclose(jax.jit(module.apply)(params, x), expected, atol=atol)
 
 
-# Convolutions that halve and double
+# Down- and upsampling convolutions
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4), (2, 6, 4, 4)])
 @pytest.mark.parametrize("weights", [BOX, (3, 1), BINOMIAL, (1, 5, 10, 10, 5, 1)])
 def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_not_plain(weights, shape):
     """TensorFlow's SAME puts its one zero at the end; StyleGAN2 filters, then takes no zeros."""
-    module, x = Halve(5, weights), normal(shape)
+    module, x = Downsample(5, weights), normal(shape)
     params = any_params(shapes_of(module, x))
     p = params["params"]["conv"]
     if weights == BOX:
@@ -226,7 +226,7 @@ def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_not_plain(wei
 
 def test_halving_may_pad_both_ends_as_pytorch_does():
     """Conv2d(stride=2, padding=1): of 6 pixels padded to 8 the last window ends at the seventh."""
-    module, x = Halve(5, padding="both"), normal((2, 6, 4, 4))
+    module, x = Downsample(5, padding="both"), normal((2, 6, 4, 4))
     params = any_params(shapes_of(module, x))
     expected = convolve(x, params["params"]["conv"], stride=2, pad=(1, 1))
     got = jax.jit(module.apply)(params, x)
@@ -236,7 +236,7 @@ def test_halving_may_pad_both_ends_as_pytorch_does():
 
 @pytest.mark.parametrize("weights", [(3, 1), BINOMIAL, (1, 2, 5, 4)])
 def test_doubling_by_a_filter_convolves_all_that_it_spreads(weights):
-    module, x = Double(5, weights), normal((2, 3, 2, 4))
+    module, x = Upsample(5, weights), normal((2, 3, 2, 4))
     params = any_params(shapes_of(module, x))
     expected = doubled_by_convolution(x, params["params"]["conv"], weights[::-1])
     got = jax.jit(module.apply)(params, x)
@@ -246,7 +246,7 @@ def test_doubling_by_a_filter_convolves_all_that_it_spreads(weights):
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 2, 4)])
 def test_doubling_repeats_pixels_then_convolves(shape):
-    module, x = Double(5), normal(shape)
+    module, x = Upsample(5), normal(shape)
     params = any_params(shapes_of(module, x))
     large = x
     for axis in range(1, x.ndim - 1):

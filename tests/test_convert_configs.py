@@ -143,7 +143,7 @@ def test_a_unet2d_is_all_that_its_configuration_says():
         epsilon=1e-4,
         dropout=0.25,
         recenter=True,
-        predictions=2,
+        num_outputs=2,
     )
     assert diffusers_network(UNET2D) == expected
 

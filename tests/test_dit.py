@@ -18,7 +18,7 @@ LEVEL = np.float32([0.1, 0.7])
 
 def test_dit_xl_has_as_many_parameters_as_the_published_one():
     """Peebles & Xie's training log: 675,129,632, among them 256 fixed positions of 1152 numbers."""
-    net = DiT(features=1152, depth=28, heads=16, num_classes=1001, predictions=2)
+    net = DiT(features=1152, depth=28, heads=16, num_classes=1001, num_outputs=2)
     shapes = shapes_of(net, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros(1, int))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
     assert count + 256 * 1152 == 675_129_632

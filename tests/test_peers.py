@@ -28,7 +28,7 @@ def test_the_usual_flax_network_is_ours():
     ("net", "name"),
     [
         (DDPMPP(), "attention_up"),
-        (NET.clone(predictions=2), "predictions"),
+        (NET.clone(num_outputs=2), "num_outputs"),
         (NET.clone(modulation="scale_shift"), "modulation"),
     ],
 )

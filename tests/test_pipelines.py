@@ -37,7 +37,7 @@ EXPRESSED = {
     "as diffusers": NET.clone(padding="both", frequency_endpoint=False, epsilon=1e-5),
     "no norm in the middle": NET.clone(modulation="scale_shift", middle_norm=False),
     "no attention": NET.clone(attention_levels=(), recenter=True, head_dim=None),
-    "the middle alone": NET.clone(attention_levels=(), middle_attention=True, predictions=2),
+    "the middle alone": NET.clone(attention_levels=(), middle_attention=True, num_outputs=2),
     "labels": NET.clone(num_classes=3, middle_attention=False),
 }
 

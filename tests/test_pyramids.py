@@ -44,7 +44,7 @@ def with_pyramids(progressive_input="residual", progressive_output="skip"):
         skip_scale=0.5,
         progressive_input=progressive_input,
         progressive_output=progressive_output,
-        predictions=2,
+        num_outputs=2,
     )
     x, level = normal((2, 8, 8, 3)), jnp.array([0.2, 0.7])
     variables = any_params(shapes_of(net, x, level))

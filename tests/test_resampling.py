@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from net_tools import doubled, halved, normal, rounding, smoothed
 
-from jaxdiff.nets.resampling import BINOMIAL, BOX, check_weights, double, halve, smooth
+from jaxdiff.nets.resampling import BINOMIAL, BOX, check_weights, downsample, fir_filter, upsample
 from jaxdiff.typing import InputError
 
 WIDE = (1, 5, 10, 10, 5, 1)
@@ -20,7 +20,7 @@ def rounding_of(weights, axes, x):
 
 
 def in_one_program(x, weights):
-    run = jax.jit(lambda x: (halve(x, weights), double(x, weights), smooth(x, weights)))
+    run = jax.jit(lambda x: (downsample(x, weights), upsample(x, weights), fir_filter(x, weights)))
     return run(jnp.asarray(x))
 
 
@@ -56,7 +56,7 @@ def test_one_bright_pixel_becomes_the_filter():
 def test_a_constant_image_stays_constant_but_for_the_border_of_a_wide_filter(weights):
     x, reach = np.ones((1, 12, 12, 1), np.float32), len(weights) // 2 - 1
     small, large, smooth_ = map(np.asarray, in_one_program(x, weights))
-    # of a filter of 2m weights m − 1 lie beyond the edge at the first pixel; smooth has one more
+    # of a filter of 2m weights m − 1 lie beyond the edge at the first pixel, of fir_filter m
     for image, border in [(small, (reach + 1) // 2), (large, reach), (smooth_, reach + 1)]:
         inner = image[:, border : image.shape[1] - border, border : image.shape[2] - border]
         np.testing.assert_allclose(inner, 1.0, atol=rounding(4 * len(weights), 1))
@@ -81,10 +81,10 @@ def test_the_mean_of_what_lies_away_from_the_border_is_kept(weights):
 
 @pytest.mark.parametrize(("weights", "axes"), [(BOX, 2), (BINOMIAL, 1), (BINOMIAL, 3), (WIDE, 2)])
 def test_doubling_is_the_adjoint_of_halving_times_two_per_axis(weights, axes):
-    """⟨double(y), x⟩ = 2^axes ⟨y, halve(x)⟩ up to the very border, of weights that mirror."""
+    """⟨upsample(y), x⟩ = 2^axes ⟨y, downsample(x)⟩ up to the border, for symmetric weights."""
     x = normal((1, *SIZES[axes], 2))
     y = normal((1, *(side // 2 for side in SIZES[axes]), 2), seed=1)
-    run = jax.jit(lambda x, y: (halve(x, weights), double(y, weights)))
+    run = jax.jit(lambda x, y: (downsample(x, weights), upsample(y, weights)))
     small, large = (np.asarray(image, np.float64) for image in run(x, y))
     atol = rounding_of(weights, axes, y) * np.abs(x).sum()
     atol += 2**axes * rounding_of(weights, axes, x) * np.abs(y).sum()
@@ -93,6 +93,6 @@ def test_doubling_is_the_adjoint_of_halving_times_two_per_axis(weights, axes):
 
 @pytest.mark.parametrize("weights", [(), (1,), (1, 2, 1), (0, 0), (1, -1)])
 def test_a_filter_that_cannot_lie_over_pairs_or_has_no_sum_is_refused(weights):
-    for refuse in (check_weights, lambda w: halve(jnp.ones((1, 4, 1)), w)):
+    for refuse in (check_weights, lambda w: downsample(jnp.ones((1, 4, 1)), w)):
         with pytest.raises(InputError, match=r"even number of weights of positive sum, got \("):
             refuse(weights)

@@ -23,7 +23,7 @@ NETS = {
     ),
     "ncsnpp": NCSNPP(channels=8, multipliers=(1, 2), blocks_per_level=1, groups=4),
     "ddpm": DDPM(channels=8, multipliers=(1,), attention_levels=(), dropout=1 / 7, recenter=True),
-    "mlp": MLP(16, 1, predictions=2),
+    "mlp": MLP(16, 1, num_outputs=2),
     "dit": DiT(16, 2, 2),
 }
 

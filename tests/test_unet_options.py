@@ -28,7 +28,7 @@ from jaxdiff.typing import InputError
         ({"blocks_per_level": 0}, r"blocks_per_level takes a whole number above 0, got 0"),
         ({"head_dim": -1}, r"head_dim takes a whole number above 0, or None, got -1"),
         ({"groups": -4}, r"groups takes a whole number above 0, or None, got -4"),
-        ({"predictions": 0}, r"predictions takes a whole number above 0, got 0"),
+        ({"num_outputs": 0}, r"num_outputs takes a whole number above 0, got 0"),
         ({"attention_up": "all"}, r"attention_up is one of each, last, got 'all'"),
         ({"modulation": "scale"}, r"modulation is one of shift, scale_shift, got 'scale'"),
         ({"resampling": "blocks"}, r"resampling is one of conv, block, got 'blocks'"),
@@ -86,7 +86,7 @@ def test_a_network_too_narrow_to_see_its_level_is_refused(net):
         shapes_of(net, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
 
 
-@pytest.mark.parametrize("option", ["width", "depth", "predictions"])
+@pytest.mark.parametrize("option", ["width", "depth", "num_outputs"])
 def test_an_mlp_of_no_size_is_refused_by_name(option):
     with pytest.raises(InputError, match=f"{option} takes a whole number above 0, got 0"):
         MLP(**{option: 0})

@@ -120,7 +120,7 @@ def check_plain(net: Any, shape: tuple[int, ...]) -> None:
     """
     convert.diffusers_config(net, shape)
     plain = UNet(modulation="shift")
-    for name in ("modulation", "resampling", "predictions", "num_classes", "recenter", "padding"):
+    for name in ("modulation", "resampling", "num_outputs", "num_classes", "recenter", "padding"):
         if getattr(net, name) != getattr(plain, name):
             raise InputError(
                 f"--peer takes a network whose {name} is {getattr(plain, name)!r}, got "

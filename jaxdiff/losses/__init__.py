@@ -2,7 +2,6 @@
 
 from jaxdiff.losses import decoders, loss_aware, times, weights
 from jaxdiff.losses.bits import bits_per_dim
-from jaxdiff.losses.consistency import consistency_terms
 from jaxdiff.losses.continuous_elbo import (
     continuous_elbo,
     denoising_rate,
@@ -12,6 +11,7 @@ from jaxdiff.losses.continuous_elbo import (
 from jaxdiff.losses.denoising import denoising
 from jaxdiff.losses.denoising_score_matching import dsm
 from jaxdiff.losses.elbo import Elbo, denoising_draws, elbo_terms
+from jaxdiff.losses.elbo_consistency import consistency_terms
 from jaxdiff.losses.estimates import Mean, mean_and_error
 from jaxdiff.losses.reverse_step import log_variance, posterior_kl
 from jaxdiff.losses.score_matching import esm, fd_ssm, ism, ssm

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to, sum_events
 from jaxdiff.predictions import Estimate
-from jaxdiff.processes import Process, lost_share
+from jaxdiff.processes import Process, one_minus_snr_ratio
 from jaxdiff.typing import Array, ArrayLike
 
 
@@ -38,7 +38,7 @@ def log_variance(
 
     Reference: Nichol & Dhariwal 2021, eq. 15.
     """
-    small = 2 * jnp.log(process.sigma(s)) + jnp.log(lost_share(process, s=s, t=t))
+    small = 2 * jnp.log(process.sigma(s)) + jnp.log(one_minus_snr_ratio(process, s=s, t=t))
     return expand_to(small, x) + excess(process, fraction, x, s=s, t=t)
 
 
@@ -73,7 +73,7 @@ def posterior_kl(
     Reference: Ho et al. 2020, eq. 8; Nichol & Dhariwal 2021, eq. 15.
     """
     fraction = fraction_of(denoised, variance_fraction)
-    gained = jnp.exp(process.log_snr(s)) * lost_share(process, s=s, t=t)  # SNR_s − SNR_t
+    gained = jnp.exp(process.log_snr(s)) * one_minus_snr_ratio(process, s=s, t=t)  # SNR_s − SNR_t
     error = expand_to(gained, x0) * jnp.square(x0 - denoised.x0)
     delta = jnp.broadcast_to(excess(process, fraction, x0, s=s, t=t), x0.shape)
     return 0.5 * sum_events(jnp.expm1(-delta) + delta + jnp.exp(-delta) * error)

@@ -21,7 +21,7 @@ so that times an error of zero it is zero.
 
 import jax.numpy as jnp
 
-from jaxdiff.processes import Process, drift_diffusion, lost_share
+from jaxdiff.processes import Process, drift_diffusion, one_minus_snr_ratio
 from jaxdiff.typing import Array, ArrayLike, InputError, out_of
 
 
@@ -113,7 +113,7 @@ def posterior(process: Process, t: Array, *, num_steps: int, target: str = "eps"
     Reference: Ho et al. 2020, eq. 8 and 10.
     """
     s = jnp.maximum(t - 1 / num_steps, 0.0)
-    log_moved = process.log_alpha(s) + jnp.log(lost_share(process, s=s, t=t))
+    log_moved = process.log_alpha(s) + jnp.log(one_minus_snr_ratio(process, s=s, t=t))
     return per_target(process, t, 2 * log_moved - process.log_snr(t), target=target)
 
 

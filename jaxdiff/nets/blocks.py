@@ -1,4 +1,4 @@
-"""What a U-Net is made of: residual blocks, attention, and convolutions that halve and double."""
+"""The parts of a U-Net: residual blocks, attention, down- and upsampling convolutions."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.typing import Array
 
 MODULATIONS = ("shift", "scale_shift")
-RESAMPLERS = {"halve": resampling.halve, "double": resampling.double}
+RESAMPLERS = {"down": resampling.downsample, "up": resampling.upsample}
 
 
 class ResBlock(nn.Module):
@@ -33,7 +33,7 @@ class ResBlock(nn.Module):
         channels: of the output.
         modulation: "shift", the level is added before the second norm, as in DDPM; "scale_shift",
             it scales and shifts behind it, as in ADM.
-        resample: "halve" or "double" the image between the first norm and its convolution, and
+        resample: "down" or "up", resampling the image between the first norm and its convolution, and
             beside them, as in BigGAN; "" for neither.
         weights: the filter for it.
         skip_scale: of the sum.
@@ -140,7 +140,7 @@ class SelfAttention(nn.Module):
         )
 
 
-class Halve(nn.Module):
+class Downsample(nn.Module):
     """A convolution of stride 2, behind a filter unless it is the plain one, (1, 1).
 
     Args:
@@ -161,12 +161,12 @@ class Halve(nn.Module):
         """Map ``x [batch, ..., c]`` to ``[batch, .../2, channels]``."""
         padding: str | int = "SAME" if self.padding == "end" else 1
         if tuple(self.weights) != resampling.BOX:
-            x, padding = resampling.smooth(x, self.weights), "VALID"
+            x, padding = resampling.fir_filter(x, self.weights), "VALID"
         conv = functools.partial(convolution, self.channels, x.ndim - 2, strides=2)
         return conv(padding=padding, dtype=self.dtype, name="conv")(x)
 
 
-class Double(nn.Module):
+class Upsample(nn.Module):
     """Every pixel twice along every axis, or a filter's doubling, then a convolution.
 
     Args:
@@ -184,9 +184,9 @@ class Double(nn.Module):
         """Map ``x [batch, ..., c]`` to ``[batch, 2 · ..., channels]``."""
         conv = functools.partial(convolution, self.channels, x.ndim - 2)
         if tuple(self.weights) == resampling.BOX:
-            return conv(dtype=self.dtype, name="conv")(resampling.double(x))
+            return conv(dtype=self.dtype, name="conv")(resampling.upsample(x))
         # the convolution sees what the filter spreads beyond the edges, as StyleGAN2's does
-        spread = resampling.double(x, self.weights, beyond=1)
+        spread = resampling.upsample(x, self.weights, beyond=1)
         return conv(padding="VALID", dtype=self.dtype, name="conv")(spread)
 
 

@@ -74,7 +74,7 @@ class DiT(nn.Module):
         num_classes: number of classes, or None.
         embedding: of the noise level, "sinusoidal" or "fourier".
         level_scale: what the embedding multiplies the noise level by.
-        predictions: per channel of the data; 2 where the reverse variance is learned too.
+        num_outputs: per channel of the data; 2 where the reverse variance is learned too.
         dtype: that it computes in, "float32" or "bfloat16"; parameters, norms, softmax and output
             are float32 all the same.
         remat: whether backpropagation computes each block again instead of keeping what is in it.
@@ -99,7 +99,7 @@ class DiT(nn.Module):
     num_classes: int | None = None
     embedding: str = "sinusoidal"
     level_scale: float = TIME_SCALE
-    predictions: int = 1
+    num_outputs: int = 1
     dtype: str = "float32"
     remat: bool = False
 
@@ -109,7 +109,7 @@ class DiT(nn.Module):
             depth=self.depth,
             heads=self.heads,
             patch=self.patch,
-            predictions=self.predictions,
+            num_outputs=self.num_outputs,
         )
         check_optional_counts(num_classes=self.num_classes)
         check_one_of(
@@ -127,9 +127,9 @@ class DiT(nn.Module):
     ) -> Array:
         """Predict from ``x [batch, ..., c]``, the noise ``level [batch]`` and ``label [batch]``.
 
-        Returns ``[batch, ..., predictions · c]``, float32.
+        Returns ``[batch, ..., num_outputs · c]``, float32.
         """
-        sides, colours = x.shape[1:-1], self.predictions * x.shape[-1]
+        sides, colours = x.shape[1:-1], self.num_outputs * x.shape[-1]
         check_patches(sides, self.patch)
         embedding = Conditioning(
             self.features,

@@ -18,7 +18,7 @@ class MLP(nn.Module):
         depth: number of residual blocks.
         num_classes: number of classes, or None.
         level_scale: what the embedding multiplies the noise level by.
-        predictions: per number of the last axis; 2 where the reverse variance is learned too.
+        num_outputs: per number of the last axis; 2 where the reverse variance is learned too.
         embedding: of the noise level, "sinusoidal" or "fourier".
 
     Example:
@@ -34,11 +34,11 @@ class MLP(nn.Module):
     depth: int = 3
     num_classes: int | None = None
     level_scale: float = TIME_SCALE
-    predictions: int = 1
+    num_outputs: int = 1
     embedding: str = "sinusoidal"
 
     def __post_init__(self) -> None:
-        check_counts(width=self.width, depth=self.depth, predictions=self.predictions)
+        check_counts(width=self.width, depth=self.depth, num_outputs=self.num_outputs)
         check_optional_counts(num_classes=self.num_classes)
         check_one_of(embedding=(self.embedding, EMBEDDINGS))
         super().__post_init__()
@@ -47,7 +47,7 @@ class MLP(nn.Module):
     def __call__(
         self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Map ``x [batch, ..., c]``, ``level [batch]`` to ``[batch, ..., predictions · c]``."""
+        """Map ``x [batch, ..., c]``, ``level [batch]`` to ``[batch, ..., num_outputs · c]``."""
         embedding = Conditioning(
             self.width,
             self.level_scale,
@@ -63,7 +63,7 @@ class MLP(nn.Module):
             r = nn.silu(nn.LayerNorm()(h) * (1 + scale) + shift)
             r = nn.silu(nn.Dense(self.width)(r))
             h += nn.Dense(self.width, kernel_init=nn.initializers.zeros)(r)
-        size = self.predictions * flat.shape[-1]
+        size = self.num_outputs * flat.shape[-1]
         out = nn.Dense(size, kernel_init=nn.initializers.zeros)(nn.silu(h))
-        shape = (*x.shape[:-1], self.predictions * x.shape[-1])
+        shape = (*x.shape[:-1], self.num_outputs * x.shape[-1])
         return out.reshape(shape).astype(jnp.float32)

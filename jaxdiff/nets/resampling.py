@@ -17,7 +17,7 @@ from jaxdiff.typing import Array, InputError
 BOX, BINOMIAL = (1, 1), (1, 3, 3, 1)
 
 
-def halve(x: Array, weights: Sequence[int] = BOX) -> Array:
+def downsample(x: Array, weights: Sequence[int] = BOX) -> Array:
     """Filter and take every second pixel, along each axis of the image.
 
     y_i = Σ_j k_j x_{2i + j − (m − 1)},    k = weights/Σ weights, of length 2m
@@ -30,7 +30,7 @@ def halve(x: Array, weights: Sequence[int] = BOX) -> Array:
         ``[batch, .../2, channels]``.
 
     Example:
-        >>> halve(jnp.array([[[1.0], [3.0], [5.0], [5.0]]])).ravel()
+        >>> downsample(jnp.array([[[1.0], [3.0], [5.0], [5.0]]])).ravel()
         Array([2., 5.], dtype=float32)
 
     Reference: Zhang 2019; Karras et al. 2020 (StyleGAN2), appendix B.
@@ -44,7 +44,7 @@ def halve(x: Array, weights: Sequence[int] = BOX) -> Array:
     return x
 
 
-def double(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Array:
+def upsample(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Array:
     """Put a zero after every pixel along each axis and filter, so that the mean stays.
 
     y_n = 2 Σ_j k_j u_{n + j − m},    u_{2i} = x_i, u_{2i + 1} = 0, k of length 2m
@@ -59,7 +59,7 @@ def double(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Array:
         ``[batch, 2 · ... + 2 · beyond, channels]``.
 
     Example:
-        >>> double(jnp.array([[[1.0], [3.0]]])).ravel()
+        >>> upsample(jnp.array([[[1.0], [3.0]]])).ravel()
         Array([1., 1., 3., 3.], dtype=float32)
 
     Reference: Karras et al. 2020 (StyleGAN2), appendix B.
@@ -83,7 +83,7 @@ def double(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Array:
     return x
 
 
-def smooth(x: Array, weights: Sequence[int]) -> Array:
+def fir_filter(x: Array, weights: Sequence[int]) -> Array:
     """Filter alone, so padded that a convolution of stride 2 without padding then halves the size.
 
     y_i = Σ_j k_j x_{i + j − m}

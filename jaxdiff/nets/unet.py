@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdiff.nets.blocks import Double, Halve, ResBlock, SelfAttention
+from jaxdiff.nets.blocks import Downsample, ResBlock, SelfAttention, Upsample
 from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
 from jaxdiff.nets.layers import convolution, glorot
 from jaxdiff.nets.norm import GroupNorm
-from jaxdiff.nets.resampling import BOX, double, halve
+from jaxdiff.nets.resampling import BOX, downsample, upsample
 from jaxdiff.nets.unet_checks import check_image, check_options
 from jaxdiff.typing import Array
 
@@ -47,7 +47,7 @@ class UNet(nn.Module):
             next one would be.
         level_scale: what the embedding multiplies the noise level by.
         num_classes: number of classes, or None.
-        predictions: per channel of the image; 2 where the reverse variance is learned too.
+        num_outputs: per channel of the image; 2 where the reverse variance is learned too.
         recenter: whether data in [0, 1] are mapped to [−1, 1] first.
         activation: the nonlinearity, one of "silu", "elu", "relu" and "leaky_relu".
         dropout: share of activations dropped in each residual block.
@@ -93,7 +93,7 @@ class UNet(nn.Module):
     frequency_endpoint: bool = True
     level_scale: float = TIME_SCALE
     num_classes: int | None = None
-    predictions: int = 1
+    num_outputs: int = 1
     recenter: bool = False
     activation: str = "silu"
     dropout: float = 0.0
@@ -112,7 +112,7 @@ class UNet(nn.Module):
     ) -> Array:
         """Predict from ``x [batch, ..., c]``, the noise ``level [batch]`` and ``label [batch]``.
 
-        Returns ``[batch, ..., predictions · c]``, float32.
+        Returns ``[batch, ..., num_outputs · c]``, float32.
         """
         check_image(x, len(self.multipliers))
         embedding = Conditioning(
@@ -125,7 +125,7 @@ class UNet(nn.Module):
             name="embedding",
         )(level, label)
         block, attention, down, up, conv, norm = self._parts(x.ndim - 2, embedding, train)
-        colours, last = self.predictions * x.shape[-1], len(self.multipliers) - 1
+        colours, last = self.num_outputs * x.shape[-1], len(self.multipliers) - 1
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         x = (2 * x - 1 if self.recenter else x).astype(jnp.float32)
 
@@ -162,13 +162,13 @@ class UNet(nn.Module):
                 features = norm(name=f"up_{depth}_pyramid_norm")(h)
                 features = conv(width, name=f"up_{depth}_pyramid")(features)
             elif self.progressive_output == "residual":
-                wider = Double(width, self.filter, dtype=self.dtype, name=f"up_{depth}_pyramid")
+                wider = Upsample(width, self.filter, dtype=self.dtype, name=f"up_{depth}_pyramid")
                 h = features = (wider(features) + h) * self.skip_scale
             if self.progressive_output == "skip" or depth == 0:
                 own = norm(name=f"out_{depth}_norm")(h.astype(jnp.float32))
                 own = conv(colours, zero=True, name=f"out_{depth}_conv", dtype="float32")(own)
                 if image is not None:
-                    own += double(image, self.filter)
+                    own += upsample(image, self.filter)
                 image = own
             if depth > 0:
                 h = up(width, f"up_{depth}_resample")(h)
@@ -188,10 +188,10 @@ class UNet(nn.Module):
             return h, pyramid
         if self.progressive_input == "residual":
             own = "float32" if depth == 0 else self.dtype
-            small = Halve(width, self.filter, dtype=own, name=name)(pyramid)
+            small = Downsample(width, self.filter, dtype=own, name=name)(pyramid)
             h = ((small + h) * self.skip_scale).astype(self.dtype)
             return h, h
-        pyramid = halve(pyramid, self.filter)
+        pyramid = downsample(pyramid, self.filter)
         beside = nn.Dense(width, kernel_init=glorot, name=name)(pyramid).astype(self.dtype)
         join = self.progressive_input == "cat"
         return jnp.concatenate([beside, h], axis=-1) if join else beside + h, pyramid
@@ -217,7 +217,7 @@ class UNet(nn.Module):
         def resample(kind: str, module: type[nn.Module], width: int, name: str) -> Any:
             if self.resampling == "block":
                 return block(width, name, resample=kind, project=self.project)
-            own = {"padding": self.padding} if kind == "halve" else {}
+            own = {"padding": self.padding} if kind == "down" else {}
             return module(width, self.filter, dtype=self.dtype, name=name, **own)
 
         attention = functools.partial(
@@ -230,8 +230,8 @@ class UNet(nn.Module):
         return _Parts(
             block=block,
             attention=attention,
-            down=functools.partial(resample, "halve", Halve),
-            up=functools.partial(resample, "double", Double),
+            down=functools.partial(resample, "down", Downsample),
+            up=functools.partial(resample, "up", Upsample),
             conv=functools.partial(convolution, ndim=ndim, dtype=self.dtype),
             norm=functools.partial(GroupNorm, activation=self.activation, **common),
         )

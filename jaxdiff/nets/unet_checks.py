@@ -34,7 +34,7 @@ def check_options(net: "UNet") -> None:
     check_counts(
         channels=net.channels,
         blocks_per_level=net.blocks_per_level,
-        predictions=net.predictions,
+        num_outputs=net.num_outputs,
     )
     check_optional_counts(head_dim=net.head_dim, groups=net.groups, num_classes=net.num_classes)
     check_one_of(

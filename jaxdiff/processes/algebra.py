@@ -115,7 +115,7 @@ def transition(process: Process, *, s: ArrayLike, t: ArrayLike) -> Transition:
     Reference: Kingma et al. 2021, eq. 24.
     """
     scale = jnp.exp(process.log_alpha(t) - process.log_alpha(s))
-    return Transition(scale, process.sigma(t) * std_of(lost_share(process, s=s, t=t)))
+    return Transition(scale, process.sigma(t) * std_of(one_minus_snr_ratio(process, s=s, t=t)))
 
 
 def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: ArrayLike) -> Gaussian:
@@ -143,12 +143,12 @@ def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: Array
     """
     log_scale = process.log_alpha(t) - process.log_alpha(s)
     kept = jnp.exp(_log_snr_change(process, s, t) - log_scale)  # α_ts σ_s²/σ_t² = r/α_ts
-    lost = lost_share(process, s=s, t=t)
+    lost = one_minus_snr_ratio(process, s=s, t=t)
     mean = expand_to(kept, x_t) * x_t + expand_to(process.alpha(s) * lost, x_t) * x0
     return Gaussian(mean, process.sigma(s) * std_of(lost))
 
 
-def lost_share(process: Process, *, s: ArrayLike, t: ArrayLike) -> Array:
+def one_minus_snr_ratio(process: Process, *, s: ArrayLike, t: ArrayLike) -> Array:
     """Share of the signal-to-noise ratio that is lost from s to t: 1 − SNR_t/SNR_s ∈ [0, 1].
 
     Args:

@@ -51,7 +51,7 @@ def one_step(
     )
 
 
-def put_together(estimate: Estimate, process: Process, s: Array) -> Array:
+def ddim_step(estimate: Estimate, process: Process, s: Array) -> Array:
     """The sample at s that has the data and the noise of an estimate, α_s x̂_0 + σ_s ε̂.
 
     This is a step of DDIM, the first-order solution of the probability-flow ODE; every solver of

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import known_scalar, std_of
 from jaxdiff.predictions import DenoiseFn
-from jaxdiff.processes import Process, lost_share
+from jaxdiff.processes import Process, one_minus_snr_ratio
 from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.typing import Array, ArrayLike, Key
 
@@ -52,7 +52,7 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> So
         alpha, sigma = process.alpha(s), process.sigma(s)
         if deterministic:
             return alpha * x0 + sigma * eps
-        drawn = eta * std_of(lost_share(process, s=s, t=t))
+        drawn = eta * std_of(one_minus_snr_ratio(process, s=s, t=t))
         # 1 − drawn², from parts that do not cancel where next to no SNR is kept
         held = (1 - eta**2) + eta**2 * jnp.exp(process.log_snr(t) - process.log_snr(s))
         noise = jax.random.normal(key, x.shape, x.dtype)

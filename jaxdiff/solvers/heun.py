@@ -7,7 +7,7 @@ import jax
 
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import Solver, finite_step, one_step, put_together
+from jaxdiff.solvers.base import Solver, ddim_step, finite_step, one_step
 from jaxdiff.typing import Array, Key
 
 
@@ -41,7 +41,7 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         estimate = denoise_fn(x, t)
-        euler = put_together(estimate, process, s)
+        euler = ddim_step(estimate, process, s)
 
         def correct() -> Array:
             width = process.sigma(s) - process.sigma(t) * process.alpha(s) / process.alpha(t)

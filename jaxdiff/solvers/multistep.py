@@ -75,7 +75,7 @@ def remember(state: Memory, x: Array, value: Array, t: Array) -> Memory:
     )
 
 
-def lean(state: Memory, sigma: Array, t: Array, s: Array) -> tuple[Array, Array]:
+def usable_history(state: Memory, sigma: Array, t: Array, s: Array) -> tuple[Array, Array]:
     """Where the weights' step ends, and on how many earlier estimates it leans.
 
     On none if it ends where σ = 0; its weights, then 0, are those of a shorter step, whose gradient
@@ -150,7 +150,7 @@ def multistep(
         estimate = denoise_fn(state.x, t)
         value = view(estimate)
         alpha, sigma = process.alpha(s), process.sigma(s)
-        end, count = lean(state, sigma, t, s)
+        end, count = usable_history(state, sigma, t, s)
         weights = weights_of(weights_fn, t, state.times, end, count)
         x = alpha * (estimate.x0 + correction(weights, state.values, value))
         if deterministic:

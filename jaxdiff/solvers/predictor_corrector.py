@@ -77,16 +77,16 @@ def predictor_corrector(
         raise InputError(f"order is one of {out_of(order, ORDERS)}")
     if correct_last and order == "predictor_first":
         raise InputError(f'correct_last takes order="corrector_first", got {order!r}')
-    walker, fixer = predictor(denoise_fn, process), corrector(denoise_fn, process)
+    predicting, correcting = predictor(denoise_fn, process), corrector(denoise_fn, process)
 
     def correct(key: Key, state: Any, time: Array) -> Any:
-        fixed = fixer.step(key, fixer.init(state.x, time), time, time)
-        return state._replace(x=fixed.x)
+        corrected = correcting.step(key, correcting.init(state.x, time), time, time)
+        return state._replace(x=corrected.x)
 
     def step(key: Key, state: Any, t: Array, s: Array) -> Any:
         predict_key, correct_key = jax.random.split(key)
         if order == "predictor_first":
-            return correct(correct_key, walker.step(predict_key, state, t, s), s)
-        return walker.step(predict_key, correct(correct_key, state, t), t, s)
+            return correct(correct_key, predicting.step(predict_key, state, t, s), s)
+        return predicting.step(predict_key, correct(correct_key, state, t), t, s)
 
-    return walker._replace(step=step, finish=correct if correct_last else None)
+    return predicting._replace(step=step, finish=correct if correct_last else None)

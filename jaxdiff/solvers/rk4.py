@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
-from jaxdiff.solvers.base import Solver, finite_step, one_step, put_together
+from jaxdiff.solvers.base import Solver, ddim_step, finite_step, one_step
 from jaxdiff.typing import Array, Key
 
 
@@ -42,10 +42,10 @@ def rk4(denoise_fn: DenoiseFn, process: Process) -> Solver:
             third = eps_at(second, 0.5, middle)
             fourth = eps_at(third, 1.0, s)
             slope = (first.eps + 2 * second + 2 * third + fourth) / 6
-            return put_together(first, process, s) + process.alpha(s) * width * (slope - first.eps)
+            return ddim_step(first, process, s) + process.alpha(s) * width * (slope - first.eps)
 
         return jax.lax.cond(
-            finite_step(process, t, s), refined, lambda: put_together(first, process, s)
+            finite_step(process, t, s), refined, lambda: ddim_step(first, process, s)
         )
 
     return one_step(step)

@@ -18,7 +18,7 @@ from jaxdiff.arrays import NOISELESS
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
-from jaxdiff.solvers.base import Solver, half_log_snr, one_step, put_together
+from jaxdiff.solvers.base import Solver, ddim_step, half_log_snr, one_step
 from jaxdiff.solvers.quadrature import mean_share
 from jaxdiff.typing import Array, Key
 
@@ -112,17 +112,17 @@ def _singlestep(denoise_fn: DenoiseFn, process: Process, *, order: int, of_noise
         def refined() -> Array:
             if order == 2:
                 middle = time_at(1 / 2)
-                bend = -jnp.expm1(-decay) * change(put_together(first, process, middle), middle)
+                bend = -jnp.expm1(-decay) * change(ddim_step(first, process, middle), middle)
             else:
                 third, late = time_at(1 / 3), time_at(2 / 3)
-                bend = change(put_together(first, process, third), third)
+                bend = change(ddim_step(first, process, third), third)
                 bend = 2 * scale(late) * mean_share(2 / 3 * decay) * bend
-                bend = change(put_together(first, process, late) + bend, late)
+                bend = change(ddim_step(first, process, late) + bend, late)
                 bend = 3 / 2 * mean_share(decay) * bend
-            return put_together(first, process, s) + scale(s) * bend
+            return ddim_step(first, process, s) + scale(s) * bend
 
         return jax.lax.cond(
-            process.sigma(s) > NOISELESS, refined, lambda: put_together(first, process, s)
+            process.sigma(s) > NOISELESS, refined, lambda: ddim_step(first, process, s)
         )
 
     return one_step(step)

@@ -18,9 +18,9 @@ from jaxdiff.solvers.multistep import (
     PredictedHistory,
     as_time,
     correction,
-    lean,
     remember,
     start,
+    usable_history,
     weights_of,
 )
 from jaxdiff.typing import Array, InputError, Key
@@ -83,7 +83,7 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
         estimate = denoise_fn(state.x, t)
         eps = estimate.eps + (corrected(state, estimate.x0, t, s) - state.x) / process.sigma(t)
         alpha, sigma = process.alpha(s), process.sigma(s)
-        end, count = lean(state, sigma, t, s)
+        end, count = usable_history(state, sigma, t, s)
         weights = weights_of(predict, t, state.times[: order - 1], end, count)
         shift = correction(weights, state.values[: order - 1], estimate.x0)
         x = alpha * (estimate.x0 + shift) + sigma * eps

@@ -67,7 +67,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
         level_scale=level.scale,
         embedding=level.embedding,
         num_classes=_num_labels(config, num_classes),
-        predictions=2 if config.model.learned_variance else 1,
+        num_outputs=2 if config.model.learned_variance else 1,
     )
     if getattr(built, "recenter", False) and (config.data.low, config.data.high) != (0, 1):
         raise InputError(

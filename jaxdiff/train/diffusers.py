@@ -95,7 +95,7 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
             kind=KINDS[said["prediction_type"]],
             level="index",
             scale_input=False,
-            learned_variance=net.predictions == 2,
+            learned_variance=net.num_outputs == 2,
             class_conditional=net.num_classes is not None,
         ),
         loss=LossConfig(t_min=0.0),

@@ -85,7 +85,7 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "dit": nets.DiT,
     "mlp": nets.MLP,
 }
-SET_ELSEWHERE = ("level_scale", "embedding", "num_classes", "predictions", "parent", "name")
+SET_ELSEWHERE = ("level_scale", "embedding", "num_classes", "num_outputs", "parent", "name")
 """Options of a network that the data and ``config.model`` decide."""
 
 

@@ -125,7 +125,7 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
         embedding="fourier" if fourier else "sinusoidal",
         frequency_endpoint=fourier or said["freq_shift"] == 1,
         num_classes=said["num_class_embeds"],
-        predictions=said["out_channels"] // said["in_channels"],
+        num_outputs=said["out_channels"] // said["in_channels"],
         recenter=said["center_input_sample"],
         groups=said["norm_num_groups"],
         epsilon=said["norm_eps"],
@@ -152,7 +152,7 @@ def _blocks(said: Mapping[str, Any]) -> tuple[list[bool], str]:
             f"their mirror images, one for each of block_out_channels, got {down}, {up} and "
             f"{said['block_out_channels']}"
         )
-    # the deepest level has nothing to halve, the first on the way up nothing to double to
+    # the deepest level has no downsampler, the last level on the way up no upsampler
     ways = [DOWN.get(kind, said["downsample_type"]) for kind in down[:-1]]
     ways += [UP.get(kind, said["upsample_type"]) for kind in up[:-1]]
     if len(set(ways)) > 1:

@@ -61,7 +61,7 @@ def diffusers_config(net: Any, shape: Sequence[int]) -> dict[str, Any]:
         "_class_name": "UNet2DModel",
         "sample_size": shape[0] if shape[0] == shape[1] else list(shape[:2]),
         "in_channels": shape[-1],
-        "out_channels": net.predictions * shape[-1],
+        "out_channels": net.num_outputs * shape[-1],
         "center_input_sample": net.recenter,
         "time_embedding_type": "positional",
         "freq_shift": int(net.frequency_endpoint),
