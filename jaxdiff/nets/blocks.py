@@ -33,8 +33,8 @@ class ResBlock(nn.Module):
         channels: of the output.
         modulation: "shift", the level is added before the second norm, as in DDPM; "scale_shift",
             it scales and shifts behind it, as in ADM.
-        resample: "down" or "up", resampling the image between the first norm and its convolution, and
-            beside them, as in BigGAN; "" for neither.
+        resample: "down" or "up": the image is resampled between the first norm and its convolution,
+            and on the skip connection, as in BigGAN; "" for neither.
         weights: the filter for it.
         skip_scale: of the sum.
         dropout: share of activations dropped before the second convolution.
