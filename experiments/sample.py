@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli, drawing
-from experiments.loading import load_run
+from experiments.common import cli, drawing
+from experiments.common.loading import load_run
 from jaxdiff import data, guidance, train
 from jaxdiff.files import atomic_write_array, check_writable
 from jaxdiff.train import Run, pictures

@@ -26,7 +26,7 @@ from solver_walks import (
 )
 
 import jaxdiff
-from experiments.solver_rows import evaluations
+from experiments.studies.solvers.rows import evaluations
 from jaxdiff.processes import VE, VP
 
 TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3, 10)}

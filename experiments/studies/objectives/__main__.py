@@ -1,7 +1,7 @@
-"""Fit one small network to one mixture with every objective: ``python -m experiments.objectives``.
+"""Every objective fitted to one mixture: ``python -m experiments.studies.objectives``.
 
-A table (error of the score at the data and over a box, time, variance of the gradient) and a
-picture of every learned field beside the exact one.
+Each trains the same small network. A table (error of the score at the data and over a box, time,
+variance of the gradient) and a picture of every learned field beside the exact one.
 """
 
 import json
@@ -18,9 +18,9 @@ from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from experiments import cli
-from experiments.fields import draw_fields
-from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
+from experiments.common import cli
+from experiments.studies.objectives.fields import draw_fields
+from experiments.studies.objectives.rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.train.memory import check_fits
 from jaxdiff.train.pictures import check_backend
