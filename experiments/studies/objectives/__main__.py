@@ -22,8 +22,8 @@ from experiments.common import cli
 from experiments.studies.objectives.fields import draw_fields
 from experiments.studies.objectives.rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write, check_writable
+from jaxdiff.plots import check_backend
 from jaxdiff.train.memory import check_fits
-from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")

@@ -27,8 +27,8 @@ from experiments.studies.solvers.rows import (
     mixtures,
 )
 from jaxdiff.files import atomic_write, check_writable
+from jaxdiff.plots import check_backend
 from jaxdiff.train.memory import STEP, check_fits
-from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import InputError, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")
