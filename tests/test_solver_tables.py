@@ -4,6 +4,7 @@ import math
 
 import pytest
 
+from experiments.common.text import text_table
 from experiments.studies.solvers import pictures, tables
 from experiments.studies.solvers.rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS
 from experiments.studies.solvers.tables import Errors
@@ -69,3 +70,13 @@ def test_the_default_of_the_configuration_is_among_the_rows():
     assert pictures.DEFAULT in ODE_SOLVERS
     assert tables.YARDSTICK[0] in ODE_SOLVERS
     assert {"logistic", tables.YARDSTICK[1]} <= set(GRIDS)
+
+
+def test_a_table_of_text_has_columns_as_wide_as_their_widest_cell():
+    rows = [("solver", "x", "error"), ("DDIM", "Karras", "0.5"), ("η = ½", "", "")]
+    assert text_table(rows) == (
+        "solver  x       error\n"
+        "---------------------\n"
+        "DDIM    Karras  0.5\n"
+        "η = ½"
+    )  # fmt: skip

@@ -8,7 +8,7 @@ import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
 from experiments.common import cli
+from experiments.common.text import text_table
 from experiments.studies.objectives.fields import draw_fields
 from experiments.studies.objectives.rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write, check_writable
@@ -166,9 +167,7 @@ def _chosen(names: Sequence[str]) -> list[str]:
 
 def as_table(rows: Sequence[Row]) -> str:
     """Lay the rows out for a person."""
-    cells: list[tuple[Any, ...]] = [
-        ("objective", "error at data", "over the box", "s / 1000 steps", "gradient variance")
-    ]
+    cells = [("objective", "error at data", "over the box", "s / 1000 steps", "gradient variance")]
     cells += [
         (
             row.objective,
@@ -179,10 +178,7 @@ def as_table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(line.rstrip() for line in lines)
+    return text_table(cells)
 
 
 if __name__ == "__main__":

@@ -85,15 +85,15 @@ def main() -> None:
     pictures.draw_errors(workdir / "solvers.png", counts, best, law, floor)
     for problem, rows in tables.by_problem(best).items():
         print(f"{problem}: distance to the exact path, on each solver's best grid")
-        print(tables.as_table(rows, counts))
+        print(tables.as_table(rows, counts) + "\n")
     for problem, rows in tables.by_problem(law).items():
         print(f"{problem}: distance of laws; {floor[problem]:.4f} between two sets of data")
-        print(tables.as_table(rows, counts))
+        print(tables.as_table(rows, counts) + "\n")
     if tables.YARDSTICK[0] in ode_solvers:
         print("the best at each number of evaluations")
-        print(tables.as_winners(ode, counts))
+        print(tables.as_winners(ode, counts) + "\n")
         print(f"all problems, at most {tables.FEW} evaluations")
-        print(tables.as_ranking(ode, counts))
+        print(tables.as_ranking(ode, counts) + "\n")
     for name in names:
         print(f"wrote {workdir / name}")
 
