@@ -70,7 +70,7 @@ def test_gradient_with_respect_to_the_parameters_is_a_finite_difference(name):
 @pytest.mark.parametrize(
     ("build", "table"),
     [
-        (DiscreteVP.from_betas, [0.1, 1.0]),
+        (DiscreteVP.from_betas, [1.0, 0.1]),
         (DiscreteVP.from_betas, [0.0, 0.1]),
         (DiscreteVP.from_betas, [0.1, np.nan]),
         (DiscreteVP.from_betas, []),

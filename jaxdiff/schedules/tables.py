@@ -143,8 +143,9 @@ def zero_terminal_snr(betas: ArrayLike) -> Array:
         InputError: if there are fewer than two, or one lies outside (0, 1).
 
     Example:
-        >>> zero_terminal_snr(jnp.array([0.19, 0.36, 0.36])).round(4)
-        Array([0.19  , 0.6049, 1.    ], dtype=float32)
+        >>> betas = zero_terminal_snr(jnp.array([0.19, 0.36, 0.36]))  # √ᾱ: 0.9, 0.4, 0
+        >>> [round(float(beta), 4) for beta in betas]
+        [0.19, 0.8025, 1.0]
 
     Reference: Lin et al. 2024, algorithm 1.
     """
