@@ -8,6 +8,7 @@ from experiments.common.text import text_table
 from experiments.studies.solvers import pictures, tables
 from experiments.studies.solvers.rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS
 from experiments.studies.solvers.tables import Errors
+from jaxdiff.train.names import TIME_GRIDS
 
 COUNTS = [10, 20, 70]
 ROWS = [
@@ -70,6 +71,7 @@ def test_the_default_of_the_configuration_is_among_the_rows():
     assert pictures.DEFAULT in ODE_SOLVERS
     assert tables.YARDSTICK[0] in ODE_SOLVERS
     assert {"logistic", tables.YARDSTICK[1]} <= set(GRIDS)
+    assert set(GRIDS.values()) <= set(TIME_GRIDS)
 
 
 def test_a_table_of_text_has_columns_as_wide_as_their_widest_cell():

@@ -16,6 +16,7 @@ from experiments.studies.solvers.rows import GRIDS, MakeFn, Mixture, Sde, evalua
 from experiments.studies.solvers.tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.processes import Process
+from jaxdiff.train.names import TIME_GRIDS
 from jaxdiff.typing import Array, Key
 
 DIRECTIONS = 64
@@ -136,7 +137,7 @@ def _split(key: Key, n: int) -> list[Key]:
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _times(process: Process, n: int, t_min: float) -> dict[str, Array]:
     """Every grid of n steps."""
-    return {name: grid(process, n, t_min) for name, grid in GRIDS.items()}
+    return {name: TIME_GRIDS[grid](process, n, t_min=t_min) for name, grid in GRIDS.items()}
 
 
 @functools.partial(jax.jit, static_argnums=5)
