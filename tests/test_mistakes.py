@@ -145,7 +145,7 @@ MISTAKES = {
     ),
     "unknown SDE": (
         ["experiments.studies.solvers", "--workdir={new}", "--sdes=VP,EV"],
-        "--sdes takes names out of VP, sub-VP, VE, got 'VP,EV'",
+        "--sdes takes names out of VP, sub-VP, VE, VE to 80, got 'VP,EV'",
     ),
     "seed of samples": (
         [*SAMPLE, "--seed=18446744073709551616"],
