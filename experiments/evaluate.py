@@ -12,8 +12,8 @@ from typing import Any
 
 from absl import flags
 
-from experiments import bounds, cli, drawing, figures, likelihoods
-from experiments.loading import load_run
+from experiments.common import bounds, cli, drawing, figures, likelihoods
+from experiments.common.loading import load_run
 from jaxdiff import data
 from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.train import Run, build

@@ -16,11 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli, drawing
-from experiments.loading import load_run
-from jaxdiff import data, guidance, train
+from experiments.common import cli, drawing
+from experiments.common.loading import load_run
+from jaxdiff import data, guidance, plots, train
 from jaxdiff.files import atomic_write_array, check_writable
-from jaxdiff.train import Run, pictures
+from jaxdiff.train import Run
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -54,7 +54,7 @@ def main() -> None:
             f"shape {run.shape}"
         )
     if not run.is_image:
-        pictures.check_backend()
+        plots.check_backend()
     options = _options() | _guide(run)
     out = Path(OUT.value or Path(WORKDIR.value) / "samples")
     check_writable(*(out / name for name in ("samples.npz", "samples.png", "trajectory.png")))
@@ -134,7 +134,7 @@ def _draw_trajectory(run: Run, path: Path, options: dict[str, Any]) -> Path:
     x, saved = run.trajectory(jax.random.key(SEED.value), 10, **options)
     saved = jnp.concatenate([saved, x[None]])
     stops = np.unique(np.linspace(0, len(saved) - 1, 12).round().astype(int))
-    pictures.trajectory_strip(path, saved[stops], value_range=run.value_range)
+    plots.trajectory_strip(path, saved[stops], value_range=run.value_range)
     return path
 
 

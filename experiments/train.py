@@ -14,7 +14,7 @@ import sys
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli, hosts
+from experiments.common import cli, hosts
 from jaxdiff import train
 from jaxdiff.typing import InputError
 

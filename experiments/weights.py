@@ -21,7 +21,7 @@ import jax
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli
+from experiments.common import cli
 from jaxdiff import train
 from jaxdiff.nets import UNet, convert
 from jaxdiff.nets.convert.diffusers_folder import PIPELINE_FILE, is_diffusers

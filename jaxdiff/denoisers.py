@@ -53,11 +53,7 @@ def chain_index(process: Process, t: Array) -> Array:
     Raises:
         InputError: if the process is no chain.
     """
-    index = getattr(process, "index", None)
-    if index is None:
-        raise InputError("the index of a step as noise level takes a chain, got a process without")
-    of_t: Array = index(t)
-    return of_t
+    return process.index(t)
 
 
 def denoiser(
@@ -102,7 +98,7 @@ def denoiser(
     Reference: Karras et al. 2022, eq. 7.
     """
     check_kind(kind)
-    if kind in OF_NOISE and getattr(process, "ends_without_signal", False):
+    if kind in OF_NOISE and process.ends_without_signal:
         raise InputError(
             "kind takes x0, v or edm where a chain ends without signal (its last beta is 1), since "
             f"noise alone tells nothing of the data, got {kind!r}"

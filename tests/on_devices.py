@@ -17,7 +17,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from tiny import tiny_config
 
-from experiments import bounds, likelihoods
+from experiments.common import bounds, likelihoods
 from jaxdiff import data, train
 from jaxdiff.train import build, choice, devices, objective
 from jaxdiff.train.assembly import assemble, fresh_state

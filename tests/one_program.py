@@ -12,9 +12,9 @@ from jaxdiff.typing import ArrayLike
 
 
 class OneOf(Process):
-    """The process at ``index`` among ``rows``."""
+    """The process at ``place`` among ``rows``."""
 
-    index: ArrayLike
+    place: ArrayLike
     rows: tuple[Process, ...]
 
     def log_alpha(self, t):
@@ -26,7 +26,7 @@ class OneOf(Process):
 
 @functools.partial(jax.jit, static_argnums=0)  # traced once, however often a program calls it
 def _of_row(method, process, t):
-    return jnp.stack([getattr(row, method)(t) for row in process.rows])[process.index]
+    return jnp.stack([getattr(row, method)(t) for row in process.rows])[process.place]
 
 
 def one_of(name, among=tuple(PROCESSES)):

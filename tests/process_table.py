@@ -160,7 +160,7 @@ PROCESSES = {
     ),
 }  # fmt: skip
 BETAS = {name: row.betas for name, row in PROCESSES.items() if row.betas is not None}
-CHAINS = [name for name, row in PROCESSES.items() if hasattr(row.process, "num_steps")]
+CHAINS = [name for name, row in PROCESSES.items() if row.process.num_steps]
 SMOOTH = ["vp", "subvp", "ve"]
 QUICK = ["vp", "ve", "ddpm_linear_1000"]  # the three that -m "not slow" tries
 every_smooth = pytest.mark.parametrize(

@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[1]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
 FORKS = multiprocessing.get_context("forkserver")
 FORKS.set_forkserver_preload(
-    ["jaxdiff.train", "experiments.cli", "orbax.checkpoint", "grain", "tensorboardX",
+    ["jaxdiff.train", "experiments.common.cli", "orbax.checkpoint", "grain", "tensorboardX",
      "matplotlib.figure", "sklearn.datasets"]
 )  # fmt: skip
 UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)

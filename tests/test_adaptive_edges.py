@@ -11,7 +11,7 @@ from one_program import one_of
 from process_table import PROCESSES, as_float64
 from solver_walks import MODELS
 
-from experiments import cli
+from experiments.common import cli
 from jaxdiff import flow
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import VP

@@ -14,11 +14,11 @@ from tiny import DIGITS, FEW_SAMPLES, FEW_STEPS, POINTS, SMALLEST_MLP, SMALLEST_
 from jaxdiff import guidance
 
 SMALL = {
-    "experiments.objectives": ["--steps=2", "--batch=4", "--only=DSM VP"],
-    "experiments.solvers": [
+    "experiments.studies.objectives": ["--steps=2", "--batch=4", "--only=DSM VP"],
+    "experiments.studies.solvers": [
         "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,ancestral", "--sdes=VE"
     ],
-    "experiments.objective_costs": [
+    "experiments.benchmarks.objective_costs": [
         "--channels=4", "--multiplier=1", "--blocks=1", "--size=4", "--batch=2", "--rounds=1",
         "--only=FD-SSM",
     ],
@@ -85,7 +85,7 @@ def test_training_again_goes_on_and_changes_nothing(digits_run):
 @pytest.mark.parametrize("module", SMALL)
 def test_a_measurement_of_the_readme_runs(tmp_path, module):
     line, *_ = readme_commands(module)
-    more = [] if module == "experiments.objective_costs" else [f"--workdir={tmp_path}"]
+    more = [] if module == "experiments.benchmarks.objective_costs" else [f"--workdir={tmp_path}"]
     done = run(*line, *SMALL[module], *more)
     assert_went_well(done)
     assert ("wrote" in done.stdout) == bool(more)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from tiny import tiny_config
 
-from experiments.solver_rows import mixtures
+from experiments.studies.solvers.rows import mixtures
 from jaxdiff import schedules, solvers
 from jaxdiff.processes import VE, sample_prior
 from jaxdiff.solvers.multistep import multistep

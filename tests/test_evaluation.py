@@ -8,7 +8,7 @@ import pytest
 from running import run
 from tiny import tiny_config
 
-from experiments import bounds, figures
+from experiments.common import bounds, figures
 from jaxdiff import train
 from jaxdiff.train import Run
 from jaxdiff.typing import InputError

@@ -49,6 +49,7 @@ NAMES = {
     "jaxdiff.nets": "ADM DDPM DDPMPP DiT MLP NCSNPP UNet",
     "jaxdiff.nets.convert": "diffusers_network from_diffusers load_diffusers score_sde_network "
     "from_score_sde load_score_sde save load",
+    "jaxdiff.plots": "image_grid trajectory_strip scatter curve",
     "jaxdiff.train": "TrainState load",
 }
 

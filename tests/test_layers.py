@@ -16,7 +16,7 @@ LAYERS = {
     4: "denoisers guidance",
     5: "dynamics flow solvers sampling likelihood latents",
     6: "nets",
-    7: "data metrics train",
+    7: "data metrics plots train",
 }
 LAYER_OF = {unit: layer for layer, units in LAYERS.items() for unit in units.split()}
 # The one file that sees networks, solvers and losses together: all that has a name.

@@ -9,7 +9,7 @@ from jax.errors import JaxRuntimeError
 from running import run
 from tiny import DIGITS, FEW_STEPS, POINTS
 
-from experiments import cli
+from experiments.common import cli
 from jaxdiff.train import memory
 
 OF_DIGITS = ["experiments.train", DIGITS[0], "--workdir={new}"]
@@ -140,11 +140,11 @@ MISTAKES = {
         "--times_option takes the --times that it is an option of",
     ),
     "counts": (
-        ["experiments.solvers", "--workdir={new}", "--counts=10,5"],
+        ["experiments.studies.solvers", "--workdir={new}", "--counts=10,5"],
         "--counts takes two or more increasing numbers of evaluations, from 4, got 10,5",
     ),
     "unknown SDE": (
-        ["experiments.solvers", "--workdir={new}", "--sdes=VP,EV"],
+        ["experiments.studies.solvers", "--workdir={new}", "--sdes=VP,EV"],
         "--sdes takes names out of VP, sub-VP, VE, VE to 80, got 'VP,EV'",
     ),
     "seed of samples": (
@@ -152,7 +152,7 @@ MISTAKES = {
         "seed=18446744073709551616",
     ),
     "unknown objective": (
-        ["experiments.objectives", "--workdir={new}", "--only=SSM,SMS"],
+        ["experiments.studies.objectives", "--workdir={new}", "--only=SSM,SMS"],
         "--only takes some of ESM (knows the score), ISM exact,",
     ),
     "no samples": ([*SAMPLE, "--n=0"], "n=0"),
@@ -204,8 +204,8 @@ OUTGROWN = {
     "--workers=1024": (OF_DIGITS, "32.0"),
     "--steps=100000000000": (SAMPLE, "1,862.6"),
     "--n=1073741824": (SAMPLE, "8.0"),  # points of two numbers
-    "--batch=268435456": (["experiments.objectives", "--workdir={new}"], "2.0"),
-    "--law_n=268435456": (["experiments.solvers", "--workdir={new}"], "4.0"),
+    "--batch=268435456": (["experiments.studies.objectives", "--workdir={new}"], "2.0"),
+    "--law_n=268435456": (["experiments.studies.solvers", "--workdir={new}"], "4.0"),
 }
 
 
@@ -262,8 +262,8 @@ def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
     [
         [*OF_POINTS, "--workdir={new}"],
         SAMPLE,
-        ["experiments.objectives", "--workdir={new}"],
-        ["experiments.solvers", "--workdir={new}"],
+        ["experiments.studies.objectives", "--workdir={new}"],
+        ["experiments.studies.solvers", "--workdir={new}"],
     ],
     ids=lambda arguments: arguments[0],
 )

@@ -7,8 +7,9 @@ import pytest
 from assertions import assert_mean_close
 from quickly import first_is_quick
 
-from experiments import objective_rows, objectives
-from experiments.objective_rows import LOWEST, MEANS, OBJECTIVES, STDS, WEIGHTS
+from experiments.studies.objectives import __main__ as command
+from experiments.studies.objectives import rows
+from experiments.studies.objectives.rows import LOWEST, MEANS, OBJECTIVES, STDS, WEIGHTS
 from jaxdiff import oracles
 
 
@@ -28,12 +29,12 @@ def test_score_that_all_are_measured_by_is_the_slope_of_the_log_density():
         [(log_density(x + h * axis) - log_density(x - h * axis)) / (2 * h) for axis in np.eye(2)],
         axis=1,
     )
-    found = jax.jit(objective_rows.true_score)(np.float32(x))
+    found = jax.jit(rows.true_score)(np.float32(x))
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
 def test_data_have_the_mean_of_the_mixture():
-    x = jax.jit(objective_rows.draw_data, static_argnums=1)(jax.random.key(0), 20_000)
+    x = jax.jit(rows.draw_data, static_argnums=1)(jax.random.key(0), 20_000)
     assert_mean_close(x, np.asarray(WEIGHTS) @ np.asarray(MEANS))
 
 
@@ -56,15 +57,15 @@ def test_a_row_gives_a_loss_per_example_slopes_for_all_its_parameters_and_a_scor
 @pytest.mark.parametrize("process", ["VP", "SUBVP", "VE", "CHAIN", "LADDER"])
 def test_score_of_a_model_of_noise_is_that_of_data_a_little_blurred(process):
     """x_t/α is the mixture with LOWEST² added to its variances: the oracle has its score too."""
-    forward = getattr(objective_rows, process)
+    forward = getattr(rows, process)
 
     @jax.jit
     def both(key):
-        x = objective_rows.draw_data(key, 50)
+        x = rows.draw_data(key, 50)
         model = oracles.mixture(forward, WEIGHTS, MEANS, STDS)
-        blurred = oracles.mixture(objective_rows.VP, WEIGHTS, MEANS, jnp.sqrt(STDS**2 + LOWEST**2))
-        expected = -blurred(x, 0.0).eps / objective_rows.VP.sigma(0.0)
-        return objective_rows._score(model, forward, x), expected
+        blurred = oracles.mixture(rows.VP, WEIGHTS, MEANS, jnp.sqrt(STDS**2 + LOWEST**2))
+        expected = -blurred(x, 0.0).eps / rows.VP.sigma(0.0)
+        return rows._score(model, forward, x), expected
 
     found, expected = both(jax.random.key(1))
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)
@@ -73,4 +74,4 @@ def test_score_of_a_model_of_noise_is_that_of_data_a_little_blurred(process):
 def test_gradient_variance_is_that_of_known_gradients():
     """Mean (3, 4), variance 1 in each of two: tr Cov/‖E g‖² = 2/25."""
     g = np.random.default_rng(0).normal((3.0, 4.0), size=(20_000, 2)).astype(np.float32)
-    assert objectives._relative_variance(g) == pytest.approx(2 / 25, rel=0.05)
+    assert command._relative_variance(g) == pytest.approx(2 / 25, rel=0.05)

@@ -188,7 +188,7 @@ def test_prior_is_the_noise_at_time_one(name):
 @every_process
 def test_simulated_forward_sde_has_the_moments_of_alpha_and_sigma(name):
     process, n = PROCESSES[name].process, 3000
-    steps = getattr(process, "num_steps", 400)
+    steps = process.num_steps or 400
     dt, taken = 1 / steps, int(0.9 * steps)
     _, _, _, f, g2 = values(name, (np.arange(taken) + 0.5) * dt)
     random = np.random.default_rng(0)

@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from assertions import assert_finite
 from process_table import BETAS, PROCESSES, exact_scales
 from process_tools import (
@@ -17,7 +18,8 @@ from process_tools import (
     values,
 )
 
-from jaxdiff.processes import VE, VP, DiscreteVP, SubVP
+from jaxdiff.processes import VE, VP, DiscreteVP, SubVP, chain_length
+from jaxdiff.typing import InputError
 
 
 @every_process
@@ -128,3 +130,20 @@ def test_chain_has_constant_drift_and_diffusion_rates_between_its_nodes(name):
     else:
         _, sigma = exact_scales(name, np.array([3, 4]) / T)
         np.testing.assert_allclose(g2, np.full((1, 4), T * np.diff(sigma**2)[0]), rtol=1e-4)
+
+
+LENGTHS = {"ddpm_linear_1000": 1000, "ddpm_cosine_100": 100, "ncsn_232": 232}
+
+
+@pytest.mark.parametrize("name", PROCESSES)
+def test_chains_alone_have_a_length(name):
+    process = PROCESSES[name].process
+    assert process.num_steps == LENGTHS.get(name)
+    assert not process.ends_without_signal
+    if name in LENGTHS:
+        assert chain_length(process) == LENGTHS[name]
+        return
+    with pytest.raises(InputError, match=f"must be a chain, got {type(process).__name__}"):
+        chain_length(process)
+    with pytest.raises(InputError, match="takes a chain"):
+        process.index(0.5)

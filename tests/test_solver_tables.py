@@ -4,9 +4,11 @@ import math
 
 import pytest
 
-from experiments import solver_pictures, solver_tables
-from experiments.solver_rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS
-from experiments.solver_tables import Errors
+from experiments.common.text import text_table
+from experiments.studies.solvers import pictures, tables
+from experiments.studies.solvers.rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS
+from experiments.studies.solvers.tables import Errors
+from jaxdiff.train.names import TIME_GRIDS
 
 COUNTS = [10, 20, 70]
 ROWS = [
@@ -21,7 +23,7 @@ ROWS = [
 
 def test_each_solver_stands_on_the_grid_that_is_best_at_few_evaluations():
     """70 are not few, so that uniform wins under VP; under VE Karras's does."""
-    best = solver_tables.on_best_grids(ROWS, COUNTS)
+    best = tables.on_best_grids(ROWS, COUNTS)
     assert [(row.sde, row.solver, row.grid) for row in best] == [
         ("VP", "Heun", "uniform"),
         ("VP", "RK4", "Karras"),
@@ -31,7 +33,7 @@ def test_each_solver_stands_on_the_grid_that_is_best_at_few_evaluations():
 
 
 def test_winners_are_the_least_errors_beside_heun_s():
-    lines = solver_tables.as_winners(ROWS, COUNTS).splitlines()[2:]
+    lines = tables.as_winners(ROWS, COUNTS).splitlines()[2:]
     assert [line.split()[2:] for line in lines] == [
         ["10", "Heun", "uniform", "4.00e-02", "8.00e-02", "0.5"],
         ["20", "RK4", "Karras", "5.00e-03", "2.00e-02", "0.25"],
@@ -44,7 +46,7 @@ def test_winners_are_the_least_errors_beside_heun_s():
 
 def test_the_ranking_is_by_geometric_means_in_units_of_heun_s_errors():
     """Heun, uniform: ½ under VP and √(2·4) under VE. RK4 lacks an error, and comes last."""
-    lines = solver_tables.as_ranking(ROWS, COUNTS).splitlines()[2:]
+    lines = tables.as_ranking(ROWS, COUNTS).splitlines()[2:]
     assert [line.split() for line in lines] == [
         ["Heun", "Karras", "1.000", "1.000"],
         ["Heun", "uniform", f"{math.sqrt(0.5 * math.sqrt(8)):.3f}", f"{math.sqrt(8):.3f}"],
@@ -53,19 +55,30 @@ def test_the_ranking_is_by_geometric_means_in_units_of_heun_s_errors():
 
 
 def test_tables_say_what_there_is_and_laws_have_no_slope():
-    table = solver_tables.as_table(ROWS[:3], COUNTS).splitlines()
+    table = tables.as_table(ROWS[:3], COUNTS).splitlines()
     assert table[0].split() == ["solver", "grid", "10", "20", "70", "slope"]
     assert table[4].split() == ["RK4", "Karras", "nan", "5.00e-03", "1.00e-05", "5.00"]
     laws = [row._replace(slope=None) for row in ROWS[:1]]
-    assert solver_tables.as_table(laws, COUNTS).splitlines()[0].split()[-1] == "70"
+    assert tables.as_table(laws, COUNTS).splitlines()[0].split()[-1] == "70"
 
 
 @pytest.mark.parametrize("solver", [*ODE_SOLVERS, *SDE_SOLVERS])
 def test_every_solver_has_its_colour(solver):
-    assert any(solver.startswith(name.split(" .")[0]) for name in solver_pictures.FAMILIES)
+    assert any(solver.startswith(name.split(" .")[0]) for name in pictures.FAMILIES)
 
 
 def test_the_default_of_the_configuration_is_among_the_rows():
-    assert solver_pictures.DEFAULT in ODE_SOLVERS
-    assert solver_tables.YARDSTICK[0] in ODE_SOLVERS
-    assert {"logistic", solver_tables.YARDSTICK[1]} <= set(GRIDS)
+    assert pictures.DEFAULT in ODE_SOLVERS
+    assert tables.YARDSTICK[0] in ODE_SOLVERS
+    assert {"logistic", tables.YARDSTICK[1]} <= set(GRIDS)
+    assert set(GRIDS.values()) <= set(TIME_GRIDS)
+
+
+def test_a_table_of_text_has_columns_as_wide_as_their_widest_cell():
+    rows = [("solver", "x", "error"), ("DDIM", "Karras", "0.5"), ("η = ½", "", "")]
+    assert text_table(rows) == (
+        "solver  x       error\n"
+        "---------------------\n"
+        "DDIM    Karras  0.5\n"
+        "η = ½"
+    )  # fmt: skip

@@ -26,7 +26,7 @@ from solver_walks import (
 )
 
 import jaxdiff
-from experiments.solver_rows import evaluations
+from experiments.studies.solvers.rows import evaluations
 from jaxdiff.processes import VE, VP
 
 TO_THE_DATA = {n: np.linspace(1.0, 0.0, n + 1) for n in (1, 2, 3, 10)}
@@ -118,7 +118,7 @@ def test_a_last_step_to_zero_noise_returns_the_estimate_of_the_data(solver, proc
 def test_other_numbers_are_never_another_trace(solver):
     """Nor other parameters of a process; the driver itself is tested in test_sampling.py."""
     one, x = one_of("vp"), np.ones((ROWS, 2))
-    other = OneOf(one_of("ve").index, jax.tree.map(lambda leaf: leaf * 1.01, one.rows))
+    other = OneOf(one_of("ve").place, jax.tree.map(lambda leaf: leaf * 1.01, one.rows))
     walk(solver, one, x, [1.0, 0.5])
     before = TRACES[solver, "gaussian"]
     walk(solver, other, 2 * x, [0.9, 0.3, 0.2], key=jax.random.key(1))

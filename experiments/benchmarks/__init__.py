@@ -1,1 +1,1 @@
-"""Timings of what jaxdiff runs, beside the systems that it is measured against."""
+"""Timings of what jaxdiff runs, of objectives and solvers, and of the systems beside it."""

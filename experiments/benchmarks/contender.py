@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import jaxdiff
-from experiments.timing import best_times, timed
+from experiments.common.timing import best_times, timed
 from jaxdiff import schedules, solvers
 from jaxdiff.compiling import compiler_options
 from jaxdiff.train import Run, build, objective

@@ -17,8 +17,8 @@ from absl import flags
 from jax.sharding import Mesh
 from ml_collections import config_flags
 
-from experiments import cli
-from experiments.timing import best_times, timed
+from experiments.common import cli
+from experiments.common.timing import best_times, timed
 from jaxdiff import train
 from jaxdiff.files import read_lines_json
 from jaxdiff.train import Run, build, devices

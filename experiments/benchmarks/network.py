@@ -16,12 +16,12 @@ import numpy as np
 from absl import flags
 from ml_collections import config_flags
 
-from experiments import cli
 from experiments.benchmarks.contender import Contender, jaxdiff_contender, matmul_peak
 from experiments.benchmarks.flax_peer import flax_peer
 from experiments.benchmarks.profile import seconds_by_operation, summary
 from experiments.benchmarks.torch_peer import check_plain, torch_peer
-from experiments.timing import best_times
+from experiments.common import cli
+from experiments.common.timing import best_times
 from jaxdiff import train
 from jaxdiff.nets import UNet
 from jaxdiff.train import Run

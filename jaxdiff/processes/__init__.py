@@ -12,7 +12,7 @@ from jaxdiff.processes.algebra import (
     sample_prior,
     transition,
 )
-from jaxdiff.processes.base import Process
+from jaxdiff.processes.base import Process, chain_length
 from jaxdiff.processes.continuous import VE, VP, CosineVP, SubVP
 from jaxdiff.processes.discrete import DiscreteVE, DiscreteVP
 from jaxdiff.processes.learned import LearnedVP, with_fixed_ends, with_fixed_shape
@@ -29,6 +29,7 @@ __all__ = [
     "Process",
     "SubVP",
     "Transition",
+    "chain_length",
     "drift_diffusion",
     "one_minus_snr_ratio",
     "perturb",

@@ -8,6 +8,7 @@ A subclass gives log α(t) and σ²(t), both smooth on the whole of [0, 1]; the 
 underflows long before log α does, the variance because σ has an infinite slope where it leaves
 zero. Its parameters are pytree leaves: changing one recompiles nothing, and all can be vmapped
 over and differentiated. Everything else lives in :mod:`jaxdiff.processes.algebra`, once, for all.
+A chain says how long it is, too; the base class answers for a process in continuous time.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.arrays import VARIANCE_FLOOR, std_of
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, ArrayLike, InputError
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -56,6 +57,24 @@ class Process(ABC):
     def variance(self, t: ArrayLike) -> Array:
         """Variance of the noise, σ²(t) ≥ 0, in data units squared. ``t [...] -> [...]``."""
 
+    @property
+    def num_steps(self) -> int | None:
+        """Length T of a chain, whose nodes are i/T; None in continuous time."""
+        return None
+
+    @property
+    def ends_without_signal(self) -> bool:
+        """Whether α(1) is known to be 0, to rounding: x_1 is noise alone."""
+        return False
+
+    def index(self, t: ArrayLike) -> Array:
+        """Number of the chain's step at t, as published networks are told it. ``t [...] -> [...]``.
+
+        Raises:
+            InputError: in continuous time.
+        """
+        raise InputError("the index of a step as noise level takes a chain, got a process without")
+
     def alpha(self, t: ArrayLike) -> Array:
         """Signal scale α(t) (DDPM's √ᾱ). ``t [...] -> [...]``."""
         return jnp.exp(self.log_alpha(t))
@@ -67,3 +86,22 @@ class Process(ABC):
     def log_snr(self, t: ArrayLike) -> Array:
         """Log signal-to-noise ratio, log(α²/σ²), strictly decreasing. ``t [...] -> [...]``."""
         return 2 * self.log_alpha(t) - jnp.log(self.variance(t) + VARIANCE_FLOOR)
+
+
+def chain_length(process: Process) -> int:
+    """Length T of a chain, where only a chain will do.
+
+    Args:
+        process: the forward process.
+
+    Raises:
+        InputError: if the process is none.
+
+    Example:
+        >>> from jaxdiff.processes import DiscreteVP
+        >>> chain_length(DiscreteVP.from_betas(jnp.array([0.1, 0.2])))
+        2
+    """
+    if process.num_steps is None:
+        raise InputError(f"process must be a chain, got {type(process).__name__}")
+    return process.num_steps

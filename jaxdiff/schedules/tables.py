@@ -143,7 +143,8 @@ def zero_terminal_snr(betas: ArrayLike) -> Array:
         InputError: if there are fewer than two, or one lies outside (0, 1).
 
     Example:
-        >>> [round(float(beta), 4) for beta in zero_terminal_snr(jnp.array([0.19, 0.36, 0.36]))]
+        >>> betas = zero_terminal_snr(jnp.array([0.19, 0.36, 0.36]))  # √ᾱ: 0.9, 0.4, 0
+        >>> [round(float(beta), 4) for beta in betas]
         [0.19, 0.8025, 1.0]
 
     Reference: Lin et al. 2024, algorithm 1.

@@ -17,8 +17,14 @@ from jaxdiff.arrays import is_count, known
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
-class _HasLogSnr(Protocol):
+class _Process(Protocol):
     """All that a grid needs to know of a process."""
+
+    @property
+    def num_steps(self) -> int | None: ...
+
+    @property
+    def ends_without_signal(self) -> bool: ...
 
     def log_snr(self, t: ArrayLike) -> Array: ...
 
@@ -71,7 +77,7 @@ def quadratic_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -
 
 
 def log_snr_times(
-    process: _HasLogSnr, num_steps: int, *, t_max: float = 1.0, t_min: float = 1e-3
+    process: _Process, num_steps: int, *, t_max: float = 1.0, t_min: float = 1e-3
 ) -> Array:
     """Times at which log SNR = 2 log(α/σ) is evenly spaced.
 
@@ -107,7 +113,7 @@ def log_snr_times(
 
 
 def karras_times(
-    process: _HasLogSnr,
+    process: _Process,
     num_steps: int,
     *,
     sigma_min: float | None = None,
@@ -176,7 +182,7 @@ def karras_times(
 
 
 def logistic_times(
-    process: _HasLogSnr,
+    process: _Process,
     num_steps: int,
     *,
     rho: float = 2.0,
@@ -276,12 +282,12 @@ def divide(linear: Callable[[Array], Array], value: Array) -> Array:
     return value / linear(jnp.ones_like(value))
 
 
-def _start_of_signal(process: Any, t_max: float) -> float:
+def _start_of_signal(process: _Process, t_max: float) -> float:
     """The noisiest time with a signal, t_max but for a chain whose last β is known to be 1.
 
     Log SNR has no even spacing down to −∞: there the first step is that of the chain.
     """
-    if getattr(process, "ends_without_signal", False):
+    if process.ends_without_signal and process.num_steps is not None:
         return min(t_max, 1 - 1 / process.num_steps)
     return t_max
 

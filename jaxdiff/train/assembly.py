@@ -71,7 +71,7 @@ def check(config: Config, forward: Process, shape: tuple[int, ...]) -> None:
 def _check_hybrid(config: Config, forward: Process) -> None:
     """Refuse to add the bound to a loss that it does not belong to."""
     plain = config.loss.target == "eps" and config.loss.weight.name == "eps"
-    if not (plain and config.model.learned_variance and hasattr(forward, "num_steps")):
+    if not (plain and config.model.learned_variance and forward.num_steps is not None):
         raise InputError(
             "config.loss.vlb_weight takes 0 unless the process is a chain, "
             "config.model.learned_variance is true and target and weight are eps (the hybrid loss "

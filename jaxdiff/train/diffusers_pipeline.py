@@ -13,6 +13,7 @@ from jaxdiff.files import atomic_write
 from jaxdiff.nets.convert import diffusers_config, to_diffusers
 from jaxdiff.nets.convert.diffusers_folder import CONFIG_FILE, FORMS, PIPELINE_FILE
 from jaxdiff.nets.embeddings import TIME_SCALE
+from jaxdiff.processes import chain_length
 from jaxdiff.train.diffusers import COSINE, KINDS, SCHEDULES
 from jaxdiff.train.run import Run
 from jaxdiff.typing import Array, InputError, Params
@@ -80,7 +81,7 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
             "a pipeline of diffusers takes config.model.scale_input false, or "
             f"config.model.data_std 1, got data_std {model.data_std}"
         )
-    steps = int(TIME_SCALE) if model.level == "time" else getattr(run.process, "num_steps", 0)
+    steps = int(TIME_SCALE) if model.level == "time" else chain_length(run.process)
     t = jnp.arange(steps + 1) / steps
     log_alpha = np.asarray(jax.vmap(run.process.log_alpha)(t), np.float64)
     variance = np.asarray(jax.vmap(run.process.variance)(t))

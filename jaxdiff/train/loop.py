@@ -13,9 +13,9 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from jaxdiff import data
+from jaxdiff import data, plots
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import build, devices, memory, pictures, posthoc
+from jaxdiff.train import build, devices, memory, posthoc
 from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
@@ -79,7 +79,7 @@ def train(
             trained in, a checkpoint cannot be written, or the loss is not finite for long.
     """
     workdir, settings, say = Path(workdir), config.training, unfailing(say)
-    pictures.check_backend()  # which is needed at the end
+    plots.check_backend()  # which is needed at the end
     writes = jax.process_index() == 0
     mesh = devices.mesh(fsdp=fsdp)
     devices.check_batch(settings.batch_size, microbatches, mesh)
@@ -169,7 +169,7 @@ def train(
 
     picture = draw(state, workdir / SAMPLES_FILE)
     if writes:
-        pictures.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
+        plots.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
         names = (CONFIG_FILE, METRICS_FILE, LOSS_FILE, TENSORBOARD, CHECKPOINTS)
         for path in (*(workdir / name for name in names), picture):
             if path is not None:
@@ -240,9 +240,9 @@ def draw(
     if not np.all(np.isfinite(x)):
         return None
     if run.is_image and run.shape[-1] in (1, 3):
-        pictures.image_grid(path, x, value_range=run.value_range)
+        plots.image_grid(path, x, value_range=run.value_range)
     elif run.shape == (2,):
-        pictures.scatter(path, x, reference=reference)
+        plots.scatter(path, x, reference=reference)
     else:
         return None
     return path

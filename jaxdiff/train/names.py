@@ -193,7 +193,7 @@ def _chain(times: Callable[..., Array]) -> Callable[..., Array]:
     def grid(process: Process, num_steps: int, *, t_min: float, **options: Any) -> Array:
         if t_min != 0:
             raise InputError(f"spacings of a chain end at the data: t_min takes 0, got {t_min}")
-        return times(num_steps, chain_steps=getattr(process, "num_steps", 1000), **options)
+        return times(num_steps, chain_steps=process.num_steps or 1000, **options)
 
     return grid
 

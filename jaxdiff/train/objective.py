@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff import data, losses
-from jaxdiff.processes import Process
+from jaxdiff.processes import Process, chain_length
 from jaxdiff.train import build, names
 from jaxdiff.train.config import Config
 from jaxdiff.train.state import LossFn, Part
@@ -49,7 +49,7 @@ def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
                 forward,
                 x0,
                 t,
-                num_steps=getattr(forward, "num_steps", 0),
+                num_steps=chain_length(forward),
                 vlb_weight=settings.vlb_weight,
             )
         else:
@@ -108,14 +108,13 @@ def time_sampler(config: Config, forward: Process) -> Callable[[Key, int], losse
     make = names.resolve(
         names.TIME_SAMPLERS, config.loss.times, "config.loss.times", reserved=reserved
     )
-    num_steps = getattr(forward, "num_steps", None)
     weight_fn = weight(
         dataclasses.replace(config, loss=dataclasses.replace(config.loss, target="eps"))
     )
 
     def draw(key: Key, n: int) -> losses.times.TimeSample:
         sample: losses.times.TimeSample = make(
-            key, n, forward, weight_fn, t_min=config.loss.t_min, num_steps=num_steps
+            key, n, forward, weight_fn, t_min=config.loss.t_min, num_steps=forward.num_steps
         )
         return sample
 

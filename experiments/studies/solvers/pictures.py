@@ -11,9 +11,9 @@ import numpy as np
 
 import jaxdiff
 from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff.plots import INK, new_figure, save_figure
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
-from jaxdiff.train.pictures import INK, new_figure, save_figure
 from jaxdiff.typing import Array, Key
 
 FAMILIES = {

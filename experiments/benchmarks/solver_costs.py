@@ -1,4 +1,4 @@
-"""What the driver and the solvers cost beside the network: ``python -m experiments.solver_costs``.
+"""Costs of driver and solvers: ``python -m experiments.benchmarks.solver_costs``.
 
 The time of a walk, as a ratio to as many bare evaluations of the network in one compiled loop: for
 the U-Net of the digits, and for the network of the plane on a large batch, where evaluations are
@@ -15,10 +15,10 @@ import jax.numpy as jnp
 from absl import flags
 
 import jaxdiff
-from experiments import cli
+from experiments.common import cli
+from experiments.common.timing import best_times
 from experiments.configs import digits_vp, toy_vp
-from experiments.solver_rows import ODE_SOLVERS, SDE_SOLVERS, MakeFn, evaluations
-from experiments.timing import best_times
+from experiments.studies.solvers.rows import ODE_SOLVERS, SDE_SOLVERS, MakeFn, evaluations
 from jaxdiff import schedules, solvers, train
 from jaxdiff.train import Run, build
 from jaxdiff.train.assembly import assemble, fresh_state

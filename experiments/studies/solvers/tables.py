@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.common.text import text_table
+
 FEW = 35
 """Evaluations up to which grids, and the default, are chosen."""
 YARDSTICK = ("Heun", "Karras")
@@ -52,7 +54,7 @@ def as_table(rows: Sequence[Errors], counts: Sequence[int]) -> str:
         cells.append((row.solver, row.grid, *errors, slope))
     if all(row.slope is None for row in rows):
         cells = [line[:-1] for line in cells]
-    return _aligned(cells)
+    return text_table(cells)
 
 
 def as_winners(rows: Sequence[Errors], counts: Sequence[int]) -> str:
@@ -65,7 +67,7 @@ def as_winners(rows: Sequence[Errors], counts: Sequence[int]) -> str:
             other = heun.errors[index]
             figures = f"{error:.2e}", f"{other:.2e}", f"{error / other:.2g}"
             cells.append((problem, str(count), best.solver, best.grid, *figures))
-    return _aligned(cells)
+    return text_table(cells)
 
 
 def as_ranking(rows: Sequence[Errors], counts: Sequence[int], *, lines: int = 12) -> str:
@@ -82,7 +84,7 @@ def as_ranking(rows: Sequence[Errors], counts: Sequence[int], *, lines: int = 12
     cells = [("solver", "grid", f"error / that of {_name(YARDSTICK)}", "at worst")]
     for (solver, grid), logs in ranked[:lines]:
         cells.append((solver, grid, f"{np.exp(np.mean(logs)):.3f}", f"{np.exp(max(logs)):.3f}"))
-    return _aligned(cells)
+    return text_table(cells)
 
 
 def _log_error(counts: Sequence[int]) -> Callable[[Errors], float]:
@@ -98,10 +100,3 @@ def _log_error(counts: Sequence[int]) -> Callable[[Errors], float]:
 
 def _name(row: tuple[str, str]) -> str:
     return " on ".join(row)
-
-
-def _aligned(cells: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from experiments.common.text import text_table
 from jaxdiff import metrics
 from jaxdiff.train import Run
 
@@ -90,16 +91,13 @@ def as_table(run: Run, figures: list[Figure]) -> str:
         (f.name, f.of, f.against, _value(f), f"{f.n_of} / {f.n_against}", _cell(f.seed))
         for f in figures
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-    lines.insert(1, "-" * len(lines[0]))
     sampling = run.config.sampling
     header = (
         f"{run.config.data.name}, {run.config.process.name}, step {run.step}, {run.average}, "
         f"{sampling.solver.name}, {sampling.num_steps} steps"
         + (" and a final denoising" if sampling.denoise else "")
     )
-    return "\n".join([header, *(line.rstrip() for line in lines), *left_out(figures)])
+    return "\n".join([header, text_table(rows), *left_out(figures)])
 
 
 def left_out(figures: list[Figure]) -> list[str]:

@@ -1,4 +1,4 @@
-"""What score matching costs in a U-Net: ``python -m experiments.objective_costs``.
+"""What score matching costs in a U-Net: ``python -m experiments.benchmarks.objective_costs``.
 
 The time of a gradient in the parameters, as a ratio to that of denoising score matching. Objectives
 take turns, so that a noisy machine slows all alike, and the best of the rounds counts.
@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 from absl import flags
 
-from experiments import cli
-from experiments.timing import best_times
+from experiments.common import cli
+from experiments.common.timing import best_times
 from jaxdiff import divergence, losses, processes
 from jaxdiff.compiling import compiler_options
 from jaxdiff.nets import UNet

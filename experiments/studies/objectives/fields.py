@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdiff.train.pictures import DATA, INK, new_figure, save_figure
+from jaxdiff.plots import DATA, INK, new_figure, save_figure
 
 COLUMNS = 6
 WORST = 1.0

@@ -165,7 +165,7 @@ def _dsm_one_sigma(key: Key, model: DenoiseFn, process: Process, x0: Array) -> A
 
 def _denoising(process: Process, weight_fn: Callable[..., Array], **options: Any) -> Objective:
     """The denoising loss under a weighting, at stratified times."""
-    num_steps = getattr(process, "num_steps", None)
+    num_steps = process.num_steps
 
     def loss(key: Key, model: DenoiseFn, process: Process, x0: Array) -> Array:
         time_key, noise_key = jax.random.split(key)

@@ -13,14 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from sklearn.datasets import load_digits
 
-from jaxdiff import oracles, processes, schedules, solvers
+from jaxdiff import oracles, processes, solvers
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
 from jaxdiff.typing import Array, ArrayLike, Key
 
 MakeFn = Callable[[DenoiseFn, Process], Solver]
-GridFn = Callable[[Process, int, float], Array]
 
 
 class Mixture(NamedTuple):
@@ -121,10 +120,11 @@ SDE_SOLVERS: Mapping[str, MakeFn] = {
     "DDIM": solvers.ddim,
     "DEIS-tAB3": solvers.deis,
 }
-GRIDS: Mapping[str, GridFn] = {
-    "uniform": lambda process, n, t_min: schedules.uniform_times(n, t_min=t_min),
-    "quadratic": lambda process, n, t_min: schedules.quadratic_times(n, t_min=t_min),
-    "log SNR": lambda process, n, t_min: schedules.log_snr_times(process, n, t_min=t_min),
-    "Karras": lambda process, n, t_min: schedules.karras_times(process, n, t_min=t_min),
-    "logistic": lambda process, n, t_min: schedules.logistic_times(process, n, t_min=t_min),
+GRIDS: Mapping[str, str] = {
+    "uniform": "uniform",
+    "quadratic": "quadratic",
+    "log SNR": "log_snr",
+    "Karras": "karras",
+    "logistic": "logistic",
 }
+"""Grids of times by their names in the tables, and in a configuration."""

@@ -1,14 +1,14 @@
-"""Fit one small network to one mixture with every objective: ``python -m experiments.objectives``.
+"""Every objective fitted to one mixture: ``python -m experiments.studies.objectives``.
 
-A table (error of the score at the data and over a box, time, variance of the gradient) and a
-picture of every learned field beside the exact one.
+Each trains the same small network. A table (error of the score at the data and over a box, time,
+variance of the gradient) and a picture of every learned field beside the exact one.
 """
 
 import json
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,12 +18,13 @@ from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
 
-from experiments import cli
-from experiments.fields import draw_fields
-from experiments.objective_rows import OBJECTIVES, Objective, draw_data, true_score
+from experiments.common import cli
+from experiments.common.text import text_table
+from experiments.studies.objectives.fields import draw_fields
+from experiments.studies.objectives.rows import OBJECTIVES, Objective, draw_data, true_score
 from jaxdiff.files import atomic_write, check_writable
+from jaxdiff.plots import check_backend
 from jaxdiff.train.memory import check_fits
-from jaxdiff.train.pictures import check_backend
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")
@@ -166,9 +167,7 @@ def _chosen(names: Sequence[str]) -> list[str]:
 
 def as_table(rows: Sequence[Row]) -> str:
     """Lay the rows out for a person."""
-    cells: list[tuple[Any, ...]] = [
-        ("objective", "error at data", "over the box", "s / 1000 steps", "gradient variance")
-    ]
+    cells = [("objective", "error at data", "over the box", "s / 1000 steps", "gradient variance")]
     cells += [
         (
             row.objective,
@@ -179,10 +178,7 @@ def as_table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in cells]
-    lines.insert(1, "-" * len(lines[0]))
-    return "\n".join(line.rstrip() for line in lines)
+    return text_table(cells)
 
 
 if __name__ == "__main__":

@@ -114,7 +114,7 @@ def averaged(
 
 def _kind(run: Run, t_min: float) -> str:
     """What is bounded, and how, in words."""
-    chain = getattr(run.process, "num_steps", None)
+    chain = run.process.num_steps
     over = f"continuous from t = {t_min:.3g}" if chain is None else f"chain of {chain} steps"
     if not run.is_image:
         return f"ELBO, {over}, Gaussian decoder, density"
@@ -141,7 +141,7 @@ def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float) -> Arr
         )
 
     model = run.conditioned(label if run.config.model.class_conditional else None)
-    process, chain = run.process, getattr(run.process, "num_steps", None)
+    process, chain = run.process, run.process.num_steps
     if chain is not None:
         latents = jnp.arange(chain, 0, -1) / chain
         elbo = losses.elbo_terms(

@@ -1,7 +1,7 @@
 """Bits per dimension of a trained run by its probability-flow ODE, with the standard error.
 
 The density is that of the run's own law, the prior carried by the ODE to the time at which the
-bound of :mod:`experiments.bounds` ends; images are dequantised uniformly, which bounds the
+bound of :mod:`experiments.common.bounds` ends; images are dequantised uniformly, which bounds the
 probability of their levels. The divergence is estimated along one random direction a solution.
 """
 
@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from experiments.bounds import NUM_LEVELS, Bound, averaged, dequantized, last_time
+from experiments.common.bounds import NUM_LEVELS, Bound, averaged, dequantized, last_time
 from jaxdiff import likelihood, losses
 from jaxdiff.train import Run
 from jaxdiff.typing import Array, Key

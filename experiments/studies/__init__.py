@@ -1,0 +1,1 @@
+"""Comparisons that the README tells of, each a command of its own."""

@@ -1,0 +1,1 @@
+"""Every objective of the library on one small problem; ``python -m`` runs it."""

@@ -1,0 +1,19 @@
+"""L7: pictures, each one PNG that is written whole or not at all."""
+
+from jaxdiff.plots.charts import curve, scatter
+from jaxdiff.plots.figures import DATA, INK, SAMPLES, check_backend, new_figure, save_figure
+from jaxdiff.plots.images import BORDER, image_grid, trajectory_strip
+
+__all__ = [
+    "BORDER",
+    "DATA",
+    "INK",
+    "SAMPLES",
+    "check_backend",
+    "curve",
+    "image_grid",
+    "new_figure",
+    "save_figure",
+    "scatter",
+    "trajectory_strip",
+]
