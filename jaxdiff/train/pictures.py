@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
 from jaxdiff.metrics.features import finite_array
 from jaxdiff.typing import ArrayLike, InputError
@@ -60,6 +61,7 @@ def image_grid(
         >>> np.asarray(Image.open(path)).shape  # 2 images of 16 px, 3 borders
         (35, 35)
     """
+    require("PIL", purpose="writing an image")
     from PIL import Image
 
     images = _bytes(x, value_range)
@@ -247,6 +249,7 @@ def check_backend() -> None:
 
 def new_figure(*, width: float, height: float) -> "Figure":
     """An empty figure of so many inches, on a canvas of its own."""
+    require("matplotlib", purpose="drawing a figure")
     check_backend()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
