@@ -24,8 +24,12 @@ from jaxdiff import (
 )
 from jaxdiff.likelihood import log_likelihood
 from jaxdiff.sampling import sample, trajectory
+from jaxdiff.train import load
+
+__version__ = "0.1.0"
 
 __all__ = [
+    "__version__",
     "data",
     "denoisers",
     "divergence",
@@ -33,6 +37,7 @@ __all__ = [
     "guidance",
     "latents",
     "likelihood",
+    "load",
     "log_likelihood",
     "losses",
     "metrics",

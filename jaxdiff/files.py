@@ -6,7 +6,6 @@ which the next append ends and every reader skips.
 """
 
 import contextlib
-import fcntl
 import io
 import json
 import os
@@ -14,11 +13,16 @@ import uuid
 import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from jaxdiff.typing import ArrayLike, InputError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 
 @contextlib.contextmanager
@@ -38,6 +42,23 @@ def telling(path: str | os.PathLike) -> Iterator[None]:
         if error.errno is not None and not named:
             error.filename, error.filename2 = str(path), None
         raise
+
+
+def lock(file: IO[Any], *, wait: bool = True) -> None:
+    """Lock an open file against other processes, until it is closed or this process ends.
+
+    Windows has no such locks; there this function does nothing.
+
+    Args:
+        file: opened for writing.
+        wait: whether to wait for another process to release it.
+
+    Raises:
+        BlockingIOError: if another process holds the lock, and ``wait`` is false.
+        OSError: if the file system has no locks.
+    """
+    if fcntl is not None:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
@@ -65,11 +86,14 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
         try:
             with open(partial, "xb") as file:
                 with contextlib.suppress(OSError):  # some file systems have no locks
-                    fcntl.flock(file, fcntl.LOCK_EX)  # to tell a write at work from a leftover
+                    lock(file)  # to tell a write at work from a leftover
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
-                os.replace(partial, path)
+                if fcntl is not None:
+                    os.replace(partial, path)  # while it is locked
+            if fcntl is None:
+                os.replace(partial, path)  # Windows renames no open file
         except BaseException:  # an interrupt must leave nothing behind either
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -119,9 +143,13 @@ def clear_partial(folder: str | os.PathLike) -> None:
         []
     """
     for path in Path(folder).rglob(f".{'[0-9a-f]' * 32}.partial"):
-        with contextlib.suppress(OSError), open(path, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            path.unlink()
+        with contextlib.suppress(OSError):
+            if fcntl is None:
+                path.unlink()  # Windows deletes no open file
+            else:
+                with open(path, "rb") as file:
+                    lock(file, wait=False)
+                    path.unlink()
 
 
 def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:

@@ -98,6 +98,19 @@ def test_clearing_leaves_a_write_at_work_alone(tmp_path, monkeypatch):
     assert not left.exists()
 
 
+def test_files_are_whole_where_the_system_has_no_locks(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "fcntl", None)  # as on Windows
+    files.atomic_write(tmp_path / "file", b"first")
+    files.atomic_write(tmp_path / "file", b"second")
+    (tmp_path / f".{'0' * 32}.partial").touch()
+    files.clear_partial(tmp_path)
+    assert os.listdir(tmp_path) == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"second"
+    with open(tmp_path / "lock", "w") as one, open(tmp_path / "lock", "w") as other:
+        files.lock(one)
+        files.lock(other, wait=False)
+
+
 def test_a_log_that_cannot_grow_is_named(tmp_path):
     path = tmp_path / "metrics.jsonl"
     with files_of_at_most(30):

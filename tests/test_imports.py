@@ -18,6 +18,10 @@ HEAVY = (
     "torch",
     "matplotlib",
     "sklearn",
+    "tqdm",
+    "tensorboardX",
+    "safetensors",
+    "ml_collections",
     "grain",
     "orbax",
     "tensorstore",
@@ -27,7 +31,7 @@ HEAVY = (
 
 NAMES = {
     "jaxdiff": "schedules processes predictions oracles losses solvers nets train data metrics "
-    "sample trajectory flow guidance latents likelihood log_likelihood",
+    "sample trajectory load flow guidance latents likelihood log_likelihood",
     "jaxdiff.schedules": "linear_betas cosine_betas quadratic_betas constant_betas sigmoid_betas "
     "geometric_sigmas uniform_times quadratic_times karras_times log_snr_times "
     "logistic_times leading_times trailing_times linspace_times time_at_log_snr",

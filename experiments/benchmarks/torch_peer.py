@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from experiments.benchmarks.contender import SAMPLING_STEPS, Contender
+from jaxdiff.extras import require
 from jaxdiff.nets import UNet, convert
 from jaxdiff.typing import InputError, Params
 
@@ -25,13 +26,10 @@ def torch_peer(net: Any, x: np.ndarray, *, compiled: bool) -> tuple[Contender, U
     Raises:
         InputError: if torch or diffusers is missing, or diffusers has no such network.
     """
-    try:
-        import torch
-        from diffusers import UNet2DModel
-    except ImportError as error:
-        raise InputError(
-            f"--peer=torch takes torch and diffusers, install jaxdiff[bench]: {error}"
-        ) from None
+    require("torch", "diffusers", purpose="--peer=torch")
+    import torch
+    from diffusers import UNet2DModel
+
     check_plain(net, x.shape[1:])
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from jaxdiff.extras import require
 from jaxdiff.typing import InputError, one_line
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def read_header(path: Path) -> Header:
     Raises:
         InputError: if it is not an image of 8 bits per channel.
     """
+    require("PIL", purpose=f"reading the image {path}")
     from PIL import Image
 
     try:

@@ -3,6 +3,7 @@
 import numpy as np
 
 from jaxdiff.data.sources import Arrays, Dataset
+from jaxdiff.extras import require
 
 NUM_TEST = 297
 
@@ -22,6 +23,7 @@ def load_digits() -> Dataset:
         >>> len(digits.train), len(digits.test), digits.shape
         (1500, 297, (8, 8, 1))
     """
+    require("sklearn", purpose="reading the digits")
     from sklearn.datasets import load_digits as read_digits
 
     raw = read_digits()

@@ -21,6 +21,7 @@ from absl import flags
 
 from jaxdiff.data import pixels
 from jaxdiff.data.sources import Example, Source, take
+from jaxdiff.extras import require
 from jaxdiff.typing import InputError
 
 THREADS = 2
@@ -100,6 +101,7 @@ def batches(
         >>> bool((next(resumed)["x"] == second["x"]).all())
         True
     """
+    require("grain", purpose="drawing batches")
     import grain
 
     for name, got, least in [

@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdiff.data.decoding import BACKGROUND
 from jaxdiff.data.sources import Dataset, Decoded, Source, take
+from jaxdiff.extras import require
 from jaxdiff.typing import InputError, out_of
 
 Sides = tuple[int, int]
@@ -57,6 +58,7 @@ class Resize(NamedTuple):
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Resize uint8 ``[H, W, C]`` to ``[size, size, C]``."""
+        require("PIL", purpose="resizing images")
         from PIL import Image
 
         height, width, channels = image.shape

@@ -11,8 +11,10 @@ import numpy as np
 
 from jaxdiff.data.resizing import Resize
 from jaxdiff.data.sources import Dataset, Decoded
+from jaxdiff.extras import require
 from jaxdiff.typing import InputError, one_line
 
+READERS = ("tensorflow_datasets", "importlib_resources", "array_record", "PIL")
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -72,6 +74,7 @@ def _builder(name: str, data_dir: Path) -> Any:
     if versions:
         folder = max(versions, key=lambda path: [int(part) for part in path.name.split(".")])
     if (folder / "dataset_info.json").is_file() and (folder / "features.json").is_file():
+        require(*READERS, purpose=f"reading tfds:{name}")
         import tensorflow_datasets as tfds
 
         with _refusing_damage(name):

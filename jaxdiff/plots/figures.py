@@ -8,6 +8,7 @@ import io
 import os
 from typing import TYPE_CHECKING
 
+from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
 from jaxdiff.typing import InputError
 
@@ -38,6 +39,7 @@ def check_backend() -> None:
 
 def new_figure(*, width: float, height: float) -> "Figure":
     """An empty figure of so many inches, on a canvas of its own."""
+    require("matplotlib", purpose="drawing a figure")
     check_backend()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

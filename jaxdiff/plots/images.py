@@ -12,6 +12,7 @@ import math
 
 import numpy as np
 
+from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
 from jaxdiff.metrics.features import finite_array
 from jaxdiff.plots.figures import PathLike
@@ -51,6 +52,7 @@ def image_grid(
         >>> np.asarray(Image.open(path)).shape  # 2 images of 16 px, 3 borders
         (35, 35)
     """
+    require("PIL", purpose="writing an image")
     from PIL import Image
 
     images = _bytes(x, value_range)

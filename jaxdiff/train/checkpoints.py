@@ -19,6 +19,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.extras import require
 from jaxdiff.train.config import TrainingConfig
 from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.train.state import TrainState
@@ -42,6 +43,7 @@ class Checkpoints:
     """
 
     def __init__(self, workdir: Path, *, keep: TrainingConfig | None = None) -> None:
+        require("orbax", purpose="reading and writing checkpoints")
         import orbax.checkpoint as ocp  # slow to import, and needed by nobody who only samples
 
         self._ocp, self._workdir, self._writes = ocp, workdir, keep is not None

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
 from jaxdiff.nets.convert import diffusers_config, to_diffusers
 from jaxdiff.nets.convert.diffusers_folder import CONFIG_FILE, FORMS, PIPELINE_FILE
@@ -36,6 +37,7 @@ def save_pipeline(folder: str | os.PathLike, run: Run) -> list[Path]:
     Raises:
         InputError: naming what of the run a pipeline cannot express; nothing is written then.
     """
+    require("safetensors", purpose="writing a pipeline")
     from safetensors.numpy import save as to_bytes
 
     unet = diffusers_config(run.network, run.shape)

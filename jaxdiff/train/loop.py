@@ -14,6 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from jaxdiff import data, plots
+from jaxdiff.extras import EXTRAS, require
 from jaxdiff.files import read_lines_json
 from jaxdiff.train import build, devices, memory, posthoc
 from jaxdiff.train.assembly import assemble, fresh_state
@@ -78,6 +79,7 @@ def train(
         InputError: if the configuration cannot be built, the workdir holds another run or is being
             trained in, a checkpoint cannot be written, or the loss is not finite for long.
     """
+    require(*EXTRAS["train"], purpose="training")
     workdir, settings, say = Path(workdir), config.training, unfailing(say)
     plots.check_backend()  # which is needed at the end
     writes = jax.process_index() == 0

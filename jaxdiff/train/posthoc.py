@@ -119,9 +119,9 @@ def _read(path: Path, step: int) -> dict[str, np.ndarray]:
     Raises:
         InputError: if they are not those that were stored.
     """
+    tensors = read_tensors(path)
     from safetensors import safe_open
 
-    tensors = read_tensors(path)
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     if metadata is None:

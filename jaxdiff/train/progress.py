@@ -12,7 +12,6 @@ from typing import Any
 
 import jax
 import numpy as np
-from tqdm import tqdm
 
 from jaxdiff.files import append_line, atomic_write, read_lines_json
 from jaxdiff.train.config import TrainingConfig
@@ -44,6 +43,8 @@ class Progress:
         *,
         newest: Callable[[], int | None],
     ) -> None:
+        from tqdm import tqdm
+
         self._path = workdir and workdir / METRICS_FILE
         self._config, self._newest = config, newest
         self._events: Events | None = None

@@ -1,12 +1,11 @@
 """L7: the folder of a run: what lies where, and whose it is."""
 
 import contextlib
-import fcntl
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from jaxdiff.files import atomic_write, clear_partial
+from jaxdiff.files import atomic_write, clear_partial, lock
 from jaxdiff.train.config import Config
 from jaxdiff.train.parsing import differences, from_dict
 from jaxdiff.train.resuming import refused_changes
@@ -34,7 +33,7 @@ def claimed(
     workdir.mkdir(parents=True, exist_ok=True)
     with open(workdir / LOCK_FILE, "w") as file:  # the lock is the system's: it dies with us
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock(file, wait=False)
         except BlockingIOError:
             raise InputError(
                 f"{workdir} is being trained in by another process; let it end, or give another "

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.datasets import load_digits
 
 from jaxdiff import oracles, processes, solvers
+from jaxdiff.extras import require
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers import Solver
@@ -44,6 +44,9 @@ def mixtures() -> dict[str, Mixture]:
     """Five points of a circle, ten at random, and fifty digits at [−1, 1], each blurred."""
     angles = np.linspace(0.0, 2 * np.pi, 5, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    require("sklearn", purpose="the mixture of digits")
+    from sklearn.datasets import load_digits
+
     digits = load_digits().images[:50, :, :, None] / 8 - 1
     return {
         "2-D": Mixture(jnp.asarray(circle), 0.1),

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
 from jaxdiff.nets.convert.gather import variables_of
 from jaxdiff.nets.convert.tensors import check_names, finite_float32, read_tensors
@@ -37,6 +38,7 @@ def save(folder: str | os.PathLike, net: nn.Module, variables: Params) -> None:
     Raises:
         InputError: if the network is none of ours.
     """
+    require("safetensors", purpose="saving a network")
     from safetensors.numpy import save as to_bytes
 
     name = type(net).__name__

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdiff.extras import require
 from jaxdiff.typing import InputError
 
 INDEX = ".index.json"
@@ -18,6 +19,7 @@ def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         InputError: if it is missing, or not one, or of a dtype that numpy has not.
     """
+    require("safetensors", purpose="reading a safetensors file")
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -39,13 +41,10 @@ def read_pickle(path: str | os.PathLike, what: str) -> Any:
         InputError: if it is missing, holds anything that would run code, is no pickle of torch, or
             torch is not there.
     """
-    try:
-        import torch
-    except ImportError:
-        raise InputError(
-            f"{path} is a pickle of torch, which is not installed; install jaxdiff[torch]"
-        ) from None
+    require("torch", purpose=f"reading the pickle {path}")
     import pickle
+
+    import torch
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)

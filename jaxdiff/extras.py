@@ -1,0 +1,42 @@
+"""L0: the packages of each extra, and one sentence about those that are not installed.
+
+``import jaxdiff`` needs the core dependencies alone. All other packages are imported where they are
+used, after :func:`require`.
+"""
+
+import importlib.util
+from collections.abc import Mapping
+
+from jaxdiff.typing import InputError
+
+EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "data": ("tensorflow_datasets", "importlib_resources", "array_record", "sklearn", "PIL"),
+    "train": ("orbax", "grain", "tensorboardX", "tqdm", "matplotlib", "PIL", "safetensors"),
+    "experiments": ("ml_collections",),
+    "torch": ("torch",),
+    "bench": ("torch", "diffusers"),
+}
+"""Packages, as they are imported, by the extra of ``pyproject.toml`` that installs them."""
+
+
+def require(*packages: str, purpose: str) -> None:
+    """Check that packages are installed, without importing them.
+
+    Args:
+        *packages: as they are imported.
+        purpose: what needs them, the subject of the error.
+
+    Raises:
+        InputError: naming the missing packages, and the extra that installs them.
+
+    Example:
+        >>> require("tqdm", purpose="training")
+    """
+    missing = [package for package in packages if importlib.util.find_spec(package) is None]
+    if missing:
+        extra = next((name for name, of in EXTRAS.items() if set(missing) <= set(of)), "all")
+        listed = ", ".join(missing[:-1]) + " and " * (len(missing) > 1) + missing[-1]
+        verb = "are" if len(missing) > 1 else "is"
+        raise InputError(
+            f"{purpose} needs {listed}, which {verb} not installed: pip install 'jaxdiff[{extra}]'"
+        )
