@@ -138,10 +138,10 @@ def read(path: Path, run: Run) -> Weights:
         weights = Weights(*convert.load_score_sde(path, run.network))
     elif is_diffusers(path):
         unet, params = convert.load_diffusers(path)
-        level_scale = getattr(
-            run.network, "level_scale", None
+        noise_cond_scale = getattr(
+            run.network, "noise_cond_scale", None
         )  # theirs is told the index of a step
-        check_same(path, unet.clone(level_scale=level_scale), run.network)
+        check_same(path, unet.clone(noise_cond_scale=noise_cond_scale), run.network)
         weights = Weights(params, params)
     else:
         found, params = convert.load(path)

@@ -26,7 +26,7 @@ from jaxdiff.typing import Array, ArrayLike, InputError
 OF_NOISE = ("eps", "score", "sigma_score")
 """Kinds of predictions that the data follow from by division by α."""
 
-NoiseLevelFn = Callable[[Process, Array], Array]
+NoiseCondFn = Callable[[Process, Array], Array]
 
 
 def time(process: Process, t: Array) -> Array:
@@ -62,21 +62,21 @@ def denoiser(
     *,
     kind: str,
     data_std: ArrayLike = 1.0,
-    level_fn: NoiseLevelFn = time,
+    noise_cond_fn: NoiseCondFn = time,
     scale_input: bool = True,
     learned_variance: bool = False,
 ) -> DenoiseFn:
     """Wrap a network into the model that losses and solvers see.
 
-    x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), level_fn(t)), x_t, α, σ, kind)
+    x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), noise_cond_fn(t)), x_t, α, σ, kind)
 
     Args:
-        network: ``(x [batch, ...], level [batch]) -> [batch, ...]``, parameters, labels and
+        network: ``(x [batch, ...], noise_cond [batch]) -> [batch, ...]``, parameters, labels and
             dropout already bound.
         process: the forward process.
         kind: what the network predicts: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation σ_d of the data.
-        level_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
+        noise_cond_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
             :func:`log_snr`, :func:`chain_index`, or any ``(process, t [batch]) -> [batch]``.
         scale_input: whether the input is brought to unit variance; score_sde did not.
         learned_variance: whether the last axis of the output holds two predictions, the second
@@ -91,7 +91,7 @@ def denoiser(
 
     Example:
         >>> from jaxdiff.processes import VP
-        >>> denoise_fn = denoiser(lambda x, level: 0 * x, VP(), kind="eps")
+        >>> denoise_fn = denoiser(lambda x, noise_cond: 0 * x, VP(), kind="eps")
         >>> denoise_fn(jnp.ones((3, 2)), 0.5).eps.shape
         (3, 2)
 
@@ -111,7 +111,7 @@ def denoiser(
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])
         alpha, sigma = process.alpha(times), process.sigma(times)
         unit = jnp.sqrt((alpha * data_std) ** 2 + sigma**2) if scale_input else jnp.ones_like(alpha)
-        output = network(x_t / expand_to(unit, x_t), level_fn(process, times))
+        output = network(x_t / expand_to(unit, x_t), noise_cond_fn(process, times))
         if not learned_variance:
             return to_denoised(output, x_t, alpha, sigma, kind=kind, data_std=data_std)
         output, spread = jnp.split(output, 2, axis=-1)

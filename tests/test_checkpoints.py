@@ -202,7 +202,7 @@ def test_parameters_are_single_precision_also_where_double_is_the_default(networ
 
 def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_precision():
     settings = dataclasses.replace(tiny_config().training, ema_stds=(0.1,))
-    config = tiny_config(training=settings, model=train.ModelConfig(level="fourier"))
+    config = tiny_config(training=settings, model=train.ModelConfig(noise_cond="fourier"))
     found = []
     for double in (False, True):
         with jax.enable_x64(double):
@@ -222,7 +222,7 @@ def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_preci
 
 
 def test_checkpoints_are_the_same_in_double_precision(tmp_path):
-    config = tiny_config(model=train.ModelConfig(level="fourier"))
+    config = tiny_config(model=train.ModelConfig(noise_cond="fourier"))
     states = {}
     for double in (False, True):
         with jax.enable_x64(double):

@@ -22,7 +22,7 @@ def test_a_ddpm_of_score_sde_attends_last_and_takes_the_label_as_it_is():
         attention_up="last",
         head_dim=None,
         modulation="shift",
-        level_scale=1.0,
+        noise_cond_scale=1.0,
         dropout=0.1,
     )
     assert score_sde_network(DDPM).clone(groups=None) == expected  # of the groups see below
@@ -49,7 +49,7 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
         skip_scale=math.sqrt(0.5),
         progressive_input="residual",
         embedding="fourier",
-        level_scale=16.0,
+        noise_cond_scale=16.0,
         recenter=True,
         dropout=0.1,
     )
@@ -61,7 +61,7 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
     [
         ({"fir": False}, {"filter": BOX}),
         ({"skip_rescale": False}, {"skip_scale": 1.0}),
-        ({"embedding_type": "positional"}, {"embedding": "sinusoidal", "level_scale": 1.0}),
+        ({"embedding_type": "positional"}, {"embedding": "sinusoidal", "noise_cond_scale": 1.0}),
         ({"progressive": "output_skip"}, {"progressive_output": "skip"}),
         ({"progressive": "residual"}, {"progressive_output": "residual"}),
         ({"progressive_input": "none"}, {"progressive_input": "none"}),
@@ -138,7 +138,7 @@ def test_a_unet2d_is_all_that_its_configuration_says():
         attention_levels=(1,),
         head_dim=4,
         modulation="shift",
-        level_scale=1.0,
+        noise_cond_scale=1.0,
         groups=4,
         epsilon=1e-4,
         dropout=0.25,
@@ -182,7 +182,7 @@ def test_what_a_unet2d_leaves_out_is_as_diffusers_has_it():
         ({"num_class_embeds": 10}, {"num_classes": 10}),
         ({"resnet_time_scale_shift": "scale_shift"}, SCALE_SHIFT | {"middle_norm": False}),
         ({"resnet_time_scale_shift": "scale_shift", "attn_norm_num_groups": 4}, SCALE_SHIFT),
-        ({"time_embedding_type": "fourier"}, {"embedding": "fourier", "level_scale": 16.0}),
+        ({"time_embedding_type": "fourier"}, {"embedding": "fourier", "noise_cond_scale": 16.0}),
         ({"time_embedding_dim": 32}, {}),
         (RESNETS, {"resampling": "block"}),
         (RESNETS | {"downsample_padding": 1}, {"resampling": "block"}),

@@ -83,7 +83,7 @@ def test_diffusers_loads_a_pipeline_of_ours_and_draws_what_we_draw(torch, tmp_pa
     from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DModel
 
     process = choice("ddpm") if level == "index" else choice("vp")
-    model = train.ModelConfig(kind="eps", level=level, scale_input=False)
+    model = train.ModelConfig(kind="eps", noise_cond=level, scale_input=False)
     run = tiny_run(process=process, model=model)
     save_pipeline(tmp_path, run)
     _, loading = UNet2DModel.from_pretrained(tmp_path / "unet", output_loading_info=True)

@@ -84,7 +84,7 @@ def told(process, x_t, t):
         return x * 0 + level[:, None]
 
     levels = (denoisers.time, denoisers.log_sigma, denoisers.log_snr)
-    models = [denoiser(network, process, kind="x0", level_fn=level) for level in levels]
+    models = [denoiser(network, process, kind="x0", noise_cond_fn=level) for level in levels]
     return [model(x_t, t).x0[:, 0] for model in models]
 
 
@@ -104,7 +104,7 @@ def test_edm_kind_is_the_preconditioning_of_karras_et_al_2022_equation_7():
     def network(x, c_noise):
         return jnp.tanh(x) + 0.1 * c_noise[:, None]
 
-    model = denoiser(network, VE(), kind="edm", data_std=d, level_fn=denoisers.log_sigma)
+    model = denoiser(network, VE(), kind="edm", data_std=d, noise_cond_fn=denoisers.log_sigma)
     c_skip = (d**2 / (sigma**2 + d**2))[:, None]
     c_out = (sigma * d / np.hypot(sigma, d))[:, None]
     c_in = (1 / np.hypot(sigma, d))[:, None]
@@ -131,7 +131,7 @@ def test_values_and_gradients_of_parameters_are_finite_at_both_ends(kind, name):
 @functools.cache
 def value_and_gradient(kind):
     def total(w, process, x_t, t):
-        x0, eps = denoiser(lambda x, _: w * x, process, kind=kind, level_fn=denoisers.log_snr)(
+        x0, eps = denoiser(lambda x, _: w * x, process, kind=kind, noise_cond_fn=denoisers.log_snr)(
             x_t, t
         )
         return jnp.sum(x0**2) + jnp.sum(eps**2)

@@ -131,13 +131,13 @@ def test_half_a_sum_is_half_the_mean_times_the_numbers():
         loss_fn = objective.loss_fn(run.config, run.network, run.process)
         return jax.jit(loss_fn)(params, key, {"x": np.ones((4, 2), np.float32)})
 
-    half_sum, mean = (loss(reduction, jax.random.key(0)) for reduction in ("half_sum", "mean"))
-    np.testing.assert_allclose(half_sum, mean * 2 / 2, rtol=1e-6)
+    total, mean = (loss(reduction, jax.random.key(0)) for reduction in ("sum", "mean"))
+    np.testing.assert_allclose(total, mean * 2 / 2, rtol=1e-6)
 
 
 def test_constants_neither_move_nor_decay_nor_drift():
     """Fourier frequencies under AdamW, whose decay would otherwise draw them to zero."""
-    config = tiny_config(model=train.ModelConfig(level="fourier"), loss=train.LossConfig())
+    config = tiny_config(model=train.ModelConfig(noise_cond="fourier"), loss=train.LossConfig())
     run = assemble(config, (2,), None)
     assert run.network.embedding == "fourier"
     state = jax.jit(lambda: fresh_state(run))()

@@ -28,7 +28,7 @@ from jaxdiff.typing import InputError
 
 X, LEVEL = jnp.zeros((1, 8, 8, 3)), jnp.zeros(1)
 NET = DDPM(
-    channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, groups=4, level_scale=1.0
+    channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, groups=4, noise_cond_scale=1.0
 )
 EXPRESSED = {
     "ddpm": NET,
@@ -97,7 +97,7 @@ def pipeline(folder, scheduler=SCHEDULER, **unet):
 def test_a_pipeline_says_process_kind_and_sampler(tmp_path):
     config, shape, classes = from_pipeline(pipeline(tmp_path))
     assert (shape, classes) == ((8, 8, 3), None)
-    assert (config.model.kind, config.model.level) == ("v", "index")
+    assert (config.model.kind, config.model.noise_cond) == ("v", "index")
     assert config.sampling.solver == choice("ancestral", variance="transition")
     process = assemble(config, shape, classes).process
     betas = np.linspace(1e-3**0.5, 0.2**0.5, 100) ** 2  # scaled_linear
@@ -160,7 +160,7 @@ def tiny_run(**fields):
         process=choice("vp"),
         network=choice("ddpm", channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4,
                        groups=4, dropout=0.0),
-        model=train.ModelConfig(kind="eps", level="time", scale_input=False),
+        model=train.ModelConfig(kind="eps", noise_cond="time", scale_input=False),
         loss=train.LossConfig(),
     )  # fmt: skip
     made = assemble(dataclasses.replace(config, **fields), (8, 8, 3), None)
@@ -193,7 +193,7 @@ def test_a_network_told_the_time_is_written_for_a_chain_of_999_steps(tmp_path):
     ],
 )
 def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, schedule):
-    model = train.ModelConfig(kind="x0", level="index", scale_input=False)
+    model = train.ModelConfig(kind="x0", noise_cond="index", scale_input=False)
     save_pipeline(tmp_path, tiny_run(process=process, model=model))
     scheduler = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "sample"
@@ -210,8 +210,8 @@ def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, sc
     [
         ({"model": train.ModelConfig(kind="edm")}, r"takes config.model.kind of .*, got 'edm'$"),
         (
-            {"model": train.ModelConfig(kind="eps", level="log_snr")},
-            r"takes config.model.level of 'index' or 'time', got 'log_snr'$",
+            {"model": train.ModelConfig(kind="eps", noise_cond="log_snr")},
+            r"takes config.model.noise_cond of 'index' or 'time', got 'log_snr'$",
         ),
         (
             {"model": train.ModelConfig(kind="eps", data_std=0.5)},

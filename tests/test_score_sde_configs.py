@@ -70,7 +70,7 @@ VALUES = {
         "process": choice("ddpm", num_steps=1000, betas="linear", beta_start=1e-4, beta_end=0.02),
         "network": choice("ddpm", attention_up="last", groups=32),
         "model.kind": "eps",
-        "model.level": "index",
+        "model.noise_cond": "index",
         "data.low": -1.0,
         "loss.reduction": "mean",
         "loss.t_min": 0.0,
@@ -78,16 +78,19 @@ VALUES = {
         "sampling.solver": choice("ancestral", variance="transition"),
         "sampling.t_min": 1e-3,  # the first node of the chain
     },
-    "vp/cifar10_ncsnpp": {"sampling.solver": choice("reverse_diffusion"), "model.level": "index"},
-    "vp/ddpm/cifar10_unconditional": {"model.level": "none"},
+    "vp/cifar10_ncsnpp": {
+        "sampling.solver": choice("reverse_diffusion"),
+        "model.noise_cond": "index",
+    },
+    "vp/ddpm/cifar10_unconditional": {"model.noise_cond": "none"},
     "ve/cifar10_ncsnpp": {
         "process": choice("ncsn", num_steps=1000, sigma_min=0.01, sigma_max=50.0),
         "network": choice("ncsnpp", recenter=True),
         "model.kind": "sigma_score",
-        "model.level": "index",
+        "model.noise_cond": "index",
         "data.low": 0.0,
         "data.name": "tfds:cifar10",
-        "loss.reduction": "half_sum",
+        "loss.reduction": "sum",
         "training.ema_decay": 0.999,
         "training.num_steps": 1_300_001,
         "sampling.num_steps": 999,  # and the final denoising
@@ -105,7 +108,7 @@ VALUES = {
             recenter=True,
             dropout=0.0,
         ),
-        "model.level": "fourier",
+        "model.noise_cond": "fourier",
         "data.name": "folder:ffhq",
         "sampling.num_steps": 1999,
         "sampling.solver": choice(

@@ -19,7 +19,7 @@ from jaxdiff.typing import InputError
 X, LEVEL = jnp.zeros((1, 8, 8, 1)), jnp.zeros(1)
 NETS = {
     "unet": UNet(
-        4, (1, 2), 1, (1,), head_dim=4, num_classes=3, level_scale=1 / 3, dtype="bfloat16"
+        4, (1, 2), 1, (1,), head_dim=4, num_classes=3, noise_cond_scale=1 / 3, dtype="bfloat16"
     ),
     "ncsnpp": NCSNPP(channels=8, multipliers=(1, 2), blocks_per_level=1, groups=4),
     "ddpm": DDPM(channels=8, multipliers=(1,), attention_levels=(), dropout=1 / 7, recenter=True),
@@ -160,7 +160,7 @@ def test_a_network_that_is_none_of_ours_is_not_saved(tmp_path):
 
 
 def test_a_field_that_json_cannot_hold_is_refused_before_anything_is_written(tmp_path):
-    net = MLP(16, 1, level_scale=np.float32(2.0))
+    net = MLP(16, 1, noise_cond_scale=np.float32(2.0))
     with pytest.raises(InputError):
         save(tmp_path, net, variables_of(net))
     assert os.listdir(tmp_path) == []

@@ -91,7 +91,7 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     assert untrained(True).std() > 2  # weights of all sizes, though their mean is 1 again
 
 
-@pytest.mark.parametrize("reduction", ["mean", "half_sum"])
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_likelihood_weighting_is_that_of_score_sde(reduction):
     """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
     loss = train.LossConfig(

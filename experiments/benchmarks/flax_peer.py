@@ -36,7 +36,7 @@ class PlainUNet(nn.Module):
         """Predict from ``x [batch, h, w, c]`` and ``level [batch]``."""
         of = self.of
         widths = [of["channels"] * multiplier for multiplier in of["multipliers"]]
-        waves = sinusoidal(level, of["channels"], scale=of["level_scale"])
+        waves = sinusoidal(level, of["channels"], scale=of["noise_cond_scale"])
         hidden = nn.Dense(4 * of["channels"], name="dense_0")(waves)
         embedding = nn.silu(nn.Dense(4 * of["channels"], name="dense_1")(nn.silu(hidden)))
 

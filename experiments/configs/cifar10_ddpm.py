@@ -20,7 +20,7 @@ def get_config() -> ConfigDict:
     config.network.name = "ddpm"
     config.network.blocks_per_level = 2
     config.network.groups = 32
-    config.model.level = "index"
+    config.model.noise_cond = "index"
     config.loss.t_min = 0.0
     config.sampling.solver = ConfigDict({"name": "ancestral", "variance": "transition"})
     config.sampling.num_steps = 1000

@@ -27,7 +27,7 @@ def get_config() -> ConfigDict:
             process=choice("vp", beta_min=0.1, beta_max=20.0),
             network=choice("ddpmpp", channels=128, multipliers=(1, 2, 2, 2), blocks_per_level=4,
                            attention_levels=(1,), dropout=0.1, dtype="float32", remat=False),
-            model=ModelConfig(kind="eps", level="time", scale_input=False),
+            model=ModelConfig(kind="eps", noise_cond="time", scale_input=False),
             loss=LossConfig(
                 target="eps", weight=choice("eps"), times=choice("uniform"), t_min=1e-5
             ),

@@ -16,7 +16,7 @@ def get_config() -> ConfigDict:
     config.network.multipliers = (2, 2, 2)
     config.network.dropout = 0.13
     config.model.kind = "edm"
-    config.model.level = "edm"
+    config.model.noise_cond = "edm"
     config.model.data_std = 0.5
     config.model.scale_input = True
     config.loss.target = "x0"

@@ -13,8 +13,8 @@ def get_config() -> ConfigDict:
     config.network.name = "ncsnpp"
     config.network.recenter = True
     config.model.kind = "sigma_score"
-    config.model.level = "fourier"
-    config.loss.reduction = "half_sum"
+    config.model.noise_cond = "fourier"
+    config.loss.reduction = "sum"
     config.training.ema_decay = 0.999
     config.sampling.solver = ConfigDict(
         {

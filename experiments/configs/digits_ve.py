@@ -9,5 +9,5 @@ def get_config() -> ConfigDict:
     """Return the configuration."""
     config = digits_vp.get_config()
     config.process = ConfigDict({"name": "ve", "sigma_min": 0.01, "sigma_max": 15.0})
-    config.model.level = "log_sigma"
+    config.model.noise_cond = "log_sigma"
     return config

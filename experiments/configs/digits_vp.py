@@ -23,7 +23,7 @@ def get_config() -> ConfigDict:
             process=choice("vp", beta_min=0.1, beta_max=20.0),
             network=choice("unet", channels=32, multipliers=(1, 2), blocks_per_level=1,
                            attention_levels=(), dropout=0.0, head_dim=64),
-            model=ModelConfig(kind="edm", level="time", data_std=0.75),
+            model=ModelConfig(kind="edm", noise_cond="time", data_std=0.75),
             loss=LossConfig(target="x0", weight=choice("edm"), t_min=1e-3),
             optimizer=OptimizerConfig(
                 learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99

@@ -22,7 +22,7 @@ def get_config() -> ConfigDict:
             data=DataConfig(name="toy:checkerboard"),
             process=choice("vp", beta_min=0.1, beta_max=20.0),
             network=choice("mlp", width=128, depth=3),
-            model=ModelConfig(kind="edm", level="log_snr", data_std=1.0),
+            model=ModelConfig(kind="edm", noise_cond="log_snr", data_std=1.0),
             loss=LossConfig(target="x0", weight=choice("edm"), t_min=1e-3),
             optimizer=OptimizerConfig(
                 learning_rate=2e-3, schedule="cosine", warmup_steps=100, b2=0.99

@@ -34,7 +34,11 @@ DDPMPP = functools.partial(
 106,632,579."""
 
 NCSNPP = functools.partial(
-    DDPMPP, filter=BINOMIAL, progressive_input="residual", embedding="fourier", level_scale=16.0
+    DDPMPP,
+    filter=BINOMIAL,
+    progressive_input="residual",
+    embedding="fourier",
+    noise_cond_scale=16.0,
 )
 """NCSN++ of Song et al. 2021, appendix H, of continuous times: 62,758,787 parameters and 128 fixed
 frequencies; deep, with 8 blocks a level, 107,586,947. Given data in [0, 1]: ``recenter``."""

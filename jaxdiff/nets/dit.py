@@ -73,7 +73,7 @@ class DiT(nn.Module):
         patch: side of a patch; it divides the sides of the data.
         num_classes: number of classes, or None.
         embedding: of the noise level, "sinusoidal" or "fourier".
-        level_scale: what the embedding multiplies the noise level by.
+        noise_cond_scale: what the embedding multiplies the noise level by.
         num_outputs: per channel of the data; 2 where the reverse variance is learned too.
         dtype: that it computes in, "float32" or "bfloat16"; parameters, norms, softmax and output
             are float32 all the same.
@@ -84,9 +84,9 @@ class DiT(nn.Module):
 
     Example:
         >>> net = DiT(features=16, depth=2, heads=2)
-        >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
-        >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
-        >>> jax.jit(net.apply)(params, x, level).shape
+        >>> x, noise_cond = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
+        >>> params = jax.jit(net.init)(jax.random.key(0), x, noise_cond)
+        >>> jax.jit(net.apply)(params, x, noise_cond).shape
         (2, 8, 8, 1)
 
     Reference: Peebles & Xie 2023.
@@ -98,7 +98,7 @@ class DiT(nn.Module):
     patch: int = 2
     num_classes: int | None = None
     embedding: str = "sinusoidal"
-    level_scale: float = TIME_SCALE
+    noise_cond_scale: float = TIME_SCALE
     num_outputs: int = 1
     dtype: str = "float32"
     remat: bool = False
@@ -123,9 +123,9 @@ class DiT(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
+        self, x: Array, noise_cond: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Predict from ``x [batch, ..., c]``, the noise ``level [batch]`` and ``label [batch]``.
+        """Predict from ``x [batch, ..., c]``, the ``noise_cond [batch]`` and ``label [batch]``.
 
         Returns ``[batch, ..., num_outputs · c]``, float32.
         """
@@ -133,12 +133,12 @@ class DiT(nn.Module):
         check_patches(sides, self.patch)
         embedding = Conditioning(
             self.features,
-            self.level_scale,
+            self.noise_cond_scale,
             self.num_classes,
             self.embedding,
             waves=min(256, self.features),
             name="embedding",
-        )(level, label)
+        )(noise_cond, label)
         tokens = to_tokens(x.astype(self.dtype), self.patch)
         h = Dense(self.features, dtype=self.dtype, name="patches_in")(tokens)
         h += positions(tuple(side // self.patch for side in sides), self.features).astype(h.dtype)

@@ -21,16 +21,16 @@ EMBEDDINGS = ("sinusoidal", "fourier")
 
 
 def sinusoidal(
-    level: Array, features: int, *, scale: float = TIME_SCALE, endpoint: bool = True
+    noise_cond: Array, features: int, *, scale: float = TIME_SCALE, endpoint: bool = True
 ) -> Array:
-    """Sines and cosines of the level at geometrically spaced frequencies.
+    """Sines and cosines of the noise level at geometrically spaced frequencies.
 
-    [sin(scale·level·ω_k), cos(scale·level·ω_k)],    ω_k = 10000^{−k/(K−1)}, K = features/2
+    [sin(scale·c·ω_k), cos(scale·c·ω_k)],    ω_k = 10000^{−k/(K−1)}, K = features/2
 
     Args:
-        level: noise level, ``[batch]``.
+        noise_cond: c, the noise level as the network is told it, ``[batch]``.
         features: even number of features.
-        scale: units per unit of level.
+        scale: units per unit of c.
         endpoint: whether the last frequency is 1/10000; otherwise the next one would be, with K in
             place of K − 1, as in Vaswani et al., ADM and what diffusers takes by default.
 
@@ -45,13 +45,13 @@ def sinusoidal(
     """
     half = features // 2
     rates = jnp.exp(-math.log(10_000.0) * jnp.arange(half) / max(half - endpoint, 1))
-    return _waves(scale * level[:, None] * rates[None])
+    return _waves(scale * noise_cond[:, None] * rates[None])
 
 
 class GaussianFourier(nn.Module):
-    """Sines and cosines of the level at random frequencies, drawn once and never trained.
+    """Sines and cosines of the noise level at random frequencies, drawn once and never trained.
 
-    [sin(2π w_k level), cos(2π w_k level)],    w_k ~ N(0, scale²)
+    [sin(2π w_k c), cos(2π w_k c)],    w_k ~ N(0, scale²)
 
     The frequencies are the variable "frequencies" of the collection "constants".
 
@@ -66,8 +66,8 @@ class GaussianFourier(nn.Module):
     scale: float
 
     @nn.compact
-    def __call__(self, level: Array) -> Array:
-        """Map ``level [batch]`` to ``[batch, 2 · features]``."""
+    def __call__(self, noise_cond: Array) -> Array:
+        """Map ``noise_cond [batch]`` to ``[batch, 2 · features]``."""
         frequencies = self.variable(
             "constants",
             "frequencies",
@@ -76,7 +76,7 @@ class GaussianFourier(nn.Module):
             ),
         )
         rates = jax.lax.stop_gradient(frequencies.value)
-        return _waves(2 * math.pi * level[:, None] * rates[None])
+        return _waves(2 * math.pi * noise_cond[:, None] * rates[None])
 
 
 class Conditioning(nn.Module):
@@ -84,7 +84,7 @@ class Conditioning(nn.Module):
 
     Args:
         features: width of the vector.
-        level_scale: what the level is multiplied by.
+        noise_cond_scale: what ``noise_cond`` is multiplied by.
         num_classes: number of classes, or None for a network without labels.
         embedding: "sinusoidal" or "fourier", or "none" where the level is not told.
         waves: sinusoidal features, or Fourier frequencies, in between; None for a quarter of
@@ -98,7 +98,7 @@ class Conditioning(nn.Module):
     """
 
     features: int
-    level_scale: float = TIME_SCALE
+    noise_cond_scale: float = TIME_SCALE
     num_classes: int | None = None
     embedding: str = "sinusoidal"
     waves: int | None = None
@@ -106,8 +106,8 @@ class Conditioning(nn.Module):
     activation: str = "silu"
 
     @nn.compact
-    def __call__(self, level: Array, label: Array | None = None) -> Array | None:
-        """Embed ``level [batch]`` and ``label [batch]`` into ``[batch, features]``.
+    def __call__(self, noise_cond: Array, label: Array | None = None) -> Array | None:
+        """Embed ``noise_cond [batch]`` and ``label [batch]`` into ``[batch, features]``.
 
         Returns None where neither is told.
         """
@@ -119,23 +119,25 @@ class Conditioning(nn.Module):
         if label is not None and not jnp.issubdtype(label.dtype, jnp.integer):
             raise InputError(f"label must be of an integer type, got {label.dtype}")
         activate = ACTIVATIONS[self.activation]
-        vector = None if self.embedding == "none" else self._of_level(level, activate)
+        vector = None if self.embedding == "none" else self._of_noise(noise_cond, activate)
         if self.num_classes is not None:
             own = nn.Embed(self.num_classes, self.features, name="label")(label)
             vector = own if vector is None else vector + own
         return None if vector is None else activate(vector)
 
-    def _of_level(self, level: Array, activate: Callable[[Array], Array]) -> Array:
-        level, count = level.astype(jnp.float32), self.waves or self.features // 4
+    def _of_noise(self, noise_cond: Array, activate: Callable[[Array], Array]) -> Array:
+        noise_cond, count = noise_cond.astype(jnp.float32), self.waves or self.features // 4
         if count < 2:
             raise InputError(
                 "a network takes a width that leaves its noise level a sine and a cosine, got "
                 f"{self.features} features of its embedding, and {count} of waves"
             )
         if self.embedding == "fourier":
-            waves = GaussianFourier(count, self.level_scale, name="fourier")(level)
+            waves = GaussianFourier(count, self.noise_cond_scale, name="fourier")(noise_cond)
         else:
-            waves = sinusoidal(level, count, scale=self.level_scale, endpoint=self.endpoint)
+            waves = sinusoidal(
+                noise_cond, count, scale=self.noise_cond_scale, endpoint=self.endpoint
+            )
         hidden = activate(Dense(self.features, name="dense_0")(waves))
         vector: Array = Dense(self.features, name="dense_1")(hidden)
         return vector

@@ -17,23 +17,23 @@ class MLP(nn.Module):
         width: of every hidden layer.
         depth: number of residual blocks.
         num_classes: number of classes, or None.
-        level_scale: what the embedding multiplies the noise level by.
+        noise_cond_scale: what the embedding multiplies the noise level by.
         num_outputs: per number of the last axis; 2 where the reverse variance is learned too.
         embedding: of the noise level, "sinusoidal" or "fourier".
 
     Example:
         >>> import jax
         >>> net = MLP(width=16, depth=1)
-        >>> x, level = jnp.ones((3, 2)), jnp.ones(3)
-        >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
-        >>> jax.jit(net.apply)(params, x, level).shape
+        >>> x, noise_cond = jnp.ones((3, 2)), jnp.ones(3)
+        >>> params = jax.jit(net.init)(jax.random.key(0), x, noise_cond)
+        >>> jax.jit(net.apply)(params, x, noise_cond).shape
         (3, 2)
     """
 
     width: int = 128
     depth: int = 3
     num_classes: int | None = None
-    level_scale: float = TIME_SCALE
+    noise_cond_scale: float = TIME_SCALE
     num_outputs: int = 1
     embedding: str = "sinusoidal"
 
@@ -45,17 +45,17 @@ class MLP(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
+        self, x: Array, noise_cond: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Map ``x [batch, ..., c]``, ``level [batch]`` to ``[batch, ..., num_outputs · c]``."""
+        """Map ``x [batch, ..., c]``, ``noise_cond [batch]`` to ``[batch, ..., outputs · c]``."""
         embedding = Conditioning(
             self.width,
-            self.level_scale,
+            self.noise_cond_scale,
             self.num_classes,
             self.embedding,
             waves=self.width // 2,
             name="embedding",
-        )(level, label)
+        )(noise_cond, label)
         flat = x.reshape(x.shape[0], math.prod(x.shape[1:]))
         h = nn.Dense(self.width)(flat)
         for _ in range(self.depth):

@@ -45,7 +45,7 @@ class UNet(nn.Module):
         embedding: of the noise level, "sinusoidal" or "fourier"; "none", where it is not told.
         frequency_endpoint: whether the last frequency of a sinusoidal embedding is 1/10000, or the
             next one would be.
-        level_scale: what the embedding multiplies the noise level by.
+        noise_cond_scale: what the embedding multiplies the noise level by.
         num_classes: number of classes, or None.
         num_outputs: per channel of the image; 2 where the reverse variance is learned too.
         recenter: whether data in [0, 1] are mapped to [−1, 1] first.
@@ -64,9 +64,9 @@ class UNet(nn.Module):
     Example:
         >>> import jax
         >>> net = UNet(channels=8, blocks_per_level=1)
-        >>> x, level = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
-        >>> params = jax.jit(net.init)(jax.random.key(0), x, level)
-        >>> jax.jit(net.apply)(params, x, level).shape
+        >>> x, noise_cond = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
+        >>> params = jax.jit(net.init)(jax.random.key(0), x, noise_cond)
+        >>> jax.jit(net.apply)(params, x, noise_cond).shape
         (2, 8, 8, 1)
 
     Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021,
@@ -91,7 +91,7 @@ class UNet(nn.Module):
     progressive_output: str = "none"
     embedding: str = "sinusoidal"
     frequency_endpoint: bool = True
-    level_scale: float = TIME_SCALE
+    noise_cond_scale: float = TIME_SCALE
     num_classes: int | None = None
     num_outputs: int = 1
     recenter: bool = False
@@ -108,22 +108,22 @@ class UNet(nn.Module):
 
     @nn.compact
     def __call__(
-        self, x: Array, level: Array, label: Array | None = None, *, train: bool = False
+        self, x: Array, noise_cond: Array, label: Array | None = None, *, train: bool = False
     ) -> Array:
-        """Predict from ``x [batch, ..., c]``, the noise ``level [batch]`` and ``label [batch]``.
+        """Predict from ``x [batch, ..., c]``, the ``noise_cond [batch]`` and ``label [batch]``.
 
         Returns ``[batch, ..., num_outputs · c]``, float32.
         """
         check_image(x, len(self.multipliers))
         embedding = Conditioning(
             4 * self.channels,
-            self.level_scale,
+            self.noise_cond_scale,
             self.num_classes,
             self.embedding,
             endpoint=self.frequency_endpoint,
             activation=self.activation,
             name="embedding",
-        )(level, label)
+        )(noise_cond, label)
         block, attention, down, up, conv, norm = self._parts(x.ndim - 2, embedding, train)
         colours, last = self.num_outputs * x.shape[-1], len(self.multipliers) - 1
         widths = [self.channels * multiplier for multiplier in self.multipliers]

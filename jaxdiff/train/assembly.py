@@ -52,9 +52,9 @@ def check(config: Config, forward: Process, shape: tuple[int, ...]) -> None:
             f"held-out loss is measured, got {config.training.keep_best}"
         )
     try:
-        names.LEVELS[config.model.level].fn(forward, jnp.ones(1))
+        names.NOISE_CONDS[config.model.noise_cond].fn(forward, jnp.ones(1))
     except InputError as error:
-        raise InputError(f"config.model.level: {error}") from error
+        raise InputError(f"config.model.noise_cond: {error}") from error
     try:
         denoisers.denoiser(lambda x, level: x, forward, kind=config.model.kind)
     except InputError as error:

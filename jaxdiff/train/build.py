@@ -62,10 +62,10 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     make = names.resolve(
         names.NETWORKS, config.network, "config.network", reserved=names.SET_ELSEWHERE
     )
-    level = names.LEVELS[config.model.level]
+    told = names.NOISE_CONDS[config.model.noise_cond]
     built = make(
-        level_scale=level.scale,
-        embedding=level.embedding,
+        noise_cond_scale=told.scale,
+        embedding=told.embedding,
         num_classes=_num_labels(config, num_classes),
         num_outputs=2 if config.model.learned_variance else 1,
     )
@@ -110,11 +110,11 @@ def denoise_fn(
 
     model = config.model
 
-    def apply(x: Array, level: Array) -> Array:
+    def apply(x: Array, noise_cond: Array) -> Array:
         own = label
         if own is None and model.label_dropout:
             own = jnp.full(x.shape[0], net.num_classes - 1)
-        output: Any = net.apply(params, x, level, own, train=training, rngs=rngs)
+        output: Any = net.apply(params, x, noise_cond, own, train=training, rngs=rngs)
         return output
 
     return denoisers.denoiser(
@@ -122,7 +122,7 @@ def denoise_fn(
         forward,
         kind=model.kind,
         data_std=model.data_std,
-        level_fn=names.LEVELS[model.level].fn,
+        noise_cond_fn=names.NOISE_CONDS[model.noise_cond].fn,
         scale_input=model.scale_input,
         learned_variance=model.learned_variance,
     )

@@ -108,7 +108,9 @@ class ModelConfig:
     """
 
     kind: str = _one_of("edm", *KINDS)
-    level: str = _one_of("time", "time", "log_sigma", "log_snr", "index", "fourier", "edm", "none")
+    noise_cond: str = _one_of(
+        "time", "time", "log_sigma", "log_snr", "index", "fourier", "edm", "none"
+    )
     data_std: float = _positive(0.5)
     scale_input: bool = True
     learned_variance: bool = False
@@ -120,11 +122,11 @@ class ModelConfig:
 class LossConfig:
     """What is minimised: ``vlb_weight`` adds that much of the bound, for a learned variance.
 
-    Without ``importance_weights`` the loss is the average over the law that times are drawn from,
-    instead of that over uniform times. ``reduction`` is the mean over the numbers of an example, or
-    half their sum, as NCSN and its heirs have it; under Adam it matters to the clipping alone. Both
-    come on top of the weight: score_sde's ``likelihood_weighting``, g² times either, is the weight
-    of that name, and twice ``likelihood``, which is ½g² already.
+    Without ``importance_weights`` the loss is averaged over the distribution that times are drawn
+    from, instead of uniform times. ``reduction`` "mean" averages over the dimensions of an example,
+    "sum" takes half their sum (score_sde: ``reduce_mean=False``); under Adam this affects clipping
+    only. Both multiply the weight: score_sde's ``likelihood_weighting``, g² times either, is the
+    weight of that name, and twice ``likelihood``, which already contains the ½.
     """
 
     target: str = _one_of("eps", *TARGETS)
@@ -132,7 +134,7 @@ class LossConfig:
     times: Choice = Choice("stratified")
     importance_weights: bool = True
     vlb_weight: float = _non_negative(0.0)
-    reduction: str = _one_of("mean", "mean", "half_sum")
+    reduction: str = _one_of("mean", "mean", "sum")
     t_min: float = _share(1e-3)
 
 

@@ -93,7 +93,7 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
         network=choice_of_network(net),
         model=ModelConfig(
             kind=KINDS[said["prediction_type"]],
-            level="index",
+            noise_cond="index",
             scale_input=False,
             learned_variance=net.num_outputs == 2,
             class_conditional=net.num_classes is not None,

@@ -43,7 +43,7 @@ def save_pipeline(folder: str | os.PathLike, run: Run) -> list[Path]:
     unet = diffusers_config(run.network, run.shape)
     scheduler, steps = _scheduler(run)
     params = run.params
-    if run.config.model.level == "time":
+    if run.config.model.noise_cond == "time":
         params = _turned(params, run.network.channels, run.network.frequency_endpoint)
     tensors = to_bytes(to_diffusers(run.network, params), metadata={"format": "pt"})
     index = {
@@ -70,7 +70,7 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
     kinds = {ours: theirs for theirs, ours in KINDS.items()}
     for name, value, known in (
         ("config.model.kind", model.kind, tuple(kinds)),
-        ("config.model.level", model.level, ("index", "time")),
+        ("config.model.noise_cond", model.noise_cond, ("index", "time")),
         ("config.data.low and high", run.value_range, ((-1.0, 1.0),)),
     ):
         if value not in known:
@@ -83,7 +83,7 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
             "a pipeline of diffusers takes config.model.scale_input false, or "
             f"config.model.data_std 1, got data_std {model.data_std}"
         )
-    steps = int(TIME_SCALE) if model.level == "time" else chain_length(run.process)
+    steps = int(TIME_SCALE) if model.noise_cond == "time" else chain_length(run.process)
     t = jnp.arange(steps + 1) / steps
     log_alpha = np.asarray(jax.vmap(run.process.log_alpha)(t), np.float64)
     variance = np.asarray(jax.vmap(run.process.variance)(t))

@@ -85,26 +85,26 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "dit": nets.DiT,
     "mlp": nets.MLP,
 }
-SET_ELSEWHERE = ("level_scale", "embedding", "num_classes", "num_outputs", "parent", "name")
+SET_ELSEWHERE = ("noise_cond_scale", "embedding", "num_classes", "num_outputs", "parent", "name")
 """Options of a network that the data and ``config.model`` decide."""
 
 
-class Level(NamedTuple):
+class NoiseCond(NamedTuple):
     """How a network is told the noise level, what that is multiplied by, and how it is embedded."""
 
-    fn: denoisers.NoiseLevelFn
+    fn: denoisers.NoiseCondFn
     scale: float
     embedding: str = "sinusoidal"
 
 
-LEVELS: Mapping[str, Level] = {
-    "time": Level(denoisers.time, embeddings.TIME_SCALE),
-    "log_sigma": Level(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
-    "log_snr": Level(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
-    "index": Level(denoisers.chain_index, 1.0),  # DDPM, NCSN
-    "none": Level(denoisers.time, 1.0, "none"),  # which a U-Net is not told
-    "fourier": Level(denoisers.log_sigma, 16.0, "fourier"),  # NCSN++
-    "edm": Level(denoisers.log_sigma, 0.25),
+NOISE_CONDS: Mapping[str, NoiseCond] = {
+    "time": NoiseCond(denoisers.time, embeddings.TIME_SCALE),
+    "log_sigma": NoiseCond(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
+    "log_snr": NoiseCond(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
+    "index": NoiseCond(denoisers.chain_index, 1.0),  # DDPM, NCSN
+    "none": NoiseCond(denoisers.time, 1.0, "none"),  # which a U-Net is not told
+    "fourier": NoiseCond(denoisers.log_sigma, 16.0, "fourier"),  # NCSN++
+    "edm": NoiseCond(denoisers.log_sigma, 0.25),
 }
 WEIGHTS: Mapping[str, Callable[..., Array]] = {
     "eps": losses.weights.eps,

@@ -58,7 +58,7 @@ def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
             )
         if settings.importance_weights:
             error *= importance
-        scale = 0.5 if settings.reduction == "half_sum" else x0.shape[0] / x0.size
+        scale = 0.5 if settings.reduction == "sum" else x0.shape[0] / x0.size
         return error * scale
 
     return loss

@@ -128,14 +128,14 @@ def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
         network=choice_of_network(net),
         model=ModelConfig(
             kind="sigma_score" if explodes else "eps",
-            level=_level(model, net.embedding, explodes, continuous),
+            noise_cond=_noise_cond(model, net.embedding, explodes, continuous),
             scale_input=False,
         ),
         loss=LossConfig(
             target="eps",
             weight=choice("likelihood_weighting" if weighted else "eps"),
             times=choice("uniform"),
-            reduction="mean" if training["reduce_mean"] else "half_sum",
+            reduction="mean" if training["reduce_mean"] else "sum",
             t_min=1e-5 if continuous else 0.0,
         ),
         optimizer=OptimizerConfig(
@@ -170,7 +170,7 @@ def _process(model: Mapping[str, Any], sde: str, continuous: bool) -> Choice:
     )
 
 
-def _level(model: Mapping[str, Any], embedding: str, explodes: bool, continuous: bool) -> str:
+def _noise_cond(model: Mapping[str, Any], embedding: str, explodes: bool, continuous: bool) -> str:
     """What their networks are told: log σ, 999 t, or the number of a step."""
     if embedding == "none":
         return "none"

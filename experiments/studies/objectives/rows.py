@@ -54,7 +54,7 @@ class Objective(NamedTuple):
 
 def network(num_outputs: int = 1) -> MLP:
     """The network that every objective trains."""
-    return MLP(width=96, depth=2, level_scale=1.0, num_outputs=num_outputs)
+    return MLP(width=96, depth=2, noise_cond_scale=1.0, num_outputs=num_outputs)
 
 
 def init(key: Key, num_outputs: int = 1) -> Params:
@@ -109,7 +109,7 @@ def _model(params: Params, process: Process, *, learned_variance: bool = False) 
         process,
         kind="edm",
         data_std=DATA_STD,
-        level_fn=denoisers.log_sigma,
+        noise_cond_fn=denoisers.log_sigma,
         learned_variance=learned_variance,
     )
 

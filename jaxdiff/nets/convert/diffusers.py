@@ -130,7 +130,7 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
         groups=said["norm_num_groups"],
         epsilon=said["norm_eps"],
         dropout=said["dropout"],
-        level_scale=FOURIER_SCALE if fourier else 1.0,
+        noise_cond_scale=FOURIER_SCALE if fourier else 1.0,
     )
 
 

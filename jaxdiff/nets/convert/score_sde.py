@@ -82,7 +82,7 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
             project=False,
             skip_scale=1.0,
             embedding="sinusoidal" if told else "none",
-            level_scale=1.0,
+            noise_cond_scale=1.0,
             groups=32,
         )
     for name, *known in (
@@ -104,7 +104,7 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
         progressive_input=config["progressive_combine"] if pyramid == "input_skip" else pyramid,
         progressive_output=PROGRESSIVE[config["progressive"]],
         embedding=("fourier" if fourier else "sinusoidal") if told else "none",
-        level_scale=float(config["fourier_scale"]) if fourier else 1.0,
+        noise_cond_scale=float(config["fourier_scale"]) if fourier else 1.0,
     )
 
 

@@ -30,7 +30,7 @@ def diffusers_config(net: Any, shape: Sequence[int]) -> dict[str, Any]:
     """Settings of the UNet2DModel that computes what one of our networks does.
 
     Args:
-        net: our network; of its ``level_scale`` they say nothing, theirs is 1.
+        net: our network; of its ``noise_cond_scale`` they say nothing, theirs is 1.
         shape: of an image, ``(height, width, colours)``.
 
     Returns:
