@@ -38,8 +38,8 @@ def main() -> None:
         raise InputError("training takes --config=FILE and --workdir=DIR, got neither or one")
     config = train.from_dict(CONFIG.value.to_dict())
     profile_steps = _steps(PROFILE_STEPS.value)
-    first = hosts.join()
-    with hosts.together():
+    first = hosts.initialize_distributed()
+    with hosts.exit_when_peer_lost():
         run = train.train(
             config,
             WORKDIR.value,

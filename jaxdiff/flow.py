@@ -41,7 +41,7 @@ METHODS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
 and two to begin with; on a fixed grid one."""
 
 
-class Accuracy(TypedDict, total=False):
+class OdeOptions(TypedDict, total=False):
     """How well an ODE is solved: the options of :func:`integrate`, which all that call it take."""
 
     rtol: ArrayLike
@@ -125,7 +125,7 @@ def integrate(
     state: T,
     angles: Array,
     *,
-    adapts: bool = True,
+    adaptive: bool = True,
     rtol: ArrayLike = 1e-5,
     atol: ArrayLike = 1e-5,
     method: str = "tsit5",
@@ -137,8 +137,8 @@ def integrate(
         field: the right-hand side.
         state: a pytree of leaves ``[batch, ...]``.
         angles: ``[n + 1]``, strictly monotone.
-        adapts: whether the steps between the two ends follow the tolerances; else every interval of
-            ``angles`` is one step.
+        adaptive: whether the steps between the two ends follow the tolerances; otherwise every
+            interval of ``angles`` is one step.
         rtol: tolerated error of a step, relative to the state.
         atol: tolerated error of a step, in units of the state.
         method: "tsit5" or "dopri5".
@@ -158,7 +158,7 @@ def integrate(
     check_method(method)
     _check_tolerances(rtol, atol, max_steps)
     controller: diffrax.AbstractStepSizeController = diffrax.StepTo(ts=angles)
-    if adapts:
+    if adaptive:
         controller = diffrax.PIDController(
             rtol=jnp.asarray(rtol),
             atol=jnp.asarray(atol),
@@ -176,24 +176,24 @@ def integrate(
         y0=state,
         saveat=diffrax.SaveAt(t1=True),
         stepsize_controller=controller,
-        max_steps=max_steps if adapts else angles.shape[0] - 1,
+        max_steps=max_steps if adaptive else angles.shape[0] - 1,
         throw=False,  # its words are for those who called Diffrax
     )
     state = jax.tree.map(lambda leaf: leaf[0], solution.ys)
-    if not adapts:
+    if not adaptive:
         return state
     too_many = solution.result == diffrax.RESULTS.max_steps_reached
     stuck = (solution.result != diffrax.RESULTS.successful) & ~too_many
     return _unless_short(state, too_many, stuck, max_steps)
 
 
-def follow(
+def solve_ode(
     denoise_fn: DenoiseFn,
     process: Process,
     x: Array,
     t: ArrayLike,
     s: ArrayLike,
-    **accuracy: Unpack[Accuracy],
+    **options: Unpack[OdeOptions],
 ) -> Array:
     """Carry a batch along the probability-flow ODE from t to s, towards the data or the noise.
 
@@ -203,7 +203,7 @@ def follow(
         x: at t, ``[batch, ...]``.
         t: where it starts, a scalar.
         s: where it ends, a scalar.
-        **accuracy: see :class:`Accuracy`, in units of x/√(α² + σ²).
+        **options: see :class:`OdeOptions`, in units of x/√(α² + σ²).
 
     Returns:
         x at s, in the shape of ``x``.
@@ -216,9 +216,9 @@ def follow(
         number = known(time)
         if number is not None and not np.all((number >= 0) & (number <= 1)):
             raise InputError(f"a walk starts and ends at times in [0, 1], got {time}")
-    y = to_unit(process, x, t)
+    y = rescale(process, x, t)
     angles = angle(process, jnp.stack([jnp.asarray(t), jnp.asarray(s)])).astype(y.dtype)
-    y = integrate(velocity(denoise_fn, process), y, angles, **accuracy)
+    y = integrate(velocity(denoise_fn, process), y, angles, **options)
     return (unit_scale(process, s) * y).astype(x.dtype)
 
 
@@ -232,7 +232,7 @@ def check_method(method: str) -> None:
         raise InputError(f"method is one of {out_of(method, METHODS)}")
 
 
-def to_unit(process: Process, x: Array, t: ArrayLike) -> Array:
+def rescale(process: Process, x: Array, t: ArrayLike) -> Array:
     """The variable of the ODE, y = x/√(α² + σ²), in float32 at least.
 
     Raises:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 
 from jaxdiff import flow
 from jaxdiff.arrays import VARIANCE_FLOOR, expand_to, sum_events
-from jaxdiff.flow import Accuracy
+from jaxdiff.flow import OdeOptions
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
@@ -24,7 +24,7 @@ def encode(
     x0: Array,
     *,
     t_min: ArrayLike = 1e-5,
-    **accuracy: Unpack[Accuracy],
+    **options: Unpack[OdeOptions],
 ) -> Array:
     """Latent code of data: the ODE from t_min to t = 1.
 
@@ -33,7 +33,7 @@ def encode(
         process: the forward process.
         x0: data, ``[batch, ...]``, taken as it is for x at t_min.
         t_min: where the walk starts.
-        **accuracy: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
+        **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
         x at t = 1, in the shape of ``x0``; in units of σ(1).
@@ -55,7 +55,7 @@ def encode(
 
     Reference: Song et al. 2021, section 4.3 and appendix D.5.
     """
-    return flow.follow(denoise_fn, process, x0, t_min, 1.0, **accuracy)
+    return flow.solve_ode(denoise_fn, process, x0, t_min, 1.0, **options)
 
 
 def decode(
@@ -64,7 +64,7 @@ def decode(
     latent: Array,
     *,
     t_min: ArrayLike = 1e-5,
-    **accuracy: Unpack[Accuracy],
+    **options: Unpack[OdeOptions],
 ) -> Array:
     """Data of a latent code: the ODE from t = 1 to t_min, the inverse of :func:`encode`.
 
@@ -73,7 +73,7 @@ def decode(
         process: the forward process.
         latent: x at t = 1, ``[batch, ...]``.
         t_min: where the walk ends.
-        **accuracy: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
+        **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
         x at t_min, in the shape of ``latent``.
@@ -81,7 +81,7 @@ def decode(
     Raises:
         InputError: as :func:`jaxdiff.flow.integrate`.
     """
-    return flow.follow(denoise_fn, process, latent, 1.0, t_min, **accuracy)
+    return flow.solve_ode(denoise_fn, process, latent, 1.0, t_min, **options)
 
 
 def interpolate(z0: Array, z1: Array, weights: Array) -> Array:

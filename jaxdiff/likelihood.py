@@ -26,7 +26,7 @@ import numpy as np
 from jaxdiff import divergence, flow
 from jaxdiff.arrays import known, sum_events
 from jaxdiff.divergence import Field, check_probe, draw_probes
-from jaxdiff.flow import Accuracy
+from jaxdiff.flow import OdeOptions
 from jaxdiff.losses import bits_per_dim
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, prior_log_prob
@@ -50,7 +50,7 @@ def log_likelihood(
     probe: str = "rademacher",
     t_min: ArrayLike = 1e-5,
     times: Array | None = None,
-    **accuracy: Unpack[Accuracy],
+    **options: Unpack[OdeOptions],
 ) -> LogLikelihood:
     """Log density of examples under a model, by its probability-flow ODE.
 
@@ -67,7 +67,7 @@ def log_likelihood(
         t_min: where the walk starts; a model knows nothing below the time it was trained down to.
         times: ``[n + 1]``, strictly increasing to 1: one step on each interval, from times[0]
             instead of t_min, whatever the tolerances.
-        **accuracy: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`; of y
+        **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`; of y
             and, in nats per dimension, of the integral.
 
     Returns:
@@ -99,7 +99,7 @@ def log_likelihood(
         probe=probe,
         t_min=t_min,
         times=times,
-        **accuracy,
+        **options,
     )
     return LogLikelihood(jnp.mean(log_probs, axis=0), latent)
 
@@ -114,7 +114,7 @@ def log_likelihood_by_probe(
     probe: str = "rademacher",
     t_min: ArrayLike = 1e-5,
     times: Array | None = None,
-    **accuracy: Unpack[Accuracy],
+    **options: Unpack[OdeOptions],
 ) -> LogLikelihood:
     """Estimate the log density along each probe by itself, on one solution that all share.
 
@@ -127,7 +127,7 @@ def log_likelihood_by_probe(
         probe: their law.
         t_min: where the walk starts.
         times: a fixed grid instead.
-        **accuracy: of the solution.
+        **options: of the solution.
 
     Returns:
         ``LogLikelihood(log_prob [num_probes, batch], latent)``: independent, unbiased estimates, so
@@ -151,7 +151,7 @@ def log_likelihood_by_probe(
     check_probe(probe)
     dim = math.prod(x0.shape[1:])
     grid = _grid(t_min, times)
-    y = flow.to_unit(process, x0, grid[0])
+    y = flow.rescale(process, x0, grid[0])
     trace = _exact
     if num_probes is not None:
         probes = draw_probes(key, y, num_probes=num_probes, probe=probe)
@@ -166,8 +166,8 @@ def log_likelihood_by_probe(
         with_traces,
         (y, jnp.zeros((x0.shape[0], num_probes or 1), y.dtype)),
         flow.angle(process, grid).astype(y.dtype),
-        adapts=times is None,
-        **accuracy,
+        adaptive=times is None,
+        **options,
     )
     latent = flow.unit_scale(process, 1.0) * y
     widths = jnp.log(flow.unit_scale(process, jnp.stack([grid[0], grid[-1]])))

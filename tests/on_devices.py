@@ -80,7 +80,7 @@ def on_pmap(run, state, batches, n):
         train.train_step,
         loss_fn=objective.loss_fn(run.config, run.network, run.process),
         optimizer=build.optimizer(run.config),
-        rules=build.averaging(run.config),
+        rules=build.ema_schedules(run.config),
         axis_name="data",
     )
     mapped = jax.pmap(step, axis_name="data", donate_argnums=0)

@@ -95,7 +95,7 @@ def test_error_falls_with_the_tolerance(process, model, method):
 def test_on_a_fixed_grid_both_methods_are_of_order_five(method):
     process, t, s = VP(), 0.9, 0.05
     field = flow.velocity(MODELS["gaussian"](process), process)
-    step = jax.jit(lambda y, pair: flow.integrate(field, y, pair, adapts=False, method=method))
+    step = jax.jit(lambda y, pair: flow.integrate(field, y, pair, adaptive=False, method=method))
     x, counts, errors = spread(vp_scales, t, "gaussian"), np.array([8, 12, 18]), []
     exact = gaussian_flow(vp_scales, x, t, s)
     for n in counts:
@@ -146,7 +146,7 @@ def test_images_keep_their_shape_and_dtype():
     @jax.jit
     def run(x):
         exact = oracles.gaussian(process, jnp.zeros((4, 4, 2)), 0.25 * jnp.eye(32))
-        return flow.follow(exact, process, x, 1.0, 0.0)
+        return flow.solve_ode(exact, process, x, 1.0, 0.0)
 
     x = np.float32(50 * np.random.default_rng(0).normal(size=(3, 4, 4, 2)))
     expected = np.sqrt((0.25 + 1e-4) / (0.25 + 2500)) * x.astype(float)
@@ -175,7 +175,7 @@ def test_an_example_is_solved_as_well_among_easy_batch_mates():
 def test_rows_depend_on_their_mates_within_the_tolerance_and_not_at_all_under_vmap():
     process, x = VP(), spread(vp_scales, 1.0, "gaussian")[:16]
     model = MODELS["gaussian"](process)
-    rows = jax.jit(jax.vmap(lambda row: flow.follow(model, process, row[None], 0.85, 0.01)[0]))
+    rows = jax.jit(jax.vmap(lambda row: flow.solve_ode(model, process, row[None], 0.85, 0.01)[0]))
     together = solve("gaussian", process, x, 0.85, 0.01)
     # Among copies of itself an example has the steps of its own.
     alone = [solve("gaussian", process, np.repeat(row[None], 16, 0), 0.85, 0.01)[0] for row in x]
@@ -195,7 +195,7 @@ def test_evaluations_are_six_a_step_and_one_to_begin_with():
     @jax.jit
     def run(x, times):
         angles = flow.angle(process, times)
-        return flow.integrate(flow.velocity(model, process), x, angles, adapts=False)
+        return flow.integrate(flow.velocity(model, process), x, angles, adaptive=False)
 
     run(np.ones((3, 2), np.float32), np.float32([1.0, 0.7, 0.4, 0.1]))
     jax.effects_barrier()

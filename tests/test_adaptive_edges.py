@@ -52,7 +52,7 @@ def test_gradients_are_those_of_the_solution():
             views = exact(x, t)
             return Denoised(views.x0 + jnp.sin(3 * t), views.eps)
 
-        return jnp.sum(flow.follow(model, process, x, 0.9, s, rtol=1e-9, atol=1e-9) ** 2)
+        return jnp.sum(flow.solve_ode(model, process, x, 0.9, s, rtol=1e-9, atol=1e-9) ** 2)
 
     x, h = np.random.default_rng(0).uniform(-2, 2, size=(4, 2)), 1e-5
     way = np.random.default_rng(0).normal(size=x.shape)
@@ -83,8 +83,8 @@ def test_a_solver_that_does_not_arrive_says_so():
     """At once, and out of compiled code, of which JAX makes a RuntimeError."""
     x, model = np.ones((3, 2), np.float32), MODELS["gaussian"](VP())
     with pytest.raises(InputError, match="did not arrive within max_steps=2"):
-        flow.follow(model, VP(), x, 1.0, 0.01, max_steps=2)
-    run = jax.jit(lambda x: flow.follow(stuck, VP(), x, 1.0, 0.01))
+        flow.solve_ode(model, VP(), x, 1.0, 0.01, max_steps=2)
+    run = jax.jit(lambda x: flow.solve_ode(stuck, VP(), x, 1.0, 0.01))
     with pytest.raises(RuntimeError, match="model whose output is finite"):
         jax.block_until_ready(run(x))
 
@@ -93,7 +93,7 @@ def test_a_method_that_does_not_exist_is_refused():
     with pytest.raises(InputError, match="tsit5, dopri5, got 'euler'"):
         adaptive(MODELS["gaussian"](VP()), VP(), method="euler")
     with pytest.raises(InputError, match="got 'rk'"):
-        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), 1.0, 0.5, method="rk")
+        flow.solve_ode(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), 1.0, 0.5, method="rk")
 
 
 @pytest.mark.parametrize(
@@ -110,16 +110,18 @@ def test_a_method_that_does_not_exist_is_refused():
 )
 def test_a_walk_that_means_nothing_is_refused(ends, options, says):
     with pytest.raises(InputError, match=says):
-        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), *ends, **options)
+        flow.solve_ode(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), *ends, **options)
 
 
 def test_integers_are_refused():
     with pytest.raises(InputError, match="x is an array of floats, got int32"):
-        flow.follow(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)
+        flow.solve_ode(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)
 
 
 def test_what_compiled_code_cannot_solve_is_one_sentence_of_a_command(capsys):
-    run = jax.jit(lambda x: flow.follow(MODELS["gaussian"](VP()), VP(), x, 1.0, 0.01, max_steps=2))
+    run = jax.jit(
+        lambda x: flow.solve_ode(MODELS["gaussian"](VP()), VP(), x, 1.0, 0.01, max_steps=2)
+    )
     with pytest.raises(SystemExit) as left:
         cli._guarded(lambda: jax.block_until_ready(run(jnp.ones((1, 2)))), ["command"])
     assert left.value.code == cli.USAGE_ERROR

@@ -12,7 +12,7 @@ from tiny import tiny_config
 from jaxdiff import data, train
 from jaxdiff.train import objective
 from jaxdiff.train.assembly import assemble
-from jaxdiff.train.state import Part
+from jaxdiff.train.state import BatchSlice
 from jaxdiff.typing import InputError
 
 BYTES = np.arange(256, dtype=np.uint8)
@@ -111,7 +111,7 @@ def test_chance_belongs_to_the_row_wherever_it_comes(option):
     @jax.jit
     def losses(params, key, batch):
         part = jax.tree.map(lambda leaf: leaf[1::2], batch)
-        own = of_bytes(params, key, part, Part(np.arange(1, 16, 2), 16))
+        own = of_bytes(params, key, part, BatchSlice(np.arange(1, 16, 2), 16))
         return of_bytes(params, key, batch), own, without(params, key, batch)
 
     batch = {"x": images(16, (4, 6, 1)), "label": np.zeros(16, np.int32)}

@@ -212,7 +212,7 @@ def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_preci
                 train.train_step,
                 loss_fn=objective.loss_fn(config, run.network, run.process),
                 optimizer=build.optimizer(config),
-                rules=build.averaging(config),
+                rules=build.ema_schedules(config),
                 microbatches=2,
             )
             after, _ = jax.eval_shape(step, state, {"x": jnp.zeros((4, 2), jnp.float32)})

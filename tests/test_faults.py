@@ -14,7 +14,7 @@ from PIL import Image
 from running import ENVIRONMENT, ROOT, forked, run, start
 
 from jaxdiff import train
-from jaxdiff.train.interrupts import listening
+from jaxdiff.train.interrupts import stop_signals
 
 STEPS, SAVED_EVERY, PICTURED_AT = 20, 4, 16
 
@@ -183,10 +183,10 @@ def test_a_signal_is_heard_and_the_next_acts_as_if_nobody_listened(number):
 
     before = signal.signal(number, raising)
     try:
-        with listening() as asked:
-            assert asked() is None
+        with stop_signals() as should_stop:
+            assert should_stop() is None
             signal.raise_signal(number)
-            assert asked() == number.name
+            assert should_stop() == number.name
             with pytest.raises(Unheard):
                 signal.raise_signal(number)
         assert signal.getsignal(number) is raising

@@ -49,7 +49,7 @@ NAMES = {
     "jaxdiff.guidance": "clip_denoised dynamic_threshold",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
-    "jaxdiff.flow": "follow velocity integrate angle time_at_angle",
+    "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",
     "jaxdiff.nets": "ADM DDPM DDPMPP DiT MLP NCSNPP UNet",
     "jaxdiff.nets.convert": "diffusers_network from_diffusers load_diffusers score_sde_network "
     "from_score_sde load_score_sde save load",

@@ -128,8 +128,8 @@ def test_waiting_counts_only_where_the_device_had_nothing_to_do():
 
     mesh = devices.mesh(devices=jax.devices()[:1])
     batches = iter([{"x": np.ones((4, 2), np.float32)}] * 3)
-    batch, waited = next_batch(batches, mesh, None)
-    assert waited > 0
+    batch, data_wait = next_batch(batches, mesh, None)
+    assert data_wait > 0
     assert batch["x"].sharding == devices.batch_sharding(mesh)
     assert next_batch(batches, mesh, {"loss": Busy()})[1] == 0.0
     assert next_batch(batches, mesh, {"loss": jax.block_until_ready(jnp.ones(()))})[1] > 0
@@ -147,7 +147,7 @@ def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
         yield lambda: next(answers)
 
     with monkeypatch.context() as patch:
-        patch.setattr(train.loop, "listening", stopping)
+        patch.setattr(train.loop, "stop_signals", stopping)
         stopped = train.train(CONFIG, tmp_path, microbatches=4, say=lambda line: None)
     assert stopped.step == 3
     found = train.train(CONFIG, tmp_path, microbatches=1, say=lambda line: None)

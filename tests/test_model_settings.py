@@ -33,8 +33,8 @@ def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last
 
     @jax.jit
     def withheld(key, label):
-        keys = objective.each(key, jnp.arange(60_000))
-        return objective.withheld(keys, label, 0.25, run.network.num_classes)
+        keys = objective.keys_per_row(key, jnp.arange(60_000))
+        return objective.drop_labels(keys, label, 0.25, run.network.num_classes)
 
     told = np.asarray(withheld(jax.random.key(0), label))
     dropped = told == 3
@@ -148,7 +148,7 @@ def test_constants_neither_move_nor_decay_nor_drift():
             batch,
             loss_fn=objective.loss_fn(config, run.network, run.process),
             optimizer=build.optimizer(config),
-            rules=build.averaging(config),
+            rules=build.ema_schedules(config),
         )
     )
     for _ in range(3):

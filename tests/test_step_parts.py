@@ -14,7 +14,7 @@ from tiny import tiny_config
 from jaxdiff import train
 from jaxdiff.train import averages, build, objective
 from jaxdiff.train.assembly import assemble, fresh_state
-from jaxdiff.train.state import Part
+from jaxdiff.train.state import BatchSlice
 from jaxdiff.typing import InputError
 
 
@@ -26,7 +26,7 @@ def parts():
         train.train_step,
         loss_fn=objective.loss_fn(run.config, run.network, run.process),
         optimizer=build.optimizer(run.config),
-        rules=build.averaging(run.config),
+        rules=build.ema_schedules(run.config),
     )
     batch = {"x": normal((16, 2)), "label": np.zeros(16, np.int32)}
     return jax.jit(lambda: fresh_state(run))(), step, batch
@@ -62,7 +62,7 @@ def test_rows_have_their_noise_and_time_wherever_they_come(parts):
     @jax.jit
     def whole_and_part(params, key, batch):
         some = jax.tree.map(lambda leaf: leaf[rows], batch)
-        return loss_fn(params, key, batch), loss_fn(params, key, some, Part(rows, 16))
+        return loss_fn(params, key, batch), loss_fn(params, key, some, BatchSlice(rows, 16))
 
     whole, found = whole_and_part(state.params, jax.random.key(3), batch)
     np.testing.assert_allclose(found, whole[rows], rtol=1e-5)

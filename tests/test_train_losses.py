@@ -103,7 +103,9 @@ def test_likelihood_weighting_is_that_of_score_sde(reduction):
     def loss_and_what_it_drew(key, x):
         time_key, noise_key, _ = jax.random.split(key, 3)
         t, _ = losses.times.uniform(time_key, 8, t_min=loss.t_min)
-        noised = processes.perturb(objective.each(noise_key, jnp.arange(8)), run.process, x, t)
+        noised = processes.perturb(
+            objective.keys_per_row(noise_key, jnp.arange(8)), run.process, x, t
+        )
         model = build.denoise_fn(run.config, run.network, run.process, params)
         return loss_fn(params, key, {"x": x}), t, noised.eps, model(noised.x_t, t).eps
 
@@ -126,7 +128,7 @@ def test_hybrid_loss_is_that_of_the_library_per_dimension():
         t, _ = losses.times.stratified(time_key, 8, num_steps=20)
         model = build.denoise_fn(run.config, run.network, run.process, params)
         assert model(x, t).variance_fraction.shape == x.shape
-        noise_key = objective.each(noise_key, jnp.arange(8))
+        noise_key = objective.keys_per_row(noise_key, jnp.arange(8))
         expected = losses.hybrid(noise_key, model, run.process, x, t, num_steps=20, vlb_weight=0.5)
         return found, expected / 2
 

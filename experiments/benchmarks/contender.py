@@ -57,10 +57,10 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
         return jaxdiff.sample(key, solvers.ddim(model, run.process), x, times)
 
     update = functools.partial(
-        train_step, loss_fn=loss_fn, optimizer=optimizer, rules=build.averaging(run.config)
+        train_step, loss_fn=loss_fn, optimizer=optimizer, rules=build.ema_schedules(run.config)
     )
     jit = functools.partial(jax.jit, compiler_options=compiler_options())
-    num_averages = len(build.averaging(run.config))
+    num_averages = len(build.ema_schedules(run.config))
 
     @jax.jit
     def start(params: Any) -> Any:

@@ -70,13 +70,13 @@ class Walker:
                 self.batches,
                 self.mesh,
                 until=first + steps,
-                asked=lambda: None,
+                should_stop=lambda: None,
                 trace=lambda step: None,
             ):
                 if checkpoints is not None and update.step == halfway + 1:
                     self.handing.append(timed(checkpoints.flush)[1])
                 self.state, metrics = update.state, update.metrics
-                progress.update(update.step, metrics, waited=update.waited)
+                progress.update(update.step, metrics, data_wait=update.data_wait)
                 if checkpoints is not None and update.step == halfway:
                     progress.flush()
                     save = functools.partial(checkpoints.save, update.step, update.state)
@@ -135,8 +135,8 @@ def main() -> None:
 
 def waiting_share(workdir: Path) -> float:
     """Share of the time that the last turn waited for batches."""
-    waited: float = read_lines_json(workdir / METRICS_FILE)[-1]["waiting"]
-    return waited
+    data_wait: float = read_lines_json(workdir / METRICS_FILE)[-1]["waiting"]
+    return data_wait
 
 
 if __name__ == "__main__":

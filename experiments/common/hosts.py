@@ -30,7 +30,7 @@ SIGNS = re.compile(r"gloo|nccl|barrier|coordination|heartbeat|peer|unavailable",
 
 
 @contextlib.contextmanager
-def together() -> Iterator[None]:
+def exit_when_peer_lost() -> Iterator[None]:
     """End at once, and say why, when another process of the run is lost."""
     try:
         yield
@@ -48,7 +48,7 @@ def together() -> Iterator[None]:
         os._exit(LOST)  # at an orderly end we would wait for the one that is gone
 
 
-def join() -> bool:
+def initialize_distributed() -> bool:
     """Join the other processes, where there are any; must come before anything is computed.
 
     Returns:

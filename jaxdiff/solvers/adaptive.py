@@ -54,7 +54,7 @@ def adaptive(
     flow.check_method(method)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
-        return flow.follow(
+        return flow.solve_ode(
             denoise_fn,
             process,
             x,

@@ -18,9 +18,10 @@ from jaxdiff.train.loading import load
 from jaxdiff.train.loop import draw, train
 from jaxdiff.train.parsing import from_dict
 from jaxdiff.train.run import Run
-from jaxdiff.train.state import LossFn, Part, TrainState, init_state, train_step
+from jaxdiff.train.state import BatchSlice, LossFn, TrainState, init_state, train_step
 
 __all__ = [
+    "BatchSlice",
     "Choice",
     "Config",
     "DataConfig",
@@ -28,7 +29,6 @@ __all__ = [
     "LossFn",
     "ModelConfig",
     "OptimizerConfig",
-    "Part",
     "Run",
     "SamplingConfig",
     "TrainState",

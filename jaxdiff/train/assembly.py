@@ -35,7 +35,7 @@ def fresh_state(run: Run) -> TrainState:
         train_key,
         params,
         build.optimizer(run.config),
-        num_averages=len(build.averaging(run.config)),
+        num_averages=len(build.ema_schedules(run.config)),
     )
 
 

@@ -12,10 +12,10 @@ import numpy as np
 
 from jaxdiff.typing import Array, InputError, Params
 
-Rule = Callable[[Array], Array]
+EmaSchedule = Callable[[Array], Array]
 
 
-def exponential(decay: float) -> Rule:
+def exponential(decay: float) -> EmaSchedule:
     """A memory that grows from a tenth of the run so far to its own length.
 
     d = min(decay, (1 + t)/(10 + t)),    t = k + 1 updates made
@@ -34,7 +34,7 @@ def exponential(decay: float) -> Rule:
     return lambda step: jnp.minimum(decay, (2.0 + step) / (11.0 + step))
 
 
-def power(std: float) -> Rule:
+def power(std: float) -> EmaSchedule:
     """A profile that keeps its shape as training grows: weights ∝ τ^γ at the share τ of the run.
 
     d = (1 − 1/t)^(γ + 1),    t = k + 1

@@ -165,7 +165,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     )
 
 
-def averaging(config: Config) -> tuple[averages.Rule, ...]:
+def ema_schedules(config: Config) -> tuple[averages.EmaSchedule, ...]:
     """Build the rules of all averages that are kept, the one that samples first."""
     settings = config.training
     return (

@@ -80,7 +80,7 @@ class Checkpoints:
         try:
             self.flush()
         finally:
-            self._told(self._manager.close)
+            self._reraise_as_input_error(self._manager.close)
 
     @property
     def steps(self) -> list[int]:
@@ -130,7 +130,7 @@ class Checkpoints:
         """
         write, self._copied = self._copied, None
         if write is not None:
-            self._told(write)
+            self._reraise_as_input_error(write)
 
     def wait(self) -> None:
         """Wait until everything is written.
@@ -139,7 +139,7 @@ class Checkpoints:
             InputError: if it could not be.
         """
         self.flush()
-        self._told(self._manager.wait_until_finished)
+        self._reraise_as_input_error(self._manager.wait_until_finished)
 
     def restore(self, like: TrainState) -> TrainState:
         """Read the newest checkpoint that is whole, into the structure and layout of ``like``.
@@ -219,7 +219,7 @@ class Checkpoints:
             stacklevel=3,
         )
 
-    def _told(self, write: Callable[[], Any]) -> None:
+    def _reraise_as_input_error(self, write: Callable[[], Any]) -> None:
         try:
             write()
         except InputError:

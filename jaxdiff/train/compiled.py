@@ -59,7 +59,7 @@ def compile_step(
         train_step,
         loss_fn=loss_fn,
         optimizer=build.optimizer(run.config),
-        rules=build.averaging(run.config),
+        rules=build.ema_schedules(run.config),
         microbatches=microbatches,
     )
     layout = devices.state_shardings(mesh, state)

@@ -11,10 +11,10 @@ from jaxdiff import data
 from jaxdiff.compiling import compiler_options
 from jaxdiff.train import objective
 from jaxdiff.train.run import Run
-from jaxdiff.train.state import Part
+from jaxdiff.train.state import BatchSlice
 from jaxdiff.typing import Array, Params
 
-MOST = 1024
+MAX_EXAMPLES = 1024
 
 
 def held_out_loss(run: Run, test: data.Source) -> Callable[[Params], float]:
@@ -27,7 +27,7 @@ def held_out_loss(run: Run, test: data.Source) -> Callable[[Params], float]:
     Returns:
         A function that is compiled at its first call.
     """
-    x, label = data.stack(test, limit=MOST, value_range=run.value_range)
+    x, label = data.stack(test, limit=MAX_EXAMPLES, value_range=run.value_range)
     size = min(run.config.training.batch_size, len(x))
     turns = len(x) // size  # whole batches, so that one program serves
     cut = {"x": x, "label": label}
@@ -39,7 +39,7 @@ def held_out_loss(run: Run, test: data.Source) -> Callable[[Params], float]:
             index, batch = turn
             rows = index * size + jnp.arange(size)
             key = jax.random.key(run.config.seed)
-            return jnp.mean(loss_fn(params, key, batch, Part(rows, turns * size)))
+            return jnp.mean(loss_fn(params, key, batch, BatchSlice(rows, turns * size)))
 
         return jnp.mean(jax.lax.map(one, (jnp.arange(turns), batches)))
 

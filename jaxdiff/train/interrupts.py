@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Callable[[], str | None]]:
+def stop_signals() -> Iterator[Callable[[], str | None]]:
     """Hear SIGTERM and SIGINT, or SIGTERM alone where processes train together.
 
     The second signal acts as if nobody had listened.
@@ -41,7 +41,7 @@ def listening() -> Iterator[Callable[[], str | None]]:
     # begin with, and a run that goes on from step 10 would never come by 1.
     turns = itertools.count(1)
 
-    def asked() -> str | None:
+    def should_stop() -> str | None:
         if jax.process_count() == 1:
             return heard[0] if heard else None
         from jax.experimental import multihost_utils
@@ -50,6 +50,6 @@ def listening() -> Iterator[Callable[[], str | None]]:
         return signal.SIGTERM.name if reached else None
 
     try:
-        yield asked
+        yield should_stop
     finally:
         restore()

@@ -22,7 +22,7 @@ from jaxdiff.train.checkpoints import METRIC, Checkpoints
 from jaxdiff.train.compiled import compile_step
 from jaxdiff.train.config import Config
 from jaxdiff.train.held_out import held_out_loss
-from jaxdiff.train.interrupts import listening
+from jaxdiff.train.interrupts import stop_signals
 from jaxdiff.train.output import unfailing
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.run import Run
@@ -109,7 +109,7 @@ def train(
         claimed(workdir, config, run.shape, run.num_classes)
         if writes
         else contextlib.nullcontext(),
-        listening() as asked,
+        stop_signals() as should_stop,
         Checkpoints(workdir, keep=settings) as checkpoints,
     ):
         if writes:
@@ -138,14 +138,14 @@ def train(
             ):
                 feed, until, stopped = batches(start_step=first), settings.num_steps, None
                 for update in updates(
-                    state, step_fn, feed, mesh, until=until, asked=asked, trace=trace
+                    state, step_fn, feed, mesh, until=until, should_stop=should_stop, trace=trace
                 ):
                     checkpoints.flush()  # of the step before, now that the devices have this one
-                    step, state, metrics, waited, stopped, last = update
+                    step, state, metrics, data_wait, stopped, last = update
                     figures = None
                     if held_out and update.due(settings.eval_every):
                         figures = {METRIC: held_out(state.averages[0])}
-                    progress.update(step, metrics, waited=waited, also=figures)
+                    progress.update(step, metrics, data_wait=data_wait, also=figures)
                     if update.due(settings.checkpoint_every):
                         progress.flush()
                         if not progress.skipping:  # or what is sick would push out what was well

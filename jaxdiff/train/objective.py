@@ -18,7 +18,7 @@ from jaxdiff import data, losses
 from jaxdiff.processes import Process, chain_length
 from jaxdiff.train import build, names
 from jaxdiff.train.config import Config
-from jaxdiff.train.state import LossFn, Part
+from jaxdiff.train.state import BatchSlice, LossFn
 from jaxdiff.typing import Array, Key, Params, WeightFn
 
 
@@ -27,19 +27,22 @@ def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
     settings, weight_fn, draw_times = config.loss, weight(config), time_sampler(config, forward)
 
     def loss(
-        params: Params, key: Key, batch: Mapping[str, Array], part: Part | None = None, /
+        params: Params, key: Key, batch: Mapping[str, Array], part: BatchSlice | None = None, /
     ) -> Array:
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
         x0 = batch["x"]
-        rows, total = part or Part(jnp.arange(x0.shape[0]), x0.shape[0])
+        rows, total = part or BatchSlice(jnp.arange(x0.shape[0]), x0.shape[0])
         t, importance = (drawn[rows] for drawn in draw_times(time_key, total))
-        noise_key = each(noise_key, rows)
+        noise_key = keys_per_row(noise_key, rows)
         dropout_key = jax.random.fold_in(dropout_key, rows[0])
         label = batch["label"] if config.model.class_conditional else None
         if config.model.label_dropout:
             dropout_key, label_key = jax.random.split(dropout_key)
-            label = withheld(
-                each(label_key, rows), batch["label"], config.model.label_dropout, net.num_classes
+            label = drop_labels(
+                keys_per_row(label_key, rows),
+                batch["label"],
+                config.model.label_dropout,
+                net.num_classes,
             )
         model = build.denoise_fn(config, net, forward, params, label=label, dropout_key=dropout_key)
         if settings.vlb_weight:
@@ -70,16 +73,16 @@ def training_loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn
     value_range = (settings.low, settings.high)
 
     def of_stored(
-        params: Params, key: Key, batch: Mapping[str, Array], part: Part | None = None, /
+        params: Params, key: Key, batch: Mapping[str, Array], part: BatchSlice | None = None, /
     ) -> Array:
         x = batch["x"]
         if x.dtype == jnp.uint8:
             rows = jnp.arange(x.shape[0]) if part is None else part.rows
             flip_key, dequantize_key = jax.random.split(jax.random.fold_in(key, IMAGES))
             if settings.flip:
-                x = data.flip(each(flip_key, rows), x)
+                x = data.flip(keys_per_row(flip_key, rows), x)
             if settings.dequantize:
-                x = data.dequantize(each(dequantize_key, rows), x, value_range)
+                x = data.dequantize(keys_per_row(dequantize_key, rows), x, value_range)
             else:
                 x = data.scale(x, value_range)
         return loss(params, key, {**batch, "x": x}, part)
@@ -91,12 +94,12 @@ IMAGES = 2**31
 """What is folded into a step's key for the chance in its images: far from the loss's own."""
 
 
-def each(key: Key, rows: Array) -> Key:
+def keys_per_row(key: Key, rows: Array) -> Key:
     """A key for every row, ``[rows]``, whatever part of the batch it comes in."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
-def withheld(keys: Key, label: Array, share: float, num_classes: int) -> Array:
+def drop_labels(keys: Key, label: Array, share: float, num_classes: int) -> Array:
     """Withhold a share of the labels: the last class is that of an example without one."""
     coins = jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
     return jnp.where(coins, num_classes - 1, label)

@@ -90,7 +90,7 @@ class Progress:
         step: int,
         metrics: dict[str, Array],
         *,
-        waited: float = 0.0,
+        data_wait: float = 0.0,
         also: Mapping[str, float] | None = None,
     ) -> None:
         """Take in the metrics of one step.
@@ -98,12 +98,12 @@ class Progress:
         Args:
             step: its number.
             metrics: still on the device.
-            waited: seconds for which the device had no batch to work on.
+            data_wait: seconds for which the device had no batch to work on.
             also: further figures of this step, which make it one that is logged.
         """
         self._pending.append(metrics)
         self._step = step
-        self._waited += waited
+        self._waited += data_wait
         self._bar.update()
         if also or step % self._config.log_every == 0 or step == self._config.num_steps:
             self.flush(also)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 import optax
 from flax import struct
 
-from jaxdiff.train.averages import Rule, update
+from jaxdiff.train.averages import EmaSchedule, update
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree
 
 
-class Part(NamedTuple):
+class BatchSlice(NamedTuple):
     """Which rows of a batch are at hand, where it is cut up: noise belongs to the row.
 
     Args:
@@ -28,7 +28,12 @@ class LossFn(Protocol):
     """What is minimised; see :func:`jaxdiff.train.objective.loss_fn`."""
 
     def __call__(
-        self, params: Params, key: Key, batch: Mapping[str, Array], part: Part | None = None, /
+        self,
+        params: Params,
+        key: Key,
+        batch: Mapping[str, Array],
+        part: BatchSlice | None = None,
+        /,
     ) -> Array:
         """Loss of each example, ``[rows]``; without a part the batch is whole."""
 
@@ -84,7 +89,7 @@ def train_step(
     *,
     loss_fn: LossFn,
     optimizer: optax.GradientTransformation,
-    rules: Sequence[Rule],
+    rules: Sequence[EmaSchedule],
     microbatches: int = 1,
     axis_name: str | None = None,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -158,7 +163,7 @@ def _gradient(
 
     def one(rows: Array, some: Mapping[str, Array]) -> tuple[Array, Params]:
         def mean_loss(params: Params) -> Array:
-            return jnp.mean(loss_fn(params, key, some, Part(rows, devices * size)))
+            return jnp.mean(loss_fn(params, key, some, BatchSlice(rows, devices * size)))
 
         return jax.value_and_grad(mean_loss)(params)
 

@@ -22,7 +22,7 @@ class Update(NamedTuple):
         step: its number, from 1 on.
         state: after it.
         metrics: of it, still on the device.
-        waited: seconds for which the device had no batch to work on.
+        data_wait: seconds for which the device had no batch to work on.
         stopped: by which signal the run was asked to end here, or None.
         last: whether none follows.
     """
@@ -30,7 +30,7 @@ class Update(NamedTuple):
     step: int
     state: TrainState
     metrics: dict[str, Array]
-    waited: float
+    data_wait: float
     stopped: str | None
     last: bool
 
@@ -46,7 +46,7 @@ def updates(
     mesh: Mesh,
     *,
     until: int,
-    asked: Callable[[], str | None],
+    should_stop: Callable[[], str | None],
     trace: Callable[[int], None],
 ) -> Iterator[Update]:
     """Update a state until the last step, or the one after which the run is asked to end.
@@ -57,7 +57,7 @@ def updates(
         batches: of this process's rows, from the state's step on.
         mesh: the devices.
         until: the last step.
-        asked: tells after each step by which signal the run was asked to end, or None.
+        should_stop: tells after each step by which signal the run was asked to end, or None.
         trace: is told each step before it is made.
 
     Yields:
@@ -66,12 +66,12 @@ def updates(
     metrics = stopped = None
     step = int(state.step)
     while step < until and stopped is None:
-        batch, waited = next_batch(batches, mesh, metrics)
+        batch, data_wait = next_batch(batches, mesh, metrics)
         step += 1
         trace(step)
         state, metrics = step_fn(state, batch)
-        stopped = asked()
-        yield Update(step, state, metrics, waited, stopped, step == until or stopped is not None)
+        stopped = should_stop()
+        yield Update(step, state, metrics, data_wait, stopped, step == until or stopped is not None)
 
 
 def next_batch(
