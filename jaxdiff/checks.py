@@ -141,3 +141,32 @@ def check_one_of(**options: tuple[str, Collection[str]]) -> None:
     for option, (got, there) in options.items():
         if got not in there:
             raise InputError(f"{option} is one of {out_of(got, there)}")
+
+
+def finite_array(name: str, x: ArrayLike) -> np.ndarray:
+    """Convert to float64, or say why not.
+
+    Args:
+        name: what the caller calls it, for the error.
+        x: NumPy or JAX array, any shape.
+
+    Returns:
+        ``x`` in float64.
+
+    Raises:
+        InputError: if ``x`` is not of real numbers or not finite.
+
+    Example:
+        >>> finite_array("x", np.arange(3)).dtype
+        dtype('float64')
+    """
+    if np.iscomplexobj(x):
+        raise InputError(f"{name} must be an array of real numbers, got complex ones")
+    try:
+        array = np.asarray(x, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be an array of real numbers, got {error}") from error
+    bad = array.size - np.count_nonzero(np.isfinite(array))
+    if bad:
+        raise InputError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} values")
+    return array
