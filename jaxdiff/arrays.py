@@ -5,13 +5,11 @@ square roots of variances keep a finite slope at zero.
 """
 
 import math
-import operator
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 VARIANCE_FLOOR = 1e-30
 """Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite."""
@@ -84,73 +82,3 @@ def std_of(variance: ArrayLike) -> Array:
         True
     """
     return jnp.sqrt(jnp.asarray(variance) + VARIANCE_FLOOR)
-
-
-def check_batch(name: str, x: Array) -> None:
-    """Refuse what is not a batch ``[batch, ...]`` of floats with an example in it.
-
-    In integers every step would be truncated; of no example there is nothing to compute.
-
-    Raises:
-        InputError: naming its dtype or its shape.
-    """
-    if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"{name} is an array of floats, got {x.dtype}")
-    if x.ndim < 2 or x.shape[0] == 0:
-        raise InputError(f"{name} is a batch of examples, [batch, ...], got shape {x.shape}")
-
-
-def known_scalar(
-    says: str, value: ArrayLike, low: float, high: float = math.inf, *, strict: bool = False
-) -> float | None:
-    """A finite number between two others, or None inside a transformation that hides it.
-
-    Args:
-        says: what it is, and between which.
-        value: to be looked at.
-        low: the least that it may be.
-        high: the most.
-        strict: whether these two are themselves refused.
-
-    Raises:
-        InputError: if it is none, with what ``says`` says of it.
-
-    Example:
-        >>> known_scalar("eta lies in [0, 1]", "a", 0, 1)
-        Traceback (most recent call last):
-            ...
-        jaxdiff.typing.InputError: eta lies in [0, 1], got 'a'
-    """
-    number = known(value)
-    if number is None:
-        return None
-    is_real = any(jnp.issubdtype(number.dtype, kind) for kind in (jnp.integer, jnp.floating))
-    is_number = is_real and number.ndim == 0 and np.isfinite(number)
-    if not is_number or not (low < number < high if strict else low <= number <= high):
-        raise InputError(f"{says}, got {value if is_number else repr(value)}")
-    return float(number)
-
-
-def is_count(number: object) -> bool:
-    """Whether it is a whole number of at least 1; a float is none, whatever it holds.
-
-    Example:
-        >>> is_count(3), is_count(3.0), is_count(0)
-        (True, False, False)
-    """
-    try:
-        return not isinstance(number, bool) and operator.index(number) >= 1  # type: ignore[arg-type]
-    except TypeError:
-        return False
-
-
-def known(values: ArrayLike) -> np.ndarray | None:
-    """The numbers themselves, or None inside a transformation that hides them.
-
-    What a caller got wrong can only be said of numbers that are there.
-
-    Example:
-        >>> known(jnp.ones(2)), jax.jit(lambda x: jnp.zeros(2 if known(x) is None else 3))(0.0)
-        (array([1., 1.], dtype=float32), Array([0., 0.], dtype=float32))
-    """
-    return None if isinstance(values, jax.core.Tracer) else np.asarray(values)

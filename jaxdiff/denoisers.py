@@ -12,7 +12,8 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import expand_to, known
+from jaxdiff.arrays import expand_to
+from jaxdiff.checks import check_known
 from jaxdiff.predictions import (
     DenoisedWithVariance,
     DenoiseFn,
@@ -103,9 +104,9 @@ def denoiser(
             "kind takes x0, v or edm where a chain ends without signal (its last beta is 1), since "
             f"noise alone tells nothing of the data, got {kind!r}"
         )
-    std = known(data_std)
-    if std is not None and not np.all((std > 0) & np.isfinite(std)):
-        raise InputError(f"data_std is positive and finite, got {data_std}")
+    check_known(
+        lambda std: (std > 0) & np.isfinite(std), data_std, says="data_std is positive and finite"
+    )
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Estimate:
         times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])

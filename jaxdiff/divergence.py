@@ -13,8 +13,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import is_count, sum_events
-from jaxdiff.typing import Array, InputError, Key, out_of
+from jaxdiff.arrays import sum_events
+from jaxdiff.checks import check_count, check_one_of
+from jaxdiff.typing import Array, Key
 
 Field = Callable[[Array], Array]
 """``[batch, ...] -> [batch, ...]``, each row by itself."""
@@ -116,22 +117,11 @@ def draw_probes(key: Key, x: Array, *, num_probes: int, probe: str) -> Array:
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
     """
-    if not is_count(num_probes):
-        raise InputError(f"num_probes is at least 1, got {num_probes}")
-    check_probe(probe)
+    check_count("num_probes is at least 1", num_probes)
+    check_one_of(probe=(probe, PROBES))
     dim = math.prod(x.shape[1:])
     flat = PROBES[probe](key, (num_probes, x.shape[0], dim), x.dtype)
     return flat.reshape(num_probes, *x.shape)
-
-
-def check_probe(probe: str) -> None:
-    """Refuse a law of directions that does not exist.
-
-    Raises:
-        InputError: naming those that do.
-    """
-    if probe not in PROBES:
-        raise InputError(f"probe is one of {out_of(probe, PROBES)}")
 
 
 def _sphere(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:

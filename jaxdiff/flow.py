@@ -25,11 +25,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import VARIANCE_FLOOR, check_batch, is_count, known, known_scalar
+from jaxdiff.arrays import VARIANCE_FLOOR
+from jaxdiff.checks import (
+    check_batch,
+    check_count,
+    check_known,
+    check_one_of,
+    known,
+    known_scalar,
+)
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules.times import divide, time_at_log_snr
-from jaxdiff.typing import Array, ArrayLike, InputError, out_of
+from jaxdiff.typing import Array, ArrayLike, InputError
 
 T = TypeVar("T")
 
@@ -155,7 +163,7 @@ def integrate(
 
     Reference: Hairer, Nørsett & Wanner 1993, section II.4.
     """
-    check_method(method)
+    check_one_of(method=(method, METHODS))
     _check_tolerances(rtol, atol, max_steps)
     controller: diffrax.AbstractStepSizeController = diffrax.StepTo(ts=angles)
     if adaptive:
@@ -213,23 +221,15 @@ def solve_ode(
             floats.
     """
     for time in (t, s):
-        number = known(time)
-        if number is not None and not np.all((number >= 0) & (number <= 1)):
-            raise InputError(f"a walk starts and ends at times in [0, 1], got {time}")
+        check_known(
+            lambda number: (number >= 0) & (number <= 1),
+            time,
+            says="a walk starts and ends at times in [0, 1]",
+        )
     y = rescale(process, x, t)
     angles = angle(process, jnp.stack([jnp.asarray(t), jnp.asarray(s)])).astype(y.dtype)
     y = integrate(velocity(denoise_fn, process), y, angles, **options)
     return (unit_scale(process, s) * y).astype(x.dtype)
-
-
-def check_method(method: str) -> None:
-    """Refuse a method that does not exist.
-
-    Raises:
-        InputError: naming those that do.
-    """
-    if method not in METHODS:
-        raise InputError(f"method is one of {out_of(method, METHODS)}")
 
 
 def rescale(process: Process, x: Array, t: ArrayLike) -> Array:
@@ -246,8 +246,7 @@ def _check_tolerances(rtol: ArrayLike, atol: ArrayLike, max_steps: int) -> None:
     tolerances = [known_scalar("rtol and atol are at least 0", x, 0) for x in (rtol, atol)]
     if tolerances == [0, 0]:
         raise InputError(f"rtol and atol are at least 0, and not both 0, got {rtol} and {atol}")
-    if not is_count(max_steps):
-        raise InputError(f"max_steps is at least 1, got {max_steps}")
+    check_count("max_steps is at least 1", max_steps)
 
 
 def _worst_example(error: T) -> Array:

@@ -24,8 +24,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff import divergence, flow
-from jaxdiff.arrays import known, sum_events
-from jaxdiff.divergence import Field, check_probe, draw_probes
+from jaxdiff.arrays import sum_events
+from jaxdiff.checks import check_count, check_known, check_one_of
+from jaxdiff.divergence import PROBES, Field, draw_probes
 from jaxdiff.flow import OdeOptions
 from jaxdiff.losses import bits_per_dim
 from jaxdiff.predictions import DenoiseFn
@@ -148,7 +149,7 @@ def log_likelihood_by_probe(
 
     Reference: Song et al. 2021, eq. 40; Grathwohl et al. 2019, eq. 8.
     """
-    check_probe(probe)
+    check_one_of(probe=(probe, PROBES))
     dim = math.prod(x0.shape[1:])
     grid = _grid(t_min, times)
     y = flow.rescale(process, x0, grid[0])
@@ -214,8 +215,7 @@ def dequantized_log_likelihood(
 
     Reference: Theis et al. 2016, section 3.1; Burda et al. 2016, eq. 8; Ho et al. 2019 (Flow++).
     """
-    if num_samples < 1:
-        raise InputError(f"num_samples is at least 1, got {num_samples}")
+    check_count("num_samples is at least 1", num_samples)
     dtype = jnp.promote_types(levels.dtype, jnp.float32)
 
     def once(key: Key) -> Array:
@@ -232,16 +232,16 @@ def dequantized_log_likelihood(
 def _grid(t_min: ArrayLike, times: Array | None) -> Array:
     """The two ends, or the grid that was asked for."""
     if times is None:
-        start = known(t_min)
-        if start is not None and not 0 <= start < 1:
-            raise InputError(f"t_min lies in [0, 1), got {t_min}")
+        check_known(lambda start: (start >= 0) & (start < 1), t_min, says="t_min lies in [0, 1)")
         return jnp.stack([jnp.asarray(t_min, jnp.result_type(float)), jnp.ones(())])
     times = jnp.asarray(times)
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
-    numbers = known(times)
-    if numbers is not None and not (np.all(np.diff(numbers) > 0) and numbers[-1] == 1):
-        raise InputError(f"times increase strictly to 1, where the prior is, got {numbers}")
+    check_known(
+        lambda grid: np.all(np.diff(grid) > 0) and grid[-1] == 1,
+        times,
+        says="times increase strictly to 1, where the prior is",
+    )
     return times
 
 

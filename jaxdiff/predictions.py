@@ -20,7 +20,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to
-from jaxdiff.typing import Array, ArrayLike, InputError, out_of
+from jaxdiff.checks import check_one_of
+from jaxdiff.typing import Array, ArrayLike
 
 
 class Denoised(NamedTuple):
@@ -157,5 +158,4 @@ def check_kind(kind: str) -> None:
     Raises:
         InputError: naming the kinds that do.
     """
-    if kind not in KINDS:
-        raise InputError(f"kind of prediction is one of {out_of(kind, KINDS)}")
+    check_one_of(**{"kind of prediction": (kind, KINDS)})

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import check_batch, known
+from jaxdiff.checks import check_batch, known
 from jaxdiff.solvers.base import Solver
 from jaxdiff.typing import Array, InputError, Key, PyTree
 

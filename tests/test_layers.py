@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[1] / "jaxdiff"
 
 LAYERS = {
-    0: "typing arrays divergence extras files compiling",
+    0: "typing checks arrays divergence extras files compiling",
     1: "schedules processes",
     2: "predictions oracles",
     3: "losses",

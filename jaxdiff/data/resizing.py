@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdiff.checks import is_count
 from jaxdiff.data.decoding import BACKGROUND
 from jaxdiff.data.sources import Dataset, Decoded, Source, take
 from jaxdiff.extras import require
@@ -79,7 +80,7 @@ def check_resize(size: int | None, how: str) -> Resize | None:
         raise InputError(f"resize must be one of {out_of(how, RESIZES)}")
     if size is None:
         return None
-    if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
+    if not is_count(size):
         raise InputError(f"size must be a whole number of at least 1, or None, got {size!r}")
     return Resize(int(size), how)
 

@@ -11,11 +11,13 @@ and only x̂_0 is held to the range.
 from collections.abc import Callable
 
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdiff.arrays import NOISELESS, expand_to, known, known_scalar
+from jaxdiff.arrays import NOISELESS, expand_to
+from jaxdiff.checks import check_known, known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike
 
 
 def clip_denoised(
@@ -47,9 +49,7 @@ def clip_denoised(
 
     Reference: Ho et al. 2020 (the released code); Saharia et al. 2022 (Imagen), section 2.3.
     """
-    ends = known(low), known(high)
-    if ends[0] is not None and ends[1] is not None and not ends[0] < ends[1]:
-        raise InputError(f"clip_denoised takes low < high, got low={low}, high={high}")
+    check_known(np.less, low, high, says="clip_denoised takes low < high", got="low={}, high={}")
     return _mapped(denoise_fn, process, lambda x0: jnp.clip(x0, low, high))
 
 

@@ -9,7 +9,8 @@ positive λ, hence the score of p_t: denoising is score matching (Vincent 2011).
 import jax.numpy as jnp
 
 from jaxdiff.arrays import sum_events
-from jaxdiff.losses.weights import check_target
+from jaxdiff.checks import check_one_of
+from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import Denoised, DenoiseFn, from_denoised
 from jaxdiff.processes import Process, perturb
 from jaxdiff.typing import Array, Key, WeightFn
@@ -56,7 +57,7 @@ def denoising(
 
     Reference: Ho et al. 2020, eq. 14; Vincent 2011, eq. 9.
     """
-    check_target(target)
+    check_one_of(target=(target, TARGETS))
     x_t, eps = perturb(key, process, x0, t)
     scales = process.alpha(t), process.sigma(t)
     truth = from_denoised(Denoised(x0, eps), x_t, *scales, kind=target)

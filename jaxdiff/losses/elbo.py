@@ -21,8 +21,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdiff.arrays import known, sum_events
+from jaxdiff.arrays import sum_events
+from jaxdiff.checks import check_count, check_known
 from jaxdiff.losses.decoders import Decoder, gaussian
 from jaxdiff.losses.reverse_step import posterior_kl
 from jaxdiff.predictions import DenoiseFn
@@ -153,8 +155,7 @@ def denoising_draws(
     """
     times = jnp.asarray(times)
     check_latents(times)
-    if num_terms < 1:
-        raise InputError(f"num_terms is at least 1, got {num_terms}")
+    check_count("num_terms is at least 1", num_terms)
     pick_key, noise_key = jax.random.split(key)
     gaps = jnp.diff(process.log_snr(times))
     log_p = jax.nn.log_softmax(jnp.log(gaps))
@@ -227,6 +228,8 @@ def check_latents(times: Array) -> None:
     """
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times are those of two latents or more, got shape {times.shape}")
-    numbers = known(times)
-    if numbers is not None and not (numbers[-1] > 0 and (numbers[1:] < numbers[:-1]).all()):
-        raise InputError(f"times of latents decrease strictly and stay above 0, got {times}")
+    check_known(
+        lambda grid: grid[-1] > 0 and np.all(np.diff(grid) < 0),
+        times,
+        says="times of latents decrease strictly and stay above 0",
+    )

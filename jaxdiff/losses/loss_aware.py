@@ -17,7 +17,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import is_count
+from jaxdiff.checks import is_count
 from jaxdiff.losses.times import TimeSample, stratified_units
 from jaxdiff.typing import Array, InputError, Key
 

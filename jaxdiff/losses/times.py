@@ -11,7 +11,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known_scalar
+from jaxdiff.checks import known_scalar
 from jaxdiff.processes import Process
 from jaxdiff.schedules import log_snr_times
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, WeightFn

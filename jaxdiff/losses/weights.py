@@ -21,8 +21,9 @@ so that times an error of zero it is zero.
 
 import jax.numpy as jnp
 
+from jaxdiff.checks import check_one_of
 from jaxdiff.processes import Process, drift_diffusion, one_minus_snr_ratio
-from jaxdiff.typing import Array, ArrayLike, InputError, out_of
+from jaxdiff.typing import Array, ArrayLike
 
 
 def eps(process: Process, t: Array, *, target: str = "eps") -> Array:
@@ -210,7 +211,7 @@ def per_target(process: Process, t: Array, log_on_eps: Array, *, target: str) ->
     Raises:
         InputError: if ``target`` is none of these.
     """
-    check_target(target)
+    check_one_of(target=(target, TARGETS))
     match target:
         case "eps":
             log_factor = jnp.zeros_like(t)
@@ -222,13 +223,3 @@ def per_target(process: Process, t: Array, log_on_eps: Array, *, target: str) ->
         case _:
             log_factor = 2 * jnp.log(process.sigma(t))
     return jnp.exp(jnp.minimum(log_on_eps + log_factor, LARGEST))
-
-
-def check_target(target: str) -> None:
-    """Refuse a target that does not exist.
-
-    Raises:
-        InputError: naming those that do.
-    """
-    if target not in TARGETS:
-        raise InputError(f"target is one of {out_of(target, TARGETS)}")

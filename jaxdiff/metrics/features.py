@@ -5,36 +5,8 @@ An event of any shape is one point of R^d, d being how many entries it has: ``[n
 
 import numpy as np
 
+from jaxdiff.checks import finite_array
 from jaxdiff.typing import ArrayLike, InputError
-
-
-def finite_array(name: str, x: ArrayLike) -> np.ndarray:
-    """Convert to float64, or say why not.
-
-    Args:
-        name: what the caller calls it, for the error.
-        x: NumPy or JAX array, any shape.
-
-    Returns:
-        ``x`` in float64.
-
-    Raises:
-        InputError: if ``x`` is not of real numbers or not finite.
-
-    Example:
-        >>> finite_array("x", np.arange(3)).dtype
-        dtype('float64')
-    """
-    if np.iscomplexobj(x):
-        raise InputError(f"{name} must be an array of real numbers, got complex ones")
-    try:
-        array = np.asarray(x, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be an array of real numbers, got {error}") from error
-    bad = array.size - np.count_nonzero(np.isfinite(array))
-    if bad:
-        raise InputError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} values")
-    return array
 
 
 def as_features(name: str, x: ArrayLike, *, at_least: int = 1) -> np.ndarray:

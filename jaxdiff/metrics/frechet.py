@@ -16,7 +16,8 @@ what fewer examples than features always give.
 
 import numpy as np
 
-from jaxdiff.metrics.features import as_features, check_same_width, finite_array
+from jaxdiff.checks import finite_array
+from jaxdiff.metrics.features import as_features, check_same_width
 from jaxdiff.typing import ArrayLike, InputError
 
 SYMMETRY_TOLERANCE = 1e-5

@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from jaxdiff.checks import is_count
 from jaxdiff.metrics.features import as_features, check_same_width
 from jaxdiff.typing import ArrayLike, InputError
 
@@ -57,7 +58,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, *, k: int = 3) -> Precisi
     Reference:
         Kynkäänniemi et al. 2019, Improved precision and recall metric, section 2.
     """
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 1:
+    if not is_count(k):
         raise InputError(f"k must be an integer of at least 1, got {k!r}")
     x, y = as_features("real", real, at_least=k + 1), as_features("fake", fake, at_least=k + 1)
     check_same_width(("real", "fake"), x, y)

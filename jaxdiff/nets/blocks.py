@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxdiff.checks import check_one_of
 from jaxdiff.nets import resampling
 from jaxdiff.nets.attention import attention
 from jaxdiff.nets.layers import (
     ACTIVATIONS,
     Dense,
-    check_one_of,
     convolution,
     projections,
     zeros,

@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.checks import check_one_of
 from jaxdiff.nets.attention import attention
 from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning, sinusoidal
 from jaxdiff.nets.layers import (
     Dense,
     check_counts,
-    check_one_of,
     check_optional_counts,
     projections,
     zeros,

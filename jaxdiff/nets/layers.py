@@ -4,12 +4,12 @@ Parameters are float32 whatever a layer computes in.
 """
 
 import functools
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
 
-from jaxdiff.typing import Array, InputError, out_of
+from jaxdiff.typing import Array, InputError
 
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
 """U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as Ho et al. 2020 have it; score_sde and EDM have
@@ -102,14 +102,3 @@ def check_count_list(**lists: Sequence[int]) -> None:
 
 def _is_count(count: Any) -> bool:
     return isinstance(count, int) and not isinstance(count, bool) and count > 0
-
-
-def check_one_of(**names: tuple[str, Collection[str]]) -> None:
-    """Refuse an option that is none of those there are: ``option=(got, those there are)``.
-
-    Raises:
-        InputError: naming them.
-    """
-    for option, (got, known) in names.items():
-        if got not in known:
-            raise InputError(f"{option} is one of {out_of(got, known)}")

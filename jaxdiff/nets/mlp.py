@@ -5,8 +5,9 @@ import math
 import flax.linen as nn
 import jax.numpy as jnp
 
+from jaxdiff.checks import check_one_of
 from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning
-from jaxdiff.nets.layers import check_counts, check_one_of, check_optional_counts
+from jaxdiff.nets.layers import check_counts, check_optional_counts
 from jaxdiff.typing import Array
 
 

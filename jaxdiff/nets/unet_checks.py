@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING
 
+from jaxdiff.checks import check_one_of
 from jaxdiff.nets.blocks import MODULATIONS
 from jaxdiff.nets.embeddings import EMBEDDINGS
 from jaxdiff.nets.layers import (
     ACTIVATIONS,
     check_count_list,
     check_counts,
-    check_one_of,
     check_optional_counts,
 )
 from jaxdiff.nets.resampling import BOX, check_weights

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdiff.metrics.features import finite_array
+from jaxdiff.checks import finite_array
 from jaxdiff.plots.figures import DATA, INK, SAMPLES, PathLike, new_figure, save_figure
 from jaxdiff.typing import ArrayLike, InputError
 

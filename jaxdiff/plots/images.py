@@ -12,9 +12,9 @@ import math
 
 import numpy as np
 
+from jaxdiff.checks import finite_array, is_count
 from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
-from jaxdiff.metrics.features import finite_array
 from jaxdiff.plots.figures import PathLike
 from jaxdiff.typing import ArrayLike, InputError
 
@@ -112,6 +112,6 @@ def _bytes(x: ArrayLike, value_range: tuple[float, float]) -> np.ndarray:
 
 
 def _positive(name: str, value: int) -> int:
-    if not isinstance(value, (int, np.integer)) or value < 1:
+    if not is_count(value):
         raise InputError(f"{name} must be an integer of at least 1, got {value!r}")
     return int(value)

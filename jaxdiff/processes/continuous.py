@@ -5,7 +5,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import known
+from jaxdiff.checks import check_known, known
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
 
@@ -95,11 +95,12 @@ class VE(Process):
     sigma_max: ArrayLike = 50.0
 
     def __post_init__(self) -> None:
-        low, high = known(self.sigma_min), known(self.sigma_max)
-        if low is None or high is None or np.all((low > 0) & (low < high) & np.isfinite(high)):
-            return
-        raise InputError(
-            f"VE takes 0 < sigma_min < sigma_max, got sigma_min={low}, sigma_max={high}"
+        check_known(
+            lambda low, high: (low > 0) & (low < high) & np.isfinite(high),
+            self.sigma_min,
+            self.sigma_max,
+            says="VE takes 0 < sigma_min < sigma_max",
+            got="sigma_min={}, sigma_max={}",
         )
 
     def log_alpha(self, t: ArrayLike) -> Array:
@@ -175,10 +176,10 @@ def _linear_beta_log_alpha(t: ArrayLike, beta_min: ArrayLike, beta_max: ArrayLik
 
 
 def _check_betas(beta_min: ArrayLike, beta_max: ArrayLike) -> None:
-    first, last = known(beta_min), known(beta_max)
-    if first is None or last is None:
-        return
-    if not np.all((first >= 0) & (last >= 0) & (first + last > 0) & np.isfinite(first + last)):
-        raise InputError(
-            f"betas are at least 0 and not both 0, got beta_min={first}, beta_max={last}"
-        )
+    check_known(
+        lambda low, high: (low >= 0) & (high >= 0) & (low + high > 0) & np.isfinite(low + high),
+        beta_min,
+        beta_max,
+        says="betas are at least 0 and not both 0",
+        got="beta_min={}, beta_max={}",
+    )

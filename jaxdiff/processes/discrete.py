@@ -8,7 +8,7 @@ interval: a chain is then an ordinary process, and every solver, loss and likeli
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import known
+from jaxdiff.checks import check_known, known
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
 
@@ -110,11 +110,11 @@ class DiscreteVE(Process):
             InputError: if ``sigmas`` is not a vector of increasing positive numbers.
         """
         sigmas = _as_vector(sigmas, "sigmas")
-        numbers = known(sigmas)
-        if numbers is not None and not np.all(
-            (np.diff(numbers, prepend=0.0) > 0) & np.isfinite(numbers)
-        ):
-            raise InputError(f"sigmas are positive, finite and increase, got {numbers}")
+        check_known(
+            lambda levels: (np.diff(levels, prepend=0.0) > 0) & np.isfinite(levels),
+            sigmas,
+            says="sigmas are positive, finite and increase",
+        )
         return cls(variances=jnp.concatenate([jnp.zeros_like(sigmas[:1]), sigmas**2]))
 
     @property

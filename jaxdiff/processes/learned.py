@@ -18,7 +18,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import is_count
+from jaxdiff.checks import is_count
 from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, InputError
 

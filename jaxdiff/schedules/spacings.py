@@ -8,7 +8,7 @@ in how many steps they make; here n steps asked for are n steps made.
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import is_count
+from jaxdiff.checks import is_count
 from jaxdiff.typing import Array, InputError
 
 

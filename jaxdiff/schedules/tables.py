@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import is_count, known_scalar
+from jaxdiff.checks import check_count, is_count, known_scalar
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
@@ -187,8 +187,7 @@ def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> 
 
 
 def _check_betas(num_steps: int, **betas: float) -> None:
-    if not is_count(num_steps):
-        raise InputError(f"num_steps is the length of the chain, at least 1, got {num_steps}")
+    check_count("num_steps is the length of the chain, at least 1", num_steps)
     for name, value in betas.items():
         if not 0 < value < 1:
             raise InputError(f"{name} lies strictly between 0 and 1, got {value}")

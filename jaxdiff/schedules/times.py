@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import is_count, known
+from jaxdiff.checks import check_known, is_count, known
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 
@@ -169,12 +169,8 @@ def karras_times(
         jnp.exp(-0.5 * process.log_snr(t)) if sigma is None else jnp.clip(sigma, first, last)
         for sigma, t in ((sigma_min, t_min), (sigma_max, t_max))
     )
-    ends = known(low), known(high)
-    if ends[0] is not None and ends[1] is not None and not ends[0] < ends[1]:
-        raise InputError(
-            "karras_times walks down from sigma_max to sigma_min, got, within what the process "
-            f"reaches, {ends[1]} to {ends[0]}"
-        )
+    says = "karras_times walks down from sigma_max to sigma_min, within what the process reaches"
+    check_known(np.greater, high, low, says=says, got="{} to {}")
     ratios = jnp.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
     times = time_at_log_snr(process, -2 * jnp.log(ratios))
     times = times if sigma_max is not None else times.at[0].set(t_max)

@@ -1,6 +1,7 @@
 """An adaptive Runge–Kutta method on the probability-flow ODE: every step is solved to tolerance."""
 
 from jaxdiff import flow
+from jaxdiff.checks import check_one_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
@@ -51,7 +52,7 @@ def adaptive(
 
     Reference: Song et al. 2021, section 4.3 and appendix D.4; Tsitouras 2011.
     """
-    flow.check_method(method)
+    check_one_of(method=(method, flow.METHODS))
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         return flow.solve_ode(

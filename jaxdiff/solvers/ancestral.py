@@ -4,10 +4,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.arrays import NOISELESS
+from jaxdiff.checks import check_one_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, posterior
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, InputError, Key, out_of
+from jaxdiff.typing import Array, Key
 
 VARIANCES = ("own", "posterior", "transition")
 
@@ -46,8 +47,7 @@ def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own")
 
     Reference: Ho et al. 2020, algorithm 2 and section 3.2; Nichol & Dhariwal 2021, eq. 15.
     """
-    if variance not in VARIANCES:
-        raise InputError(f"variance is one of {out_of(variance, VARIANCES)}")
+    check_one_of(variance=(variance, VARIANCES))
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         estimate = denoise_fn(x, t)

@@ -3,7 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known_scalar, std_of
+from jaxdiff.arrays import std_of
+from jaxdiff.checks import known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, one_minus_snr_ratio
 from jaxdiff.solvers.base import Solver, one_step

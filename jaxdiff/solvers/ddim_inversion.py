@@ -2,10 +2,11 @@
 
 import jax
 
+from jaxdiff.checks import check_count
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, InputError, Key
+from jaxdiff.typing import Array, Key
 
 
 def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int = 5) -> Solver:
@@ -43,8 +44,7 @@ def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int =
 
     Reference: the fixed-point iteration of Pan et al. 2023 (AIDI); Song, Meng & Ermon 2021, eq. 14.
     """
-    if iterations < 1:
-        raise InputError(f"iterations is at least 1, got {iterations}")
+    check_count("iterations is at least 1", iterations)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         alpha, sigma = process.alpha(s), process.sigma(s)

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import known_scalar
+from jaxdiff.checks import known_scalar
 from jaxdiff.dynamics import reverse_sde
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process

@@ -14,16 +14,18 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, expand_to, is_count, known_scalar, std_of, sum_events
+from jaxdiff.arrays import NOISELESS, expand_to, std_of, sum_events
+from jaxdiff.checks import check_count, check_one_of, known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, InputError, Key, out_of
+from jaxdiff.typing import Array, ArrayLike, Key
 
 SMALLEST_NOISE = 1e-6
 """Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then moves nothing, whatever ε̂ is."""
 
 NORMS = ("example", "batch")
+LANGEVIN_STEPS = "num_steps is the number of Langevin steps, at least 1"
 
 
 def langevin(
@@ -73,9 +75,8 @@ def langevin(
     Reference: Song et al. 2021, algorithms 4 and 5.
     """
     known_scalar("snr is positive", snr, 0, strict=True)
-    _check_count(num_steps)
-    if norms not in NORMS:
-        raise InputError(f"norms is one of {out_of(norms, NORMS)}")
+    check_count(LANGEVIN_STEPS, num_steps)
+    check_one_of(norms=(norms, NORMS))
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:
         of_z, of_eps = _norms(z), _norms(eps)
@@ -139,7 +140,7 @@ def annealed_langevin(
     Reference: Song & Ermon 2019, algorithm 1; Song & Ermon 2020, algorithm 1.
     """
     known_scalar("step_size is a share of sigma squared, in (0, 2)", step_size, 0, 2, strict=True)
-    _check_count(num_steps)
+    check_count(LANGEVIN_STEPS, num_steps)
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:
         return x - step_size * sigma * eps + sigma * jnp.sqrt(2 * jnp.asarray(step_size)) * z
@@ -177,8 +178,3 @@ def _walk_at(
 def _norms(x: Array) -> Array:
     """Length of every example, ``[batch]``, with a finite slope at zero."""
     return std_of(sum_events(x**2))
-
-
-def _check_count(num_steps: int) -> None:
-    if not is_count(num_steps):
-        raise InputError(f"num_steps is the number of Langevin steps, at least 1, got {num_steps}")

@@ -16,7 +16,8 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, known_scalar, std_of
+from jaxdiff.arrays import NOISELESS, std_of
+from jaxdiff.checks import known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, half_log_snr

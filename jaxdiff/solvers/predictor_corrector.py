@@ -5,12 +5,13 @@ from typing import Any
 
 import jax
 
+from jaxdiff.checks import check_one_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver
 from jaxdiff.solvers.langevin import langevin
 from jaxdiff.solvers.reverse_diffusion import reverse_diffusion
-from jaxdiff.typing import Array, InputError, Key, out_of
+from jaxdiff.typing import Array, InputError, Key
 
 SolverFn = Callable[[DenoiseFn, Process], Solver]
 """Any function of :mod:`jaxdiff.solvers`, with its options bound by ``functools.partial``."""
@@ -73,8 +74,7 @@ def predictor_corrector(
 
     Reference: Song et al. 2021, section 4.2 and algorithm 1.
     """
-    if order not in ORDERS:
-        raise InputError(f"order is one of {out_of(order, ORDERS)}")
+    check_one_of(order=(order, ORDERS))
     if correct_last and order == "predictor_first":
         raise InputError(f'correct_last takes order="corrector_first", got {order!r}')
     predicting, correcting = predictor(denoise_fn, process), corrector(denoise_fn, process)

@@ -4,14 +4,16 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from jaxdiff.arrays import known, known_scalar, std_of
+from jaxdiff.arrays import std_of
+from jaxdiff.checks import check_known, known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
 from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.solvers.heun import heun
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, Key
 
 
 def stochastic_heun(
@@ -48,11 +50,8 @@ def stochastic_heun(
     """
     churns = known_scalar("churn is at least 0", churn, 0)
     known_scalar("noise_scale is at least 0", noise_scale, 0)
-    ends = known(sigma_min), known(sigma_max)
-    if ends[0] is not None and ends[1] is not None and not ends[0] < ends[1]:
-        raise InputError(
-            f"noise is put back between sigma_min < sigma_max, got {sigma_min} and {sigma_max}"
-        )
+    says = "noise is put back between sigma_min < sigma_max"
+    check_known(np.less, sigma_min, sigma_max, says=says, got="{} and {}")
     deterministic = heun(denoise_fn, process)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
