@@ -116,7 +116,7 @@ def _pairs(flag: str, texts: Sequence[str], reserved: Collection[str] = ()) -> d
     for text in texts:
         name, found, value = text.partition("=")
         if not (found and name.isidentifier()) or name in reserved:
-            raise InputError(f"--{flag} takes NAME=VALUE, an option of the {of}, got {text!r}")
+            raise InputError(f"--{flag} must be NAME=VALUE, an option of the {of}, got {text!r}")
         pairs[name] = _literal(value)
     return pairs
 

@@ -59,7 +59,7 @@ def _steps(text: str | None) -> tuple[int, int] | None:
         return None
     numbers = re.fullmatch(r"(\d+):(\d+)", text)
     if numbers is None:
-        raise InputError(f"--profile_steps takes FIRST:LAST, got {text!r}")
+        raise InputError(f"--profile_steps must be FIRST:LAST, got {text!r}")
     return int(numbers[1]), int(numbers[2])
 
 

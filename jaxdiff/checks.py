@@ -140,7 +140,7 @@ def check_one_of(**options: tuple[str, Collection[str]]) -> None:
     """
     for option, (got, there) in options.items():
         if got not in there:
-            raise InputError(f"{option} is one of {out_of(got, there)}")
+            raise InputError(f"{option} must be one of {out_of(got, there)}")
 
 
 def finite_array(name: str, x: ArrayLike) -> np.ndarray:

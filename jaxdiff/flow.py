@@ -266,12 +266,12 @@ def _unless_short(state: T, too_many: Array, stuck: Array, max_steps: int) -> T:
     def check(too_many: np.ndarray, stuck: np.ndarray) -> np.ndarray:
         if np.any(too_many):
             raise InputError(
-                f"the adaptive solver did not arrive within max_steps={max_steps}; it takes more "
+                f"the adaptive solver did not arrive within max_steps={max_steps}; it needs more "
                 "of them, or larger rtol and atol"
             )
         if np.any(stuck):
             raise InputError(
-                "the adaptive solver cannot step on; it takes a model whose output is finite and "
+                "the adaptive solver cannot step on; it needs a model whose output is finite and "
                 "tolerances above rounding, got NaN, an infinity, a jump, or too small a tolerance"
             )
         return np.zeros(np.shape(too_many), bool)

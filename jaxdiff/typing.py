@@ -64,7 +64,7 @@ def out_of(got: object, known: Iterable[str]) -> str:
     """Complete the sentence "<name> is one of …" about a name that is not.
 
     Example:
-        >>> f"order is one of {out_of('second', ['first', 'secnd'])}"
+        >>> f"order must be one of {out_of('second', ['first', 'secnd'])}"
         "order is one of first, secnd, got 'second'; did you mean 'secnd'?"
     """
     known = list(known)

@@ -261,5 +261,5 @@ def test_doubling_repeats_pixels_then_convolves(shape):
 )
 def test_a_block_of_an_unknown_kind_is_refused(option):
     (name,) = option
-    with pytest.raises(InputError, match=f"{name} is one of "):
+    with pytest.raises(InputError, match=f"{name} must be one of "):
         ResBlock(8, **option)

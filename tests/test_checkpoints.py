@@ -274,6 +274,8 @@ def test_a_disk_that_is_full_is_one_sentence_and_what_was_there_stays(state, tmp
 def test_a_best_without_a_measure_is_refused(tmp_path):
     settings = dataclasses.replace(tiny_config().training, keep_best=1)
     config = dataclasses.replace(tiny_config(), training=settings)
-    with pytest.raises(InputError, match=r"keep_best takes 0 unless config\.training\.eval_every"):
+    with pytest.raises(
+        InputError, match=r"keep_best must be 0 unless config\.training\.eval_every"
+    ):
         train.train(config, tmp_path / "run", say=print)
     assert not (tmp_path / "run").exists()

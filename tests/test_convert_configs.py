@@ -266,7 +266,7 @@ def test_a_unet2d_that_resamples_in_two_ways_is_refused(setting):
 
 
 def test_heads_that_do_not_divide_a_width_are_refused():
-    with pytest.raises(InputError, match=r"attention_head_dim takes a divisor .* got 3$"):
+    with pytest.raises(InputError, match=r"attention_head_dim must be a divisor .* got 3$"):
         diffusers_network(UNET2D | {"attention_head_dim": 3})
 
 

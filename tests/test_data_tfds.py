@@ -109,8 +109,8 @@ def test_validation_stands_in_for_test(tmp_path):
             r"one size, got shape \(None, None, 1\).*config.data.size",
         ),
         ({"key": "picture"}, "no feature 'image', it has label, picture"),
-        ({"pictures": {"train": PICTURES["train"]}}, "the splits train, it takes train, and test"),
-        ({"pictures": {"test": PICTURES["test"]}}, "the splits test, it takes train"),
+        ({"pictures": {"train": PICTURES["train"]}}, "the splits train, it needs train, and test"),
+        ({"pictures": {"test": PICTURES["test"]}}, "the splits test, it needs train"),
         ({"fileFormat": "tfrecord"}, "not prepared as ArrayRecord"),
     ],
 )

@@ -158,12 +158,12 @@ def test_bfloat16_is_within_two_percent_and_returns_float32():
 @pytest.mark.parametrize(
     ("options", "shape", "sentence"),
     [
-        ({"heads": 5}, (1, 4, 4, 1), "features takes a multiple of heads, got 12 for 5"),
+        ({"heads": 5}, (1, 4, 4, 1), "features must be a multiple of heads, got 12 for 5"),
         ({"patch": 3}, (1, 4, 4, 1), "whose sides divide by 3, got 4 x 4"),
         ({}, (1, 2), "got vectors"),
-        ({"depth": 0}, (1, 4, 4, 1), "depth takes a whole number above 0, got 0"),
-        ({"features": 6}, (1, 4, 4, 1), "features takes a multiple of 4 for 2 axes, got 6"),
-        ({"dtype": "half"}, (1, 4, 4, 1), "dtype is one of float32, bfloat16, got 'half'"),
+        ({"depth": 0}, (1, 4, 4, 1), "depth must be a whole number above 0, got 0"),
+        ({"features": 6}, (1, 4, 4, 1), "features must be a multiple of 4 for 2 axes, got 6"),
+        ({"dtype": "half"}, (1, 4, 4, 1), "dtype must be one of float32, bfloat16, got 'half'"),
     ],
 )
 def test_what_a_dit_cannot_be_is_refused(options, shape, sentence):

@@ -56,5 +56,7 @@ def test_the_last_step_adds_no_noise(variance):
 
 
 def test_a_variance_that_does_not_exist_is_refused():
-    with pytest.raises(InputError, match="variance is one of own, posterior, transition, got 'b'"):
+    with pytest.raises(
+        InputError, match="variance must be one of own, posterior, transition, got 'b'"
+    ):
         solvers.ancestral(None, processes.VP(), variance="b")

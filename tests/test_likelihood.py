@@ -131,9 +131,9 @@ def test_gradients_are_the_score_and_the_slopes_of_the_closed_form():
         ({"times": [0.5, 0.1, 1.0]}, "times increase strictly to 1"),
         ({"times": [1.0]}, "vector of at least two times"),
         ({"num_probes": 0}, "num_probes is at least 1, got 0"),
-        ({"num_probes": 1, "probe": "cauchy"}, "probe is one of"),
-        ({"probe": "cauchy"}, "probe is one of"),
-        ({"method": "euler"}, "method is one of tsit5, dopri5, got 'euler'"),
+        ({"num_probes": 1, "probe": "cauchy"}, "probe must be one of"),
+        ({"probe": "cauchy"}, "probe must be one of"),
+        ({"method": "euler"}, "method must be one of tsit5, dopri5, got 'euler'"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(options, says):

@@ -164,7 +164,7 @@ def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 3)])
 def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(InputError, match=r"share is .*, it takes \(index, count\)"):
+    with pytest.raises(InputError, match=r"share must be \(index, count\) with"):
         data.batches(data.load("toy:moons").train, batch_size=16, seed=0, share=share)
 
 
@@ -192,7 +192,9 @@ def test_worker_processes_change_nothing_in_a_batch():
     source = data.load("digits").train
     options = {"batch_size": 12, "seed": 3, "start_step": 5}
     if not flags.FLAGS.is_parsed():
-        with pytest.raises(InputError, match="workers takes 0 outside of a program that absl runs"):
+        with pytest.raises(
+            InputError, match="workers must be 0 outside of a program that absl runs"
+        ):
             data.batches(source, **options, workers=2)
         flags.FLAGS.mark_as_parsed()
     threads, processes = data.batches(source, **options), data.batches(source, **options, workers=2)

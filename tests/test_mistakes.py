@@ -28,24 +28,24 @@ MISTAKES = {
     ),
     "out of range": (
         [*OF_DIGITS, "--config.optimizer.learning_rate=-1"],
-        "config.optimizer.learning_rate takes a number above 0, got -1.0",
+        "config.optimizer.learning_rate must be a number above 0, got -1.0",
     ),
     "infinite": (
         [*OF_DIGITS, "--config.optimizer.learning_rate=inf"],
-        "config.optimizer.learning_rate takes a finite number, got inf",
+        "config.optimizer.learning_rate must be a finite number, got inf",
     ),
     "infinite option": (
         [*OF_DIGITS, "--config.sampling.times.rho=inf"],
-        "config.sampling.times.rho takes a finite number, got inf",
+        "config.sampling.times.rho must be a finite number, got inf",
     ),
     "a million millions": (
         [*OF_DIGITS, "--config.training.batch_size=1000000000000"],
-        "config.training.batch_size takes a whole number below 2^31, got 1000000000000",
+        "config.training.batch_size must be a whole number below 2^31, got 1000000000000",
     ),
-    "no time": ([*SAMPLE, "--t_min=nan"], "--t_min takes a finite number, got nan"),
+    "no time": ([*SAMPLE, "--t_min=nan"], "--t_min must be a finite number, got nan"),
     "no tolerance": (
         ["experiments.evaluate", "--workdir={run}", "--rtol=nan"],
-        "--rtol takes a finite number, got nan",
+        "--rtol must be a finite number, got nan",
     ),
     "unknown flag": ([*OF_DIGITS, "--speed=3"], "speed"),
     "argument": ([*OF_DIGITS, "fast"], "everything is a flag here, got the argument 'fast'"),
@@ -58,19 +58,19 @@ MISTAKES = {
     ),
     "no channels": (
         [*OF_DIGITS, "--config.network.channels=0"],
-        "channels takes a whole number",
+        "channels must be a whole number",
     ),
     "letters for numbers": (
         [*OF_DIGITS, "--config.network.multipliers=ab"],
-        "multipliers takes a list",
+        "multipliers must be a list",
     ),
     "no such level": (
         [*OF_DIGITS, "--config.network.attention_levels=(9,)"],
-        "attention_levels takes levels from 0 to 1, got (9,)",
+        "attention_levels must be levels from 0 to 1, got (9,)",
     ),
     "dropout": (
         [*OF_DIGITS, "--config.network.dropout=1.5"],
-        "dropout takes a number in [0, 1)",
+        "dropout must be a number in [0, 1)",
     ),
     "order": (
         [*OF_DIGITS, "--config.sampling.solver.order=7"],
@@ -78,11 +78,11 @@ MISTAKES = {
     ),
     "seed": (
         [*OF_DIGITS, "--config.seed=18446744073709551616"],
-        "config.seed takes a whole number in",
+        "config.seed must be a whole number in",
     ),
     "idle option": (
         [*OF_DIGITS, "--config.optimizer.weight_decay=0.1"],
-        "weight_decay takes 0",
+        "weight_decay must be 0",
     ),
     "empty range": ([*OF_DIGITS, "--config.data.low=3.0"], "low < high"),
     "resized to no size": ([*OF_DIGITS, "--config.data.resize=pad"], "config.data.size is 0"),
@@ -100,7 +100,7 @@ MISTAKES = {
     ),
     "no config file": (
         ["experiments.train", "--config=none.py", "--workdir={new}"],
-        "--config takes the path of a config file, got 'none.py'",
+        "--config must be the path of a config file, got 'none.py'",
     ),
     "two config files": (
         [*OF_POINTS, "--workdir={new}", "--config=tests/tiny.py"],
@@ -108,7 +108,7 @@ MISTAKES = {
     ),
     "a folder for a config file": (
         ["experiments.train", "--config={folder}", "--workdir={new}"],
-        "--config takes the path of a config file, got",
+        "--config must be the path of a config file, got",
     ),
     "no workdir": (["experiments.train", DIGITS[0]], "--workdir=DIR"),
     "another config": (
@@ -125,15 +125,15 @@ MISTAKES = {
     "label": ([*SAMPLE, "--label=3"], "no classes"),
     "unknown solver": (
         [*SAMPLE, "--solver=rk9"],
-        "solver.name takes one of",
+        "solver.name must be one of",
     ),
     "option of a solver": (
         [*SAMPLE, "--option=eta"],
-        "--option takes NAME=VALUE, an option of the solver, got 'eta'",
+        "--option must be NAME=VALUE, an option of the solver, got 'eta'",
     ),
     "option that is none of a solver": (
         [*SAMPLE, "--option=save_fn=3"],
-        "--option takes NAME=VALUE, an option of the solver, got 'save_fn=3'",
+        "--option must be NAME=VALUE, an option of the solver, got 'save_fn=3'",
     ),
     "option of no grid": (
         [*SAMPLE, "--times_option=rho=3"],
@@ -141,11 +141,11 @@ MISTAKES = {
     ),
     "counts": (
         ["experiments.studies.solvers", "--workdir={new}", "--counts=10,5"],
-        "--counts takes two or more increasing numbers of evaluations, from 4, got 10,5",
+        "--counts must be two or more increasing numbers of evaluations, from 4, got 10,5",
     ),
     "unknown SDE": (
         ["experiments.studies.solvers", "--workdir={new}", "--sdes=VP,EV"],
-        "--sdes takes names out of VP, sub-VP, VE, VE to 80, got 'VP,EV'",
+        "--sdes must be names from VP, sub-VP, VE, VE to 80, got 'VP,EV'",
     ),
     "seed of samples": (
         [*SAMPLE, "--seed=18446744073709551616"],
@@ -153,7 +153,7 @@ MISTAKES = {
     ),
     "unknown objective": (
         ["experiments.studies.objectives", "--workdir={new}", "--only=SSM,SMS"],
-        "--only takes some of ESM (knows the score), ISM exact,",
+        "--only must be some of ESM (knows the score), ISM exact,",
     ),
     "no samples": ([*SAMPLE, "--n=0"], "n=0"),
 }

@@ -106,7 +106,7 @@ def test_labels_may_be_traced_or_drawn_by_a_traced_key():
 
 def test_label_dropout_without_classes_is_refused():
     config = tiny_config(model=train.ModelConfig(label_dropout=0.1))
-    with pytest.raises(InputError, match=r"label_dropout takes 0 without .*class_conditional"):
+    with pytest.raises(InputError, match=r"label_dropout must be 0 without .*class_conditional"):
         assemble(config, (2,), 3)
 
 
@@ -172,5 +172,5 @@ def test_an_optional_count_takes_a_number_or_none():
         config = tiny_config(network=choice("unet", channels=8, groups=groups))
         assert assemble(config, (8, 8, 1), None).network.groups == groups
     config = tiny_config(network=choice("unet", channels=8, groups="four"))
-    with pytest.raises(InputError, match="groups takes a whole number or None, got 'four'"):
+    with pytest.raises(InputError, match="groups must be a whole number or None, got 'four'"):
         assemble(config, (8, 8, 1), None)

@@ -269,7 +269,7 @@ def test_logistic_times_refuse_a_rho_that_bends_nothing():
 
 
 def test_logistic_times_refuse_a_rho_for_which_steps_run_into_one():
-    with pytest.raises(InputError, match="it takes a larger t_min, or a smaller rho"):
+    with pytest.raises(InputError, match="give a larger t_min, or a smaller rho"):
         schedules.logistic_times(PROCESSES["vp"].process, 100, rho=20.0)
 
 

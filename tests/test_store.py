@@ -154,7 +154,9 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, broken)
 
 
 def test_a_network_that_is_none_of_ours_is_not_saved(tmp_path):
-    with pytest.raises(InputError, match=r"a network to save is one of .*UNet.*, got Conditioning"):
+    with pytest.raises(
+        InputError, match=r"a network to save must be one of .*UNet.*, got Conditioning"
+    ):
         save(tmp_path / "folder", Conditioning(8), {"params": {}})
     assert not (tmp_path / "folder").exists()
 

@@ -227,7 +227,7 @@ def test_a_start_that_is_refused_late_leaves_the_config_as_it_was(trained, tmp_p
     before, other = contents(workdir), with_(tiny_config(), "training", log_every=3)
     with pytest.raises(InputError, match=r"no checkpoint .* can be read"):
         train.train(other, workdir, say=quiet)
-    with pytest.raises(InputError, match="profile_steps takes FIRST:LAST"):
+    with pytest.raises(InputError, match="profile_steps must be FIRST:LAST"):
         train.train(other, workdir, profile_steps=(2, 1), say=quiet)
     assert contents(workdir) == before
 
@@ -379,7 +379,7 @@ def test_a_workdir_without_a_model_is_told_in_one_sentence(tmp_path, prepare, se
 
 def test_an_unknown_solver_or_option_is_told_in_one_sentence(trained):
     run, _, _ = trained
-    with pytest.raises(InputError, match=r"solver\.name takes one of ancestral"):
+    with pytest.raises(InputError, match=r"solver\.name must be one of ancestral"):
         run.sample(jax.random.key(0), 1, solver="rk9")
     with pytest.raises(InputError, match=r"solver\.eta does not exist"):
         run.sample(jax.random.key(0), 1, solver="heun", eta=0.5)

@@ -157,8 +157,11 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"loss": train.LossConfig(vlb_weight=0.1)}, "vlb_weight takes 0 unless the process is a"),
-        (HYBRID | {"process": choice("vp")}, "vlb_weight takes 0 unless"),
+        (
+            {"loss": train.LossConfig(vlb_weight=0.1)},
+            "vlb_weight must be 0 unless the process is a",
+        ),
+        (HYBRID | {"process": choice("vp")}, "vlb_weight must be 0 unless"),
         ({"loss": train.LossConfig(times=choice("sometimes"))}, "config.loss.times.name takes one"),
         (
             {"loss": train.LossConfig(times=choice("log_normal", spread=1.0))},

@@ -14,43 +14,52 @@ from jaxdiff.typing import InputError
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"channels": 0}, r"channels takes a whole number above 0, got 0"),
-        ({"channels": -8}, r"channels takes a whole number above 0, got -8"),
-        ({"multipliers": ()}, r"multipliers takes a list of whole numbers above 0, got \(\)"),
+        ({"channels": 0}, r"channels must be a whole number above 0, got 0"),
+        ({"channels": -8}, r"channels must be a whole number above 0, got -8"),
+        ({"multipliers": ()}, r"multipliers must be a list of whole numbers above 0, got \(\)"),
         (
             {"multipliers": (1, 0)},
-            r"multipliers takes a list of whole numbers above 0, got \(1, 0\)",
+            r"multipliers must be a list of whole numbers above 0, got \(1, 0\)",
         ),
         (
             {"multipliers": (1, 1.5)},
-            r"multipliers takes a list of whole numbers above 0, got \(1, 1.5\)",
+            r"multipliers must be a list of whole numbers above 0, got \(1, 1.5\)",
         ),
-        ({"blocks_per_level": 0}, r"blocks_per_level takes a whole number above 0, got 0"),
-        ({"head_dim": -1}, r"head_dim takes a whole number above 0, or None, got -1"),
-        ({"groups": -4}, r"groups takes a whole number above 0, or None, got -4"),
-        ({"num_outputs": 0}, r"num_outputs takes a whole number above 0, got 0"),
-        ({"attention_up": "all"}, r"attention_up is one of each, last, got 'all'"),
-        ({"modulation": "scale"}, r"modulation is one of shift, scale_shift, got 'scale'"),
-        ({"resampling": "blocks"}, r"resampling is one of conv, block, got 'blocks'"),
-        ({"embedding": "learned"}, r"embedding is one of sinusoidal, fourier, none, got 'learned'"),
-        ({"padding": "start"}, r"padding is one of end, both, got 'start'"),
-        ({"activation": "sin"}, r"activation is one of silu, elu, relu, leaky_relu, got 'sin'"),
-        ({"progressive_input": True}, r"progressive_input is one of none, .*, cat, got True"),
+        ({"blocks_per_level": 0}, r"blocks_per_level must be a whole number above 0, got 0"),
+        ({"head_dim": -1}, r"head_dim must be a whole number above 0, or None, got -1"),
+        ({"groups": -4}, r"groups must be a whole number above 0, or None, got -4"),
+        ({"num_outputs": 0}, r"num_outputs must be a whole number above 0, got 0"),
+        ({"attention_up": "all"}, r"attention_up must be one of each, last, got 'all'"),
+        ({"modulation": "scale"}, r"modulation must be one of shift, scale_shift, got 'scale'"),
+        ({"resampling": "blocks"}, r"resampling must be one of conv, block, got 'blocks'"),
+        (
+            {"embedding": "learned"},
+            r"embedding must be one of sinusoidal, fourier, none, got 'learned'",
+        ),
+        ({"padding": "start"}, r"padding must be one of end, both, got 'start'"),
+        (
+            {"activation": "sin"},
+            r"activation must be one of silu, elu, relu, leaky_relu, got 'sin'",
+        ),
+        ({"progressive_input": True}, r"progressive_input must be one of none, .*, cat, got True"),
         (
             {"progressive_output": "sum"},
-            r"progressive_output is one of none, .* got 'sum'",
+            r"progressive_output must be one of none, .* got 'sum'",
         ),
-        ({"dtype": "float16"}, r"dtype is one of float32, bfloat16, got 'float16'"),
-        ({"filter": (1, 2, 1)}, r"filter takes an even number of weights .* got \(1, 2, 1\)"),
+        ({"dtype": "float16"}, r"dtype must be one of float32, bfloat16, got 'float16'"),
+        ({"filter": (1, 2, 1)}, r"filter must have an even number of weights .* got \(1, 2, 1\)"),
         ({"filter": (1, -1)}, r"even number of weights of positive sum, got \(1, -1\)"),
-        ({"attention_levels": (2,)}, r"attention_levels takes levels from 0 to 1, got \(2,\)"),
-        ({"attention_levels": (0, -1)}, r"attention_levels takes levels from 0 to 1, got \(0, -1"),
-        ({"dropout": 1.0}, r"dropout takes a number in \[0, 1\), got 1.0"),
-        ({"dropout": -0.1}, r"dropout takes a number in \[0, 1\), got -0.1"),
-        ({"attention_levels": 1}, r"attention_levels takes levels from 0 to 1, got 1"),
-        ({"dropout": "0.1"}, r"dropout takes a number in \[0, 1\), got '0.1'"),
-        ({"epsilon": "1"}, r"epsilon takes a number above 0, got '1'"),
-        ({"filter": "ab"}, r"filter takes an even number of weights .* got 'ab'"),
+        ({"attention_levels": (2,)}, r"attention_levels must be levels from 0 to 1, got \(2,\)"),
+        (
+            {"attention_levels": (0, -1)},
+            r"attention_levels must be levels from 0 to 1, got \(0, -1",
+        ),
+        ({"dropout": 1.0}, r"dropout must be a number in \[0, 1\), got 1.0"),
+        ({"dropout": -0.1}, r"dropout must be a number in \[0, 1\), got -0.1"),
+        ({"attention_levels": 1}, r"attention_levels must be levels from 0 to 1, got 1"),
+        ({"dropout": "0.1"}, r"dropout must be a number in \[0, 1\), got '0.1'"),
+        ({"epsilon": "1"}, r"epsilon must be a number above 0, got '1'"),
+        ({"filter": "ab"}, r"filter must have an even number of weights .* got 'ab'"),
     ],
 )
 def test_an_option_out_of_range_is_refused_by_name(options, sentence):
@@ -71,7 +80,7 @@ def test_an_option_out_of_range_is_refused_by_name(options, sentence):
     ],
 )
 def test_a_number_that_is_no_count_is_refused_by_name(option, value):
-    with pytest.raises(InputError, match=f"{option} takes a (list of )?whole numbers? above 0"):
+    with pytest.raises(InputError, match=f"{option} must be a (list of )?whole numbers? above 0"):
         UNet(**{option: value})
 
 
@@ -88,13 +97,13 @@ def test_a_network_too_narrow_to_see_its_level_is_refused(net):
 
 @pytest.mark.parametrize("option", ["width", "depth", "num_outputs"])
 def test_an_mlp_of_no_size_is_refused_by_name(option):
-    with pytest.raises(InputError, match=f"{option} takes a whole number above 0, got 0"):
+    with pytest.raises(InputError, match=f"{option} must be a whole number above 0, got 0"):
         MLP(**{option: 0})
 
 
 def test_counts_that_are_whole_and_above_0_pass_and_the_first_that_is_not_is_named():
     check_counts(a=1, b=2)
-    with pytest.raises(InputError, match=r"^b takes a whole number above 0, got True$"):
+    with pytest.raises(InputError, match=r"^b must be a whole number above 0, got True$"):
         check_counts(a=1, b=True, c=-1)
 
 

@@ -45,7 +45,9 @@ def main() -> None:
         raise InputError("a benchmark takes --config=FILE, got none")
     unknown = set(JOBS.value) - {"forward", "step", "sample"}
     if unknown:
-        raise InputError(f"--jobs takes forward, step and sample, got {', '.join(sorted(unknown))}")
+        raise InputError(
+            f"--jobs must be among forward, step and sample, got {', '.join(sorted(unknown))}"
+        )
     run = assemble(
         train.from_dict(CONFIG.value.to_dict()), (SIZE.value, SIZE.value, COLOURS.value), 10
     )

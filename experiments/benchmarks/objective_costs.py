@@ -52,7 +52,7 @@ def main() -> None:
     """Time every objective, print the ratios."""
     for name in ONLY.value:
         if name not in OBJECTIVES:
-            raise InputError(f"--only takes some of {out_of(name, OBJECTIVES)}")
+            raise InputError(f"--only must be some of {out_of(name, OBJECTIVES)}")
     chosen = {"DSM", *(ONLY.value or OBJECTIVES)}
     objectives = {name: objective for name, objective in OBJECTIVES.items() if name in chosen}
     network = UNet(

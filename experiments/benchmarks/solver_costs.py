@@ -41,9 +41,9 @@ def main() -> None:
     """Time every solver on both networks, and read off the memory of walks."""
     for name in ONLY.value:
         if name not in COMPARED:
-            raise InputError(f"--only takes names out of {out_of(name, COMPARED)}")
+            raise InputError(f"--only must be names from {out_of(name, COMPARED)}")
     if not all(text.isdigit() and int(text) > 0 for text in LENGTHS.value):
-        raise InputError(f"--lengths takes numbers of steps, got {','.join(LENGTHS.value)}")
+        raise InputError(f"--lengths must be numbers of steps, got {','.join(LENGTHS.value)}")
     lengths = [int(text) for text in LENGTHS.value]
     for name, n in (("--evaluations", EVALUATIONS.value), ("--lengths", max(lengths, default=0))):
         check_fits(name, n, n * STEP)

@@ -95,7 +95,7 @@ def _check_finite_flags() -> None:
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value) and "." not in name:
-            raise InputError(f"--{name} takes a finite number, got {value}")
+            raise InputError(f"--{name} must be a finite number, got {value}")
 
 
 def _check_config_flags(argv: Sequence[str]) -> None:
@@ -114,7 +114,7 @@ def _check_config_flags(argv: Sequence[str]) -> None:
         raise InputError(f"--config takes one config file, got {' and '.join(paths)}")
     path = "".join(paths)
     if not Path(path).is_file():
-        raise InputError(f"--config takes the path of a config file, got {path!r}")
+        raise InputError(f"--config must be the path of a config file, got {path!r}")
     try:
         config = _load(path)
     except (Exception, SystemExit) as error:

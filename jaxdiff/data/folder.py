@@ -74,7 +74,7 @@ def _files(folder: Path) -> list[Path]:
     except OSError as error:
         raise InputError(f"{error.filename} must be readable, got {error.strerror}") from error
     if not paths:
-        raise InputError(f"the folder {folder} is empty, it takes image files")
+        raise InputError(f"the folder {folder} must contain image files, got none")
     for path in paths:
         if not path.is_file():
             raise InputError(f"{path} must be an image file, got a broken link or a special file")

@@ -101,8 +101,8 @@ def _events(arrays: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
             raise InputError(f"{path}: {name} must be finite in float32, got {x[~finite][0]}")
         return vectors
     raise InputError(
-        f"{path}: {name} is {x.dtype} {x.shape}, it takes uint8 images [n, H, W, C] or [n, H, W], "
-        "or float vectors [n, D]"
+        f"{path}: {name} must be uint8 images [n, H, W, C] or [n, H, W], or float vectors [n, D], "
+        f"got {x.dtype} {x.shape}"
     )
 
 

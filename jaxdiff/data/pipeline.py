@@ -111,13 +111,13 @@ def batches(
         ("workers", workers, 0),
     ]:
         if got < least:
-            raise InputError(f"{name} is {got}, it takes an integer of at least {least}")
+            raise InputError(f"{name} must be an integer of at least {least}, got {got}")
     is_image = _holds_images(source)
     index, count = share
     if not 0 <= index < count or batch_size % count:
         raise InputError(
-            f"share is {share}, it takes (index, count) with index < count, a divisor of "
-            f"batch_size ({batch_size})"
+            "share must be (index, count) with index < count, a divisor of batch_size "
+            f"({batch_size}), got {share}"
         )
     mine = slice(index * batch_size // count, (index + 1) * batch_size // count)
 
@@ -133,7 +133,9 @@ def batches(
     read_ahead = steps.to_iter_dataset(options)
     if workers:
         if not flags.FLAGS.is_parsed():  # grain reads flags of its own for its processes
-            raise InputError(f"workers takes 0 outside of a program that absl runs, got {workers}")
+            raise InputError(
+                f"workers must be 0 outside of a program that absl runs, got {workers}"
+            )
         read_ahead = read_ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(read_ahead)
 
@@ -179,7 +181,7 @@ def take_all(source: Source, *, limit: int | None = None) -> tuple[np.ndarray, n
         InputError: the source is empty, or ``limit`` is below 1.
     """
     if limit is not None and limit < 1:
-        raise InputError(f"limit is {limit}, it takes an integer of at least 1, or None")
+        raise InputError(f"limit must be an integer of at least 1, or None, got {limit}")
     _holds_images(source)
     size = len(source) if limit is None else min(limit, len(source))
     batch = take(source, np.arange(size) * len(source) // size)
@@ -189,7 +191,7 @@ def take_all(source: Source, *, limit: int | None = None) -> tuple[np.ndarray, n
 def _holds_images(source: Source) -> bool:
     """Whether examples are images; refuses an empty source, and images that are not bytes."""
     if not len(source):
-        raise InputError("the source is empty, it takes at least one example")
+        raise InputError("the source must hold at least one example, got none")
     x = source[0]["x"]
     if x.ndim == 3 and x.dtype != np.uint8:
         raise InputError(f"pixels are of type {x.dtype}, they must be uint8")

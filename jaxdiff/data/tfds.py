@@ -44,7 +44,7 @@ def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = N
     for split in ("train", held_out):
         if split not in splits:
             raise InputError(
-                f"tfds:{name} has the splits {', '.join(splits)}, it takes train, and test or "
+                f"tfds:{name} has the splits {', '.join(splits)}, it needs train, and test or "
                 "validation"
             )
 

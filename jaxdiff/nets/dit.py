@@ -117,7 +117,7 @@ class DiT(nn.Module):
         )
         if self.features % self.heads:
             raise InputError(
-                f"features takes a multiple of heads, got {self.features} for {self.heads} heads"
+                f"features must be a multiple of heads, got {self.features} for {self.heads} heads"
             )
         super().__post_init__()
 
@@ -204,7 +204,7 @@ def positions(grid: tuple[int, ...], features: int) -> Array:
     share = features // len(grid)
     if features % (2 * len(grid)):
         raise InputError(
-            f"features takes a multiple of {2 * len(grid)} for {len(grid)} axes, got {features}"
+            f"features must be a multiple of {2 * len(grid)} for {len(grid)} axes, got {features}"
         )
     places = np.stack(np.meshgrid(*map(np.arange, grid), indexing="ij"), axis=-1)
     flat = jnp.asarray(places.reshape(-1, len(grid)), jnp.float32)

@@ -75,7 +75,7 @@ def check_counts(**counts: int) -> None:
     """
     for name, count in counts.items():
         if not _is_count(count):
-            raise InputError(f"{name} takes a whole number above 0, got {count!r}")
+            raise InputError(f"{name} must be a whole number above 0, got {count!r}")
 
 
 def check_optional_counts(**counts: int | None) -> None:
@@ -86,7 +86,7 @@ def check_optional_counts(**counts: int | None) -> None:
     """
     for name, count in counts.items():
         if count is not None and not _is_count(count):
-            raise InputError(f"{name} takes a whole number above 0, or None, got {count!r}")
+            raise InputError(f"{name} must be a whole number above 0, or None, got {count!r}")
 
 
 def check_count_list(**lists: Sequence[int]) -> None:
@@ -97,7 +97,7 @@ def check_count_list(**lists: Sequence[int]) -> None:
     """
     for name, counts in lists.items():
         if not isinstance(counts, Sequence) or not counts or not all(map(_is_count, counts)):
-            raise InputError(f"{name} takes a list of whole numbers above 0, got {counts!r}")
+            raise InputError(f"{name} must be a list of whole numbers above 0, got {counts!r}")
 
 
 def _is_count(count: Any) -> bool:

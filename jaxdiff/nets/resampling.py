@@ -115,7 +115,8 @@ def check_weights(weights: Sequence[int]) -> None:
     numbers = isinstance(weights, Sequence) and all(isinstance(w, Real) for w in weights)
     if not numbers or not weights or len(weights) % 2 or sum(weights) <= 0:
         raise InputError(
-            f"a resampling filter takes an even number of weights of positive sum, got {weights!r}"
+            "a resampling filter must have an even number of weights of positive sum, got "
+            f"{weights!r}"
         )
 
 

@@ -57,17 +57,19 @@ def check_options(net: "UNet") -> None:
             f"{net.resampling!r}, filter={tuple(net.filter)}"
         )
     if net.groups is not None and net.channels % net.groups:
-        raise InputError(f"groups takes a divisor of channels, got {net.groups} for {net.channels}")
+        raise InputError(
+            f"groups must be a divisor of channels, got {net.groups} for {net.channels}"
+        )
     for name, number in (("epsilon", net.epsilon), ("skip_scale", net.skip_scale)):
         if not (isinstance(number, Real) and number > 0):
-            raise InputError(f"{name} takes a number above 0, got {number!r}")
+            raise InputError(f"{name} must be a number above 0, got {number!r}")
     depths = net.attention_levels
     if not isinstance(depths, Sequence) or not all(depth in levels for depth in depths):
         raise InputError(
-            f"attention_levels takes levels from 0 to {len(levels) - 1}, got {depths!r}"
+            f"attention_levels must be levels from 0 to {len(levels) - 1}, got {depths!r}"
         )
     if not (isinstance(net.dropout, Real) and 0 <= net.dropout < 1):
-        raise InputError(f"dropout takes a number in [0, 1), got {net.dropout!r}")
+        raise InputError(f"dropout must be a number in [0, 1), got {net.dropout!r}")
 
 
 def check_image(x: Array, num_levels: int) -> None:

@@ -99,7 +99,7 @@ class VE(Process):
             lambda low, high: (low > 0) & (low < high) & np.isfinite(high),
             self.sigma_min,
             self.sigma_max,
-            says="VE takes 0 < sigma_min < sigma_max",
+            says="VE requires 0 < sigma_min < sigma_max",
             got="sigma_min={}, sigma_max={}",
         )
 

@@ -226,7 +226,7 @@ def logistic_times(
     if numbers is not None and not np.all(np.diff(numbers) < 0):
         raise InputError(
             f"logistic_times finds no {num_steps} different steps down to t_min={t_min} with "
-            f"rho={rho}; it takes a larger t_min, or a smaller rho"
+            f"rho={rho}; give a larger t_min, or a smaller rho"
         )
     return times
 

@@ -48,7 +48,7 @@ def check(config: Config, forward: Process, shape: tuple[int, ...]) -> None:
     build.optimizer(config)
     if config.training.keep_best and not config.training.eval_every:
         raise InputError(
-            "config.training.keep_best takes 0 unless config.training.eval_every says when the "
+            "config.training.keep_best must be 0 unless config.training.eval_every says when the "
             f"held-out loss is measured, got {config.training.keep_best}"
         )
     try:
@@ -73,7 +73,7 @@ def _check_hybrid(config: Config, forward: Process) -> None:
     plain = config.loss.target == "eps" and config.loss.weight.name == "eps"
     if not (plain and config.model.learned_variance and forward.num_steps is not None):
         raise InputError(
-            "config.loss.vlb_weight takes 0 unless the process is a chain, "
+            "config.loss.vlb_weight must be 0 unless the process is a chain, "
             "config.model.learned_variance is true and target and weight are eps (the hybrid loss "
             f"of improved DDPM), got {config.loss.vlb_weight}"
         )

@@ -56,7 +56,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
         raise InputError("config.model.class_conditional takes data with labels, got data without")
     if config.model.label_dropout and not config.model.class_conditional:
         raise InputError(
-            "config.model.label_dropout takes 0 without config.model.class_conditional, got "
+            "config.model.label_dropout must be 0 without config.model.class_conditional, got "
             f"{config.model.label_dropout}"
         )
     make = names.resolve(
@@ -144,12 +144,12 @@ def optimizer(config: Config) -> optax.GradientTransformation:
     peak, warmup = settings.learning_rate, settings.warmup_steps
     if warmup >= num_steps:
         raise InputError(
-            "config.optimizer.warmup_steps takes less than config.training.num_steps "
+            "config.optimizer.warmup_steps must be less than config.training.num_steps "
             f"({num_steps}), got {warmup}"
         )
     if settings.weight_decay and settings.name == "adam":
         raise InputError(
-            "config.optimizer.weight_decay takes 0 under adam, which has none, got "
+            "config.optimizer.weight_decay must be 0 under adam, which has none, got "
             f"{settings.weight_decay}; take adamw"
         )
     start = 0.0 if warmup else peak

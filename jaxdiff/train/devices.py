@@ -39,7 +39,7 @@ def mesh(*, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     devices = jax.devices() if devices is None else devices
     if fsdp < 1 or len(devices) % fsdp:
         raise InputError(
-            f"fsdp takes a divisor of the number of devices, {len(devices)}, got {fsdp}"
+            f"fsdp must be a divisor of the number of devices, {len(devices)}, got {fsdp}"
         )
     return Mesh(np.asarray(devices).reshape(-1, fsdp), AXES)
 
@@ -126,6 +126,6 @@ def check_batch(batch_size: int, microbatches: int, of: Mesh) -> None:
     turns = microbatches * math.prod(of.shape.values())
     if microbatches < 1 or batch_size % turns:
         raise InputError(
-            f"config.training.batch_size takes a multiple of devices × microbatches, {of.size} × "
+            f"config.training.batch_size must be a multiple of devices × microbatches, {of.size} × "
             f"{microbatches}, got {batch_size}"
         )

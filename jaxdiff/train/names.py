@@ -39,7 +39,7 @@ def _ddpm(
         "sigmoid": schedules.sigmoid_betas,
     }
     if betas not in tables:
-        raise InputError(f"betas is one of {out_of(betas, tables)}")
+        raise InputError(f"betas must be one of {out_of(betas, tables)}")
     _check_length(num_steps)
     chosen = tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
     return processes.DiscreteVP.from_betas(
@@ -169,7 +169,7 @@ def _predictor_corrector(
 ) -> Solver:
     """Any solver by name, with Langevin's corrections."""
     if predictor not in STEPS:
-        raise InputError(f"predictor is one of {out_of(predictor, STEPS)}")
+        raise InputError(f"predictor must be one of {out_of(predictor, STEPS)}")
     corrector = functools.partial(solvers.langevin, snr=snr, num_steps=num_corrections, norms=norms)
     return solvers.predictor_corrector(
         denoise_fn,
@@ -192,7 +192,7 @@ def _chain(times: Callable[..., Array]) -> Callable[..., Array]:
 
     def grid(process: Process, num_steps: int, *, t_min: float, **options: Any) -> Array:
         if t_min != 0:
-            raise InputError(f"spacings of a chain end at the data: t_min takes 0, got {t_min}")
+            raise InputError(f"spacings of a chain end at the data: t_min must be 0, got {t_min}")
         return times(num_steps, chain_steps=process.num_steps or 1000, **options)
 
     return grid
@@ -223,7 +223,7 @@ def resolve(
 ) -> Callable[..., Any]:
     """Look a name up and bind its options, both checked; errors name the field."""
     if chosen.name not in table:
-        raise InputError(f"{path}.name takes one of {out_of(chosen.name, table)}")
+        raise InputError(f"{path}.name must be one of {out_of(chosen.name, table)}")
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
     taken = {

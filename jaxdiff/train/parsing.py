@@ -36,7 +36,7 @@ def from_dict(values: Mapping[str, Any]) -> Config:
         >>> from_dict({"optimizer": {"learning_rate": -1.0}})
         Traceback (most recent call last):
         ...
-        jaxdiff.typing.InputError: config.optimizer.learning_rate takes a number above 0, got -1.0
+        jaxdiff.typing.InputError: config.optimizer.learning_rate must be a number above 0, got -1.0
     """
     return _parse(Config, values, "config")
 
@@ -66,9 +66,9 @@ def check_finite(value: Any, path: str) -> None:
         if isinstance(number, tuple):
             check_finite(number, path)
         if isinstance(number, float) and not abs(number) <= LARGEST:
-            raise InputError(f"{path} takes a finite number, got {value!r}")
+            raise InputError(f"{path} must be a finite number, got {value!r}")
         if isinstance(number, int) and abs(number) >= 2**31:
-            raise InputError(f"{path} takes a whole number below 2^31, got {value!r}")
+            raise InputError(f"{path} must be a whole number below 2^31, got {value!r}")
 
 
 def differences(old: Config, new: Config) -> list[str]:
@@ -84,7 +84,7 @@ def differences(old: Config, new: Config) -> list[str]:
 
 def _parse(cls: type[T], values: Any, path: str) -> T:
     if not isinstance(values, Mapping):
-        raise InputError(f"{path} takes a mapping of fields, got {values!r}")
+        raise InputError(f"{path} must be a mapping of fields, got {values!r}")
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in hints:
@@ -97,7 +97,7 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
         value, own = parsed[field.name], field.metadata
         if "ok" in own and not own["ok"](value):
             near = nearest(value, own["names"])
-            raise InputError(f"{path}.{field.name} takes {own['takes']}, got {value!r}{near}")
+            raise InputError(f"{path}.{field.name} must be {own['takes']}, got {value!r}{near}")
         if not own.get("wide"):
             check_finite(value, f"{path}.{field.name}")
     return cls(**parsed)
@@ -107,7 +107,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
     """Bring a value to its declared type where nothing is lost, or say why it cannot be."""
     if hint is Choice:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
-            raise InputError(f"{path} takes a name and its options, got {value!r}")
+            raise InputError(f"{path} must be a name and its options, got {value!r}")
         return choice(value["name"], **{k: v for k, v in value.items() if k != "name"})
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _parse(hint, value, path)
@@ -117,7 +117,7 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return frozen(value)
     takes_bool = bool in (hint, *typing.get_args(hint))
     if not isinstance(value, hint) or (isinstance(value, bool) and not takes_bool):
-        raise InputError(f"{path} takes {_name_of(hint)}, got {value!r}")
+        raise InputError(f"{path} must be {_name_of(hint)}, got {value!r}")
     return value
 
 

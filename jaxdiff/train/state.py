@@ -155,7 +155,7 @@ def _gradient(
     size = jax.tree.leaves(batch)[0].shape[0]
     if size % microbatches:
         raise InputError(
-            f"microbatches takes a divisor of the batch, {size} on a device, got {microbatches}"
+            f"microbatches must be a divisor of the batch, {size} on a device, got {microbatches}"
         )
     devices, first = 1, 0
     if axis_name is not None:

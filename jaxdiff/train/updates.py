@@ -102,7 +102,7 @@ def traced(
         InputError: at once, if there are no such steps.
     """
     if steps is not None and not 0 < steps[0] <= steps[1]:
-        raise InputError(f"profile_steps takes FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
+        raise InputError(f"profile_steps must be FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
     return _traced(folder, steps)
 
 

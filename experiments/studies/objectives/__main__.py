@@ -161,7 +161,7 @@ def _grid(side: int) -> np.ndarray:
 def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in OBJECTIVES:
-            raise InputError(f"--only takes some of {out_of(name, OBJECTIVES)}")
+            raise InputError(f"--only must be some of {out_of(name, OBJECTIVES)}")
     return list(names or OBJECTIVES)
 
 

@@ -102,7 +102,7 @@ def _counts(texts: Sequence[str]) -> list[int]:
     counts = [int(text) if text.isdigit() else 0 for text in texts]
     if len(counts) < 2 or counts[0] < 4 or counts != sorted(set(counts)):
         raise InputError(
-            "--counts takes two or more increasing numbers of evaluations, from 4, got "
+            "--counts must be two or more increasing numbers of evaluations, from 4, got "
             + ",".join(texts)
         )
     return counts
@@ -110,7 +110,7 @@ def _counts(texts: Sequence[str]) -> list[int]:
 
 def _sdes(names: Sequence[str]) -> dict[str, Sde]:
     if not names or not set(names) <= set(SDES):
-        raise InputError(f"--sdes takes names out of {', '.join(SDES)}, got {','.join(names)!r}")
+        raise InputError(f"--sdes must be names from {', '.join(SDES)}, got {','.join(names)!r}")
     return {name: sde for name, sde in SDES.items() if name in names}
 
 
@@ -118,7 +118,7 @@ def _mixtures(names: Sequence[str]) -> dict[str, Mixture]:
     known = mixtures()
     for name in names or [""]:
         if name not in known:
-            raise InputError(f"--mixtures takes names out of {out_of(name, known)}")
+            raise InputError(f"--mixtures must be names from {out_of(name, known)}")
     return {name: known[name] for name in names}
 
 
@@ -127,7 +127,7 @@ def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]
     known = sorted({*ODE_SOLVERS, *SDE_SOLVERS})
     for name in names:
         if name not in known:
-            raise InputError(f"--only takes names out of {out_of(name, known)}")
+            raise InputError(f"--only must be names from {out_of(name, known)}")
     ode, sde = (
         {name: row for name, row in rows.items() if not names or name in names}
         for rows in (ODE_SOLVERS, SDE_SOLVERS)

@@ -108,7 +108,7 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
     levels = tuple(depth for depth, attend in enumerate(attends) if attend)
     head = said["attention_head_dim"]
     if head is not None and any(widths[depth] % head for depth in levels):
-        raise InputError(f"attention_head_dim takes a divisor of the widths {widths}, got {head}")
+        raise InputError(f"attention_head_dim must be a divisor of the widths {widths}, got {head}")
     shifts, fourier = said["resnet_time_scale_shift"] == "default", _fourier(said)
     return DDPM(
         channels=widths[0],

@@ -43,7 +43,7 @@ def save(folder: str | os.PathLike, net: nn.Module, variables: Params) -> None:
 
     name = type(net).__name__
     if name not in NETWORKS:
-        raise InputError(f"a network to save is one of {', '.join(NETWORKS)}, got {name}")
+        raise InputError(f"a network to save must be one of {', '.join(NETWORKS)}, got {name}")
     flat = traverse_util.flatten_dict(variables, sep=".")
     fields = {f.name: getattr(net, f.name) for f in dataclasses.fields(net) if f.name not in LINEN}
     try:
