@@ -15,9 +15,9 @@ VARIANCE_FLOOR = 1e-30
 """Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite."""
 
 
-SIGNALLESS = 1e-12
+ALPHA_FLOOR = 1e-12
 """α up to which a sample holds no signal, as at the end of a chain whose last β is 1."""
-NOISELESS = 1e-10
+SIGMA_FLOOR = 1e-10
 """Below this σ the estimate of the noise means nothing, and a last step is of first order."""
 
 

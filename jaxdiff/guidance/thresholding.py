@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import NOISELESS, expand_to
+from jaxdiff.arrays import SIGMA_FLOOR, expand_to
 from jaxdiff.checks import check_known, known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
@@ -107,7 +107,7 @@ def _mapped(denoise_fn: DenoiseFn, process: Process, hold: Callable[[Array], Arr
         estimate = denoise_fn(x_t, t)
         x0 = hold(estimate.x0)
         sigma = process.sigma(t)
-        blame = jnp.where(sigma > NOISELESS, process.alpha(t) / sigma, 0.0)
+        blame = jnp.where(sigma > SIGMA_FLOOR, process.alpha(t) / sigma, 0.0)
         eps = estimate.eps + expand_to(blame, x_t) * (estimate.x0 - x0)
         return estimate._replace(x0=x0, eps=eps)
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS
+from jaxdiff.arrays import SIGMA_FLOOR
 from jaxdiff.checks import check_one_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, posterior
@@ -53,7 +53,7 @@ def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own")
         estimate = denoise_fn(x, t)
         mean, std = posterior(process, x, estimate.x0, s=s, t=t)
         fraction = {"own": getattr(estimate, "variance_fraction", 0.0), "posterior": 0.0}
-        noisy = process.sigma(s) > NOISELESS
+        noisy = process.sigma(s) > SIGMA_FLOOR
         ratio = jnp.where(noisy, process.sigma(t) / jnp.where(noisy, process.sigma(s), 1.0), 1.0)
         std *= ratio ** fraction.get(variance, 1.0)
         return (mean + std * jax.random.normal(key, x.shape, x.dtype)).astype(x.dtype)

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, SIGNALLESS
+from jaxdiff.arrays import ALPHA_FLOOR, SIGMA_FLOOR
 from jaxdiff.predictions import Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, Key
@@ -66,8 +66,8 @@ def finite_step(process: Process, t: Array, s: Array) -> Array:
     It cannot where it ends at the data, whose ε̂ says nothing, or has an end without signal, where
     σ/α is infinite: what DDIM makes of it is then exact in the limit, or all there is.
     """
-    return (process.sigma(s) > NOISELESS) & (
-        jnp.minimum(process.alpha(t), process.alpha(s)) > SIGNALLESS
+    return (process.sigma(s) > SIGMA_FLOOR) & (
+        jnp.minimum(process.alpha(t), process.alpha(s)) > ALPHA_FLOOR
     )
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, expand_to, std_of, sum_events
+from jaxdiff.arrays import SIGMA_FLOOR, expand_to, std_of, sum_events
 from jaxdiff.checks import check_count, check_one_of, known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
@@ -149,7 +149,7 @@ def annealed_langevin(
         x = _walk_at(key, denoise_fn, process, x, t, move, num_steps)
         if not denoise:
             return x
-        last = process.sigma(s) <= NOISELESS
+        last = process.sigma(s) <= SIGMA_FLOOR
         return jax.lax.cond(last, lambda: denoise_fn(x, t).x0.astype(x.dtype), lambda: x)
 
     return one_step(step)

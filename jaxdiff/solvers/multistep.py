@@ -16,7 +16,7 @@ from typing import NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS, std_of
+from jaxdiff.arrays import SIGMA_FLOOR, std_of
 from jaxdiff.checks import known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
@@ -82,7 +82,7 @@ def usable_history(state: Memory, sigma: Array, t: Array, s: Array) -> tuple[Arr
     On none if it ends where σ = 0; its weights, then 0, are those of a shorter step, whose gradient
     is finite.
     """
-    noisy = sigma > NOISELESS
+    noisy = sigma > SIGMA_FLOOR
     return jnp.where(noisy, s, 0.5 * (t + s)), jnp.where(noisy, state.made, 0)
 
 

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS
+from jaxdiff.arrays import SIGMA_FLOOR
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, transition
 from jaxdiff.solvers.base import Solver, one_step
@@ -45,7 +45,7 @@ def reverse_diffusion(denoise_fn: DenoiseFn, process: Process, *, denoise: bool 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         scale, std = transition(process, s=s, t=t)
         mean = x - (scale - 1) * x - (std**2 / process.sigma(t)) * denoise_fn(x, t).eps
-        drawn = jnp.where(process.sigma(s) > NOISELESS, std, 0.0) if denoise else std
+        drawn = jnp.where(process.sigma(s) > SIGMA_FLOOR, std, 0.0) if denoise else std
         return mean + drawn * jax.random.normal(key, x.shape, x.dtype)
 
     return one_step(step, draws_noise=True)

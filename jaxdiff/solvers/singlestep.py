@@ -14,7 +14,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import NOISELESS
+from jaxdiff.arrays import SIGMA_FLOOR
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
@@ -122,7 +122,7 @@ def _singlestep(denoise_fn: DenoiseFn, process: Process, *, order: int, of_noise
             return ddim_step(first, process, s) + scale(s) * bend
 
         return jax.lax.cond(
-            process.sigma(s) > NOISELESS, refined, lambda: ddim_step(first, process, s)
+            process.sigma(s) > SIGMA_FLOOR, refined, lambda: ddim_step(first, process, s)
         )
 
     return one_step(step)
