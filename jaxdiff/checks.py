@@ -133,10 +133,10 @@ def check_one_of(**options: tuple[str, Collection[str]]) -> None:
         InputError: naming them.
 
     Example:
-        >>> check_one_of(order=("second", ["first", "secnd"]))
+        >>> check_one_of(order=("2nd", ["1st", "second"]))
         Traceback (most recent call last):
             ...
-        jaxdiff.typing.InputError: order is one of first, secnd, got 'second'; did you mean 'secnd'?
+        jaxdiff.typing.InputError: order must be one of 1st, second, got '2nd'
     """
     for option, (got, there) in options.items():
         if got not in there:

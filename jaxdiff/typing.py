@@ -61,11 +61,11 @@ def nearest(got: object, known: Iterable[str]) -> str:
 
 
 def out_of(got: object, known: Iterable[str]) -> str:
-    """Complete the sentence "<name> is one of …" about a name that is not.
+    """Complete the sentence "<name> must be one of …" about a name that is not.
 
     Example:
         >>> f"order must be one of {out_of('second', ['first', 'secnd'])}"
-        "order is one of first, secnd, got 'second'; did you mean 'secnd'?"
+        "order must be one of first, secnd, got 'second'; did you mean 'secnd'?"
     """
     known = list(known)
     return f"{', '.join(known)}, got {got!r}{nearest(got, known)}"

@@ -162,7 +162,7 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
             "vlb_weight must be 0 unless the process is a",
         ),
         (HYBRID | {"process": choice("vp")}, "vlb_weight must be 0 unless"),
-        ({"loss": train.LossConfig(times=choice("sometimes"))}, "config.loss.times.name takes one"),
+        ({"loss": train.LossConfig(times=choice("sometimes"))}, "loss.times.name must be one of"),
         (
             {"loss": train.LossConfig(times=choice("log_normal", spread=1.0))},
             "config.loss.times.spread does not exist; config.loss.times takes mean, std",
