@@ -6,54 +6,59 @@ It imports nothing of the tests, so that it also runs where jaxdiff was just ins
 import argparse
 import sys
 
-parser = argparse.ArgumentParser(description=__doc__)
-parser.add_argument("--without", nargs="*", default=[], help="packages to hide")
-parser.add_argument("--workdir", help="of a run to load and to sample from")
-arguments = parser.parse_args()
+STD, N = 0.5, 4096
 
 
 class Hiding:
     """A finder of modules that no longer finds some packages."""
 
-    def __init__(self, finder):
-        self.finder = finder
+    def __init__(self, finder, hidden):
+        self.finder, self.hidden = finder, hidden
 
     def __getattr__(self, name):
         return getattr(self.finder, name)
 
     def find_spec(self, name, path=None, target=None):
-        hidden = name.partition(".")[0] in arguments.without
-        return None if hidden else self.finder.find_spec(name, path, target)
+        if name.partition(".")[0] in self.hidden:
+            return None
+        return self.finder.find_spec(name, path, target)
 
 
-sys.meta_path[:] = map(Hiding, sys.meta_path)
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--without", nargs="*", default=[], help="packages to hide")
+    parser.add_argument("--workdir", help="of a run to load and to sample from")
+    arguments = parser.parse_args()
+    sys.meta_path[:] = [Hiding(finder, arguments.without) for finder in sys.meta_path]
 
-import jax  # noqa: E402
-import jax.numpy as jnp  # noqa: E402
+    import jax
+    import jax.numpy as jnp
 
-import jaxdiff  # noqa: E402
-from jaxdiff import oracles, processes, schedules, solvers  # noqa: E402
+    import jaxdiff
+    from jaxdiff import oracles, processes, schedules, solvers
 
-N, MEAN, STD = 4096, jnp.array([1.0, -2.0]), 0.5
+    mean = jnp.array([1.0, -2.0])
+
+    @jax.jit
+    def draw(key):
+        process = processes.VP(beta_min=0.1, beta_max=20.0)
+        denoise_fn = oracles.gaussian(process, mean, STD**2 * jnp.eye(2))
+        prior_key, solver_key = jax.random.split(key)
+        x = processes.sample_prior(prior_key, process, (N, 2))
+        times = schedules.logistic_times(process, 20)
+        return jaxdiff.sample(solver_key, solvers.deis(denoise_fn, process), x, times)
+
+    x = draw(jax.random.key(0))
+    errors = (
+        jnp.abs(x.mean(0) - mean) / (STD / N**0.5),
+        jnp.abs(x.std(0) - STD) / (STD / (2 * N) ** 0.5),
+    )
+    assert max(map(jnp.max, errors)) < 5, errors  # in standard errors
+    print(jaxdiff.__version__, jaxdiff.__file__)
+    assert not sys.modules.keys() & set(arguments.without)
+    if arguments.workdir:
+        print(float(jaxdiff.load(arguments.workdir).sample(jax.random.key(0), 4).sum()))
 
 
-@jax.jit
-def draw(key):
-    process = processes.VP(beta_min=0.1, beta_max=20.0)
-    denoise_fn = oracles.gaussian(process, MEAN, STD**2 * jnp.eye(2))
-    prior_key, solver_key = jax.random.split(key)
-    x = processes.sample_prior(prior_key, process, (N, 2))
-    times = schedules.logistic_times(process, 20)
-    return jaxdiff.sample(solver_key, solvers.deis(denoise_fn, process), x, times)
-
-
-x = draw(jax.random.key(0))
-errors = (
-    jnp.abs(x.mean(0) - MEAN) / (STD / N**0.5),
-    jnp.abs(x.std(0) - STD) / (STD / (2 * N) ** 0.5),
-)
-assert max(map(jnp.max, errors)) < 5, errors  # in standard errors
-print(jaxdiff.__version__, jaxdiff.__file__)
-assert not sys.modules.keys() & set(arguments.without)
-if arguments.workdir:
-    print(float(jaxdiff.load(arguments.workdir).sample(jax.random.key(0), 4).sum()))
+if __name__ == "__main__":
+    main()

@@ -1,5 +1,6 @@
 """What is installed: the wheel is whole, the core is enough to sample, and extras are named."""
 
+import importlib
 import re
 import runpy
 import shutil
@@ -153,3 +154,10 @@ def test_a_command_without_a_package_prints_one_line_and_exits_with_2(hide, caps
         "error: every command needs ml_collections, which is not installed: "
         "pip install 'jaxdiff[experiments]'\n"
     )
+
+
+def test_the_script_of_the_core_does_nothing_where_it_is_imported():
+    """As pytest does, which looks for examples in every file."""
+    finders = list(sys.meta_path)
+    importlib.import_module("core_only")
+    assert sys.meta_path == finders
