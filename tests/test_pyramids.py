@@ -115,6 +115,9 @@ def test_progressive_input_adds_the_halved_pyramid_and_goes_on_from_the_sum():
             normed(pyramid, p[f"down_{depth + 1}_block_0"]["norm_0"]),
             atol=rounding(10 * (9 * 8 + 24), 8),
         )
+        if depth == 0:  # whose scale a norm does not see
+            skip = dense(pyramid, p["down_1_block_0"]["skip"])
+            np.testing.assert_allclose(part["down_1_block_0/skip"], skip, atol=rounding(140, 8))
 
 
 @pytest.mark.parametrize("kind", first_is_quick(["cat", "sum"]))
@@ -132,6 +135,9 @@ def test_the_halved_input_itself_is_projected_and_added_or_put_beside(kind):
             normed(joined, p[f"down_{depth + 1}_block_0"]["norm_0"]),
             atol=rounding(10 * (3 + 24), 8),
         )
+        if kind == "sum" and depth == 0:  # a norm does not see the scale, a projected skip does
+            skip = dense(joined, p["down_1_block_0"]["skip"])
+            np.testing.assert_allclose(part["down_1_block_0/skip"], skip, atol=rounding(40, 8))
 
 
 def test_a_residual_output_is_carried_from_level_to_level_as_features():
