@@ -36,7 +36,7 @@ from jaxdiff.checks import (
 )
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.schedules.times import divide, time_at_log_snr
+from jaxdiff.schedules.inverse import divide, time_at_log_snr
 from jaxdiff.typing import Array, ArrayLike, InputError
 
 T = TypeVar("T")

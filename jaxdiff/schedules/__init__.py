@@ -4,6 +4,7 @@
 on which a solver walks from noise (t = 1) to data (t = 0).
 """
 
+from jaxdiff.schedules.inverse import time_at_log_snr
 from jaxdiff.schedules.spacings import leading_times, linspace_times, trailing_times
 from jaxdiff.schedules.tables import (
     constant_betas,
@@ -19,7 +20,6 @@ from jaxdiff.schedules.times import (
     log_snr_times,
     logistic_times,
     quadratic_times,
-    time_at_log_snr,
     uniform_times,
 )
 

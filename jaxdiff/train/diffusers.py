@@ -17,7 +17,6 @@ from jaxdiff.train.config import (
     LossConfig,
     ModelConfig,
     SamplingConfig,
-    TrainingConfig,
     choice,
 )
 from jaxdiff.train.names import choice_of_network
@@ -106,7 +105,6 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
             t_min=0.0,
             denoise=False,  # the chain's last step already ends at the estimate of x_0
         ),
-        training=TrainingConfig(),
     )
     return config, (height, width, unet["in_channels"]), net.num_classes
 
