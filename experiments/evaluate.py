@@ -16,7 +16,7 @@ from experiments.common import bounds, cli, drawing, figures, likelihoods
 from experiments.common.loading import load_run
 from jaxdiff import data
 from jaxdiff.files import atomic_write, check_writable
-from jaxdiff.train import Run, build
+from jaxdiff.recipes import Run, build
 from jaxdiff.train.same_data import data_changes
 from jaxdiff.typing import InputError
 

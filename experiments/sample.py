@@ -18,9 +18,9 @@ from absl import flags
 
 from experiments.common import cli, drawing
 from experiments.common.loading import load_run
-from jaxdiff import data, guidance, plots, train
+from jaxdiff import data, guidance, plots, recipes
 from jaxdiff.files import atomic_write_array, check_writable
-from jaxdiff.train import Run
+from jaxdiff.recipes import Run
 from jaxdiff.typing import InputError
 
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a trained run.")
@@ -62,7 +62,7 @@ def main() -> None:
 
     atomic_write_array(out / "samples.npz", x=x)
     floats = data.to_floats(x, run.value_range) if x.dtype == np.uint8 else x
-    written = [out / "samples.npz", train.draw(out / "samples.png", floats, run)]
+    written = [out / "samples.npz", recipes.draw(out / "samples.png", floats, run)]
     if TRAJECTORY.value:
         written.append(_draw_trajectory(run, out / "trajectory.png", options))
     for path in written:
@@ -74,7 +74,9 @@ def _options() -> dict[str, Any]:
     """What the flags say, of what the configuration would say otherwise."""
     if TIMES_OPTIONS.value and TIMES.value is None:
         raise InputError("--times_option takes the --times that it is an option of, got none")
-    times = TIMES.value and train.choice(TIMES.value, **_pairs("times_option", TIMES_OPTIONS.value))
+    times = TIMES.value and recipes.choice(
+        TIMES.value, **_pairs("times_option", TIMES_OPTIONS.value)
+    )
     chosen = {
         "solver": SOLVER.value,
         "times": times,

@@ -15,7 +15,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.common import cli, hosts
-from jaxdiff import train
+from jaxdiff import recipes
 from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
@@ -36,11 +36,11 @@ def main() -> None:
     """Read the flags, and train."""
     if CONFIG.value is None or not WORKDIR.value:
         raise InputError("training takes --config=FILE and --workdir=DIR, got neither or one")
-    config = train.from_dict(CONFIG.value.to_dict())
+    config = recipes.from_dict(CONFIG.value.to_dict())
     profile_steps = _steps(PROFILE_STEPS.value)
     first = hosts.initialize_distributed()
     with hosts.exit_when_peer_lost():
-        run = train.train(
+        run = recipes.train(
             config,
             WORKDIR.value,
             fsdp=FSDP.value,

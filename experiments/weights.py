@@ -22,17 +22,18 @@ from absl import flags
 from ml_collections import config_flags
 
 from experiments.common import cli
-from jaxdiff import train
+from jaxdiff import recipes
 from jaxdiff.nets import UNet, convert
 from jaxdiff.nets.convert.diffusers_folder import PIPELINE_FILE, is_diffusers
-from jaxdiff.train import Config, Run, build
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.recipes import Config, Run, build
+from jaxdiff.recipes.diffusers import from_pipeline
+from jaxdiff.recipes.diffusers_pipeline import save_pipeline
+from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
+from jaxdiff.recipes.resuming import identity_of
+from jaxdiff.recipes.score_sde import from_score_sde, read_score_sde
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.diffusers import from_pipeline
-from jaxdiff.train.diffusers_pipeline import save_pipeline
 from jaxdiff.train.memory import check_state
-from jaxdiff.train.score_sde import from_score_sde, read_score_sde
-from jaxdiff.train.workdir import claimed, go_on_with
+from jaxdiff.train.workdir import go_on_with, owned
 from jaxdiff.typing import InputError, Params
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
@@ -69,7 +70,7 @@ def main() -> None:
     if READ.value:
         make_run(Path(WORKDIR.value), Path(READ.value))
         return
-    run = train.load(WORKDIR.value)
+    run = recipes.load(WORKDIR.value)
     if WRITE_DIFFUSERS.value:
         files = save_pipeline(WRITE_DIFFUSERS.value, run)
     else:
@@ -82,23 +83,23 @@ def main() -> None:
 
 def make_run(workdir: Path, path: Path) -> None:
     """Make a run of weights from outside, as if it had trained them."""
-    run = assemble(*_described(path))
-    check_state(jax.eval_shape(lambda: fresh_state(run)), run.config.network.name)
+    run = Run(assemble(*_described(path)))
+    check_state(jax.eval_shape(lambda: fresh_state(run.model)))
     weights = read(path, run)
     step = run.config.training.num_steps if weights.step is None else weights.step
-    state = jax.jit(lambda: fresh_state(run))()
-    state = state.replace(
-        step=state.step + step,
-        params=weights.trained,
-        averages=(weights.average,) * len(state.averages),
-    )
+    state = jax.jit(lambda: fresh_state(run.model))()
+    player = state.players[PLAYER]
+    averages = (weights.average,) * len(player.averages)
+    player = player.replace(params=weights.trained, averages=averages)
+    state = state.replace(step=state.step + step, players={PLAYER: player})
+    identity = identity_of(run.model)
     with (
-        claimed(workdir, run.config, run.shape, run.num_classes),
+        owned(workdir, identity),
         Checkpoints(workdir, keep=run.config.training) as checkpoints,
     ):
         if checkpoints.latest_step is not None:
             raise InputError(f"{workdir} holds a run already; give another workdir")
-        go_on_with(workdir, run.config)
+        go_on_with(workdir, identity)
         checkpoints.save(step, state)
     print(f"wrote {workdir}")
 
@@ -121,7 +122,7 @@ def _described(path: Path) -> tuple[Config, tuple[int, ...], int | None]:
         return from_pipeline(path)
     if CONFIG.value is None:
         raise InputError("--read takes --config=FILE of what the weights belong to, got none")
-    config = train.from_dict(CONFIG.value.to_dict())
+    config = recipes.from_dict(CONFIG.value.to_dict())
     dataset = build.dataset(config)
     return config, dataset.shape, dataset.num_classes
 
@@ -147,7 +148,7 @@ def read(path: Path, run: Run) -> Weights:
         found, params = convert.load(path)
         check_same(path, found, run.network)
         weights = Weights(params, params)
-    expected = jax.eval_shape(lambda: fresh_state(run).params)
+    expected = jax.eval_shape(lambda: fresh_state(run.model).players[PLAYER].params)
     shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (expected, weights.trained)]
     if shapes[0] != shapes[1]:
         raise InputError(f"{path} holds the weights of another network than the config names")

@@ -18,13 +18,14 @@ from jaxdiff import (
     oracles,
     predictions,
     processes,
+    recipes,
     schedules,
     solvers,
     train,
 )
 from jaxdiff.likelihood import log_likelihood
+from jaxdiff.recipes import load
 from jaxdiff.sampling import sample, trajectory
-from jaxdiff.train import load
 
 __version__ = "0.1.0"
 
@@ -45,6 +46,7 @@ __all__ = [
     "oracles",
     "predictions",
     "processes",
+    "recipes",
     "sample",
     "schedules",
     "solvers",

@@ -15,13 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
+from players import player_of
 from tiny import tiny_config
 
 from experiments.common import bounds, likelihoods
-from jaxdiff import data, train
-from jaxdiff.train import build, choice, devices, objective
-from jaxdiff.train.assembly import assemble, fresh_state
-from jaxdiff.train.compiled import compile_step
+from jaxdiff import data
+from jaxdiff.recipes import Run, choice
+from jaxdiff.recipes.diffusion import algorithm, assemble, batch_spec, fresh_state
+from jaxdiff.train import compiled, sharding
 from jaxdiff.train.fingerprint import fingerprint
 
 STEPS, BATCH = 8, 32
@@ -38,7 +39,7 @@ def quiet(line):
 def small_run(network, shape):
     config = tiny_config(num_steps=100, network=network)
     settings = dataclasses.replace(config.training, batch_size=BATCH)
-    return assemble(dataclasses.replace(config, training=settings), shape, None)
+    return Run(assemble(dataclasses.replace(config, training=settings), shape, None))
 
 
 def of_unet(mesh):
@@ -47,12 +48,19 @@ def of_unet(mesh):
         "unet", channels=8, multipliers=(1, 2), blocks_per_level=1, attention_levels=(), groups=4
     )
     run = small_run(network, (8, 8, 1))
-    state = jax.eval_shape(lambda: fresh_state(run))
-    compiled = compile_step(run, state, mesh, say=quiet)
+    state = jax.eval_shape(lambda: fresh_state(run.model))
+    program = compiled_on(run, state, mesh)
     return {
-        "collectives": collectives(compiled.as_text()),
-        "parameters": sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(state.params)),
+        "collectives": collectives(program.as_text()),
+        "parameters": sum(
+            math.prod(leaf.shape) for leaf in jax.tree.leaves(player_of(state).params)
+        ),
     }
+
+
+def compiled_on(run, state, mesh):
+    layout = compiled.on_mesh(functools.partial(algorithm, run.model), mesh)
+    return compiled.compile_step(layout, state, batch_spec(run.model), mesh, say=quiet)
 
 
 def collectives(text):
@@ -68,40 +76,34 @@ def collectives(text):
 
 
 def on_mesh(run, state, batches, mesh):
-    state = jax.device_put(state, devices.state_shardings(mesh, state))
-    compiled = compile_step(run, state, mesh, say=quiet)
+    state = jax.device_put(state, sharding.state_shardings(mesh, state))
+    program = compiled_on(run, state, mesh)
     for batch in batches:
-        state, metrics = compiled(state, devices.put_batch(batch, mesh))
-    return state, metrics, compiled
+        state, metrics = program(state, sharding.put_batch(batch, mesh), ())
+    return state, metrics, program
 
 
 def on_pmap(run, state, batches, n):
-    step = functools.partial(
-        train.train_step,
-        loss_fn=objective.loss_fn(run.config, run.network, run.process),
-        optimizer=build.optimizer(run.config),
-        rules=build.ema_schedules(run.config),
-        axis_name="data",
-    )
+    step = algorithm(run.model, axis_name="data").step
     mapped = jax.pmap(step, axis_name="data", donate_argnums=0)
     copies = jax.jit(lambda state: jax.tree.map(lambda leaf: jnp.stack([leaf] * n), state))
     state = copies(state)
     for batch in batches:
         parts = jax.tree.map(lambda leaf: leaf.reshape(n, -1, *leaf.shape[1:]), batch)
-        state, metrics = mapped(state, parts)
-    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], (state.params, metrics))
+        state, metrics = mapped(state, parts, ())
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[0], (player_of(state).params, metrics))
 
 
 @jax.jit
 def summed(state):
     """The fingerprint of a leaf of each kind and layout."""
-    return fingerprint((state.params, state.key, state.step))
+    return fingerprint((player_of(state).params, state.key, state.step))
 
 
 def bounds_of_points():
     """Bits per dimension, by the bound and by the ODE, of as many points as no mesh divides."""
     run = small_run(choice("mlp", width=16, depth=1), (2,))
-    params = jax.tree.map(lambda leaf: leaf + 0.01, fresh_state(run).params)
+    params = jax.tree.map(lambda leaf: leaf + 0.01, fresh_state(run.model).players["model"].params)
     run = dataclasses.replace(run, params=params)
     x, label = data.take_all(data.load("toy:moons").test, limit=21)
     return [
@@ -114,28 +116,28 @@ def main():
     run = small_run(choice("mlp", width=64, depth=1), (2,))
     endless = data.batches(data.load("toy:moons").train, batch_size=BATCH, seed=0)
     batches = [next(endless) for _ in range(STEPS)]
-    meshes = {name: devices.mesh(fsdp=fsdp) for name, fsdp in LAYOUTS.items()}
-    meshes["1×1"] = devices.mesh(devices=jax.devices()[:1])
+    meshes = {name: sharding.mesh(fsdp=fsdp) for name, fsdp in LAYOUTS.items()}
+    meshes["1×1"] = sharding.mesh(devices=jax.devices()[:1])
 
-    make = jax.jit(lambda: fresh_state(run))
+    make = jax.jit(lambda: fresh_state(run.model))
 
     found, flat = {}, {}
     for name, mesh in meshes.items():
-        state, metrics, compiled = on_mesh(run, make(), batches, mesh)
+        state, metrics, program = on_mesh(run, make(), batches, mesh)
         key, moved = jax.random.key(5), run.at(jax.device_get(state))
         flat[name] = (
-            ravel_pytree(jax.device_get(state.params))[0],
+            ravel_pytree(jax.device_get(player_of(state).params))[0],
             np.asarray(moved.sample(key, 16, mesh=mesh)),
             float(metrics["loss"]),
         )
         found[name] = {
-            "flops": compiled.cost_analysis()["flops"],
-            "collectives": collectives(compiled.as_text()),
+            "flops": program.cost_analysis()["flops"],
+            "collectives": collectives(program.as_text()),
             "fingerprint": int(summed(state)),
             "on_one": int(summed(jax.device_get(state))),
             "largest_share": max(
                 leaf.addressable_shards[0].data.size / leaf.size
-                for leaf in jax.tree.leaves(state.params)
+                for leaf in jax.tree.leaves(player_of(state).params)
                 if leaf.size >= 4096
             ),
         }

@@ -7,11 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import shapes_of
+from players import loss_of
 from tiny import tiny_config
 
-from jaxdiff import data, train
-from jaxdiff.train import objective
-from jaxdiff.train.assembly import assemble
+from jaxdiff import data, recipes
+from jaxdiff.recipes import Run
+from jaxdiff.recipes.diffusion import assemble
 from jaxdiff.train.state import BatchSlice
 from jaxdiff.typing import InputError
 
@@ -85,12 +86,11 @@ def test_a_range_that_does_not_increase_is_refused(prepare):
 
 def loss_fns(**options):
     """The loss of a network that returns nothing, of floats and of bytes."""
-    config = tiny_config(data=train.DataConfig(name="digits", **options))
-    run = assemble(config, (4, 6, 1), None)
+    config = tiny_config(data=recipes.DataConfig(name="digits", **options))
+    run = Run(assemble(config, (4, 6, 1), None))
     params = shapes_of(run.network, jnp.zeros((1, 4, 6, 1)), jnp.ones(1))
     params = jax.tree.map(lambda leaf: np.full(leaf.shape, 0.1, np.float32), params)
-    made = (objective.loss_fn, objective.training_loss_fn)
-    return [(make(config, run.network, run.process), params) for make in made]
+    return [(loss_of(run.model, stored=stored), params) for stored in (False, True)]
 
 
 def test_the_loss_of_bytes_is_that_of_their_floats():
@@ -123,4 +123,4 @@ def test_chance_belongs_to_the_row_wherever_it_comes(option):
 def test_what_is_for_images_is_refused_of_vectors():
     config = tiny_config(data=dataclasses.replace(tiny_config().data, flip=True))
     with pytest.raises(InputError, match="flip and dequantize are for images"):
-        assemble(config, (2,), None)
+        Run(assemble(config, (2,), None))

@@ -10,15 +10,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import shapes_of
+from players import player_of, with_player
 from running import files_of_at_most
 from test_train import bits
 from tiny import tiny_config
 
-from jaxdiff import nets, train
-from jaxdiff.train import build, objective
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff import nets, recipes
+from jaxdiff.recipes import Run
+from jaxdiff.recipes.config import TrainingConfig
+from jaxdiff.recipes.diffusion import algorithm, assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.config import TrainingConfig
 from jaxdiff.typing import InputError
 
 EVAL = "eval_loss"
@@ -31,8 +32,8 @@ def state():
 
 def at(state, step):
     """Another state for every step."""
-    moved = jax.tree.map(lambda leaf: leaf + step, state.params)
-    return state.replace(step=state.step + step, params=moved)
+    moved = jax.tree.map(lambda leaf: leaf + step, player_of(state).params)
+    return with_player(state, params=moved).replace(step=state.step + step)
 
 
 @pytest.fixture(scope="module")
@@ -136,9 +137,9 @@ def test_numbers_altered_on_their_way_to_the_disk_are_not_taken_for_whole(
     """The sums of the files are right then: the fingerprint alone tells."""
     with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
         checkpoints.save(10, at(state, 10))
-        altered = at(state, 1).params
+        altered = player_of(at(state, 1)).params
         copy = "jaxdiff.train.checkpoints._copy"
-        monkeypatch.setattr(copy, lambda given: given.replace(params=altered))
+        monkeypatch.setattr(copy, lambda given: with_player(given, params=altered))
         checkpoints.save(20, at(state, 20))
     with pytest.warns(UserWarning, match="its numbers are not those that were saved"):
         assert bits(restored(tmp_path, state)) == bits(at(state, 10))
@@ -171,7 +172,7 @@ def test_where_all_are_damaged_nothing_is_moved_and_it_is_said(saved, state, tmp
 )
 def test_a_checkpoint_of_other_arrays_is_not_called_damaged(state, tmp_path, name, other, sentence):
     save(tmp_path, at(state, 10))
-    like = state.replace(**{name: jax.tree.map(other, getattr(state, name))})
+    like = with_player(state, **{name: jax.tree.map(other, getattr(player_of(state), name))})
     with pytest.raises(InputError, match=sentence + ".*nothing is damaged"):
         restored(tmp_path, like, keep=TrainingConfig())
     assert (tmp_path / "checkpoints" / "10").is_dir()
@@ -202,19 +203,13 @@ def test_parameters_are_single_precision_also_where_double_is_the_default(networ
 
 def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_precision():
     settings = dataclasses.replace(tiny_config().training, ema_stds=(0.1,))
-    config = tiny_config(training=settings, model=train.ModelConfig(noise_cond="fourier"))
+    config = tiny_config(training=settings, model=recipes.ModelConfig(noise_cond="fourier"))
     found = []
     for double in (False, True):
         with jax.enable_x64(double):
-            run = assemble(config, (2,), None)
-            state = jax.eval_shape(functools.partial(fresh_state, run))
-            step = functools.partial(
-                train.train_step,
-                loss_fn=objective.loss_fn(config, run.network, run.process),
-                optimizer=build.optimizer(config),
-                rules=build.ema_schedules(config),
-                microbatches=2,
-            )
+            run = Run(assemble(config, (2,), None))
+            state = jax.eval_shape(functools.partial(fresh_state, run.model))
+            step = algorithm(run.model, microbatches=2).step
             after, _ = jax.eval_shape(step, state, {"x": jnp.zeros((4, 2), jnp.float32)})
             found += [described(state), described(after)]
     assert all(each == found[0] for each in found)
@@ -222,7 +217,7 @@ def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_preci
 
 
 def test_checkpoints_are_the_same_in_double_precision(tmp_path):
-    config = tiny_config(model=train.ModelConfig(noise_cond="fourier"))
+    config = tiny_config(model=recipes.ModelConfig(noise_cond="fourier"))
     states = {}
     for double in (False, True):
         with jax.enable_x64(double):
@@ -277,5 +272,5 @@ def test_a_best_without_a_measure_is_refused(tmp_path):
     with pytest.raises(
         InputError, match=r"keep_best must be 0 unless config\.training\.eval_every"
     ):
-        train.train(config, tmp_path / "run", say=print)
+        recipes.train(config, tmp_path / "run", say=print)
     assert not (tmp_path / "run").exists()

@@ -6,10 +6,10 @@ import pytest
 from net_tools import normal
 from test_pipelines import tiny_run
 
-from jaxdiff import sample, schedules, solvers, train
+from jaxdiff import recipes, sample, schedules, solvers
 from jaxdiff.nets.convert import diffusers_network, load_diffusers
-from jaxdiff.train import choice
-from jaxdiff.train.diffusers_pipeline import save_pipeline
+from jaxdiff.recipes import choice
+from jaxdiff.recipes.diffusers_pipeline import save_pipeline
 
 pytest.importorskip("diffusers", reason="diffusers is an extra: pip install -e '.[bench]'")
 
@@ -83,7 +83,7 @@ def test_diffusers_loads_a_pipeline_of_ours_and_draws_what_we_draw(torch, tmp_pa
     from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DModel
 
     process = choice("ddpm") if level == "index" else choice("vp")
-    model = train.ModelConfig(kind="eps", noise_cond=level, scale_input=False)
+    model = recipes.ModelConfig(kind="eps", noise_cond=level, scale_input=False)
     run = tiny_run(process=process, model=model)
     save_pipeline(tmp_path, run)
     _, loading = UNet2DModel.from_pretrained(tmp_path / "unet", output_loading_info=True)

@@ -12,8 +12,8 @@ from tiny import tiny_config
 from experiments.studies.solvers.rows import mixtures
 from jaxdiff import schedules, solvers
 from jaxdiff.processes import VE, sample_prior
+from jaxdiff.recipes import SamplingConfig, build, choice
 from jaxdiff.solvers.multistep import multistep
-from jaxdiff.train import SamplingConfig, build, choice
 
 
 @pytest.mark.parametrize(("num_steps", "order"), [(1, 3), (12, 3), (13, 4), (20, 4)])

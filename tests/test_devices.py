@@ -9,7 +9,7 @@ import on_devices
 import pytest
 from running import forked
 
-from jaxdiff.train import devices
+from jaxdiff.train import sharding
 from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.typing import InputError
 
@@ -110,7 +110,7 @@ def test_every_flipped_bit_is_told():
 
 def test_layouts_that_do_not_divide_are_refused():
     with pytest.raises(InputError, match="divisor of the number of devices, 1, got 2"):
-        devices.mesh(fsdp=2, devices=jax.devices()[:1])
-    one = devices.mesh(devices=jax.devices()[:1])
+        sharding.mesh(fsdp=2, devices=jax.devices()[:1])
+    one = sharding.mesh(devices=jax.devices()[:1])
     with pytest.raises(InputError, match="multiple of devices × microbatches, 1 × 3, got 16"):
-        devices.check_batch(16, 3, one)
+        sharding.check_batch(16, 3, one)

@@ -9,8 +9,8 @@ from running import run
 from tiny import tiny_config
 
 from experiments.common import bounds, figures
-from jaxdiff import train
-from jaxdiff.train import Run
+from jaxdiff import recipes
+from jaxdiff.recipes import Run
 from jaxdiff.typing import InputError
 
 RNG = np.random.default_rng(0)
@@ -36,7 +36,7 @@ def test_figures_that_take_more_test_examples_are_left_out(num_test, missing):
     assert [name for name in FIGURES if any(name in note for note in notes)] == [
         name for name in FIGURES if name in missing
     ]
-    table = figures.as_table(Run(train.Config(), None, None, None, (2,), None, 0), found)
+    table = figures.as_table(Run(recipes.Config(), None, None, None, (2,), None, 0), found)
     assert table.splitlines()[-len(notes) or None :] == notes or not notes
     assert ("-: precision is left out where a set has fewer than 4 examples" in table) == (
         "precision" in missing
@@ -55,7 +55,7 @@ def test_figures_of_three_training_examples_are_of_what_there_is():
 
 
 def test_one_example_has_bits_and_no_error():
-    config = tiny_config(data=train.DataConfig(name="digits"))
+    config = tiny_config(data=recipes.DataConfig(name="digits"))
     model = Run(config, None, None, np.zeros(()), (2,), None, 0)
 
     def draw(run, key, x, label):
@@ -76,8 +76,8 @@ def points(tmp_path_factory):
         np.savez(root / "few.npz", x=x)
 
     write(np.ones((1, 2)))
-    source = train.DataConfig(name="npz:few.npz", data_dir=str(root))
-    train.train(tiny_config(num_steps=3, data=source), root / "run", say=lambda line: None)
+    source = recipes.DataConfig(name="npz:few.npz", data_dir=str(root))
+    recipes.train(tiny_config(num_steps=3, data=source), root / "run", say=lambda line: None)
     return root / "run", write
 
 
@@ -130,10 +130,10 @@ def test_whatever_is_refused_is_refused_before_sampling(points, tmp_path, monkey
 
 def test_held_out_losses_take_data_with_a_test_split(tmp_path):
     np.savez(tmp_path / "one.npz", x=np.ones((1, 2)))
-    config = tiny_config(data=train.DataConfig(name=f"npz:{tmp_path / 'one.npz'}"))
+    config = tiny_config(data=recipes.DataConfig(name=f"npz:{tmp_path / 'one.npz'}"))
     settings = dataclasses.replace(config.training, eval_every=1)
     with pytest.raises(
         InputError, match="eval_every must be 0 for data without a test split, got 1"
     ):
-        train.train(dataclasses.replace(config, training=settings), tmp_path / "run")
+        recipes.train(dataclasses.replace(config, training=settings), tmp_path / "run")
     assert not (tmp_path / "run").exists()

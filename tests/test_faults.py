@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 from running import ENVIRONMENT, ROOT, forked, run, start
 
-from jaxdiff import train
-from jaxdiff.train.interrupts import stop_signals
+from jaxdiff import recipes, train
+from jaxdiff.train.signals import stop_signals
 
 STEPS, SAVED_EVERY, PICTURED_AT = 20, 4, 16
 
@@ -31,7 +31,7 @@ def flags(steps=STEPS, saved_every=SAVED_EVERY):
 
 def parameters(workdir, steps=STEPS):
     """Bytes of every averaged parameter at the end of a run."""
-    run = train.load(workdir)
+    run = recipes.load(workdir)
     assert run.step == steps
     return [leaf.tobytes() for leaf in map(jax.device_get, jax.tree.leaves(run.params))]
 
@@ -164,7 +164,7 @@ def test_a_second_process_is_refused_and_a_signal_ends_the_first_saved(unbroken,
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
     assert last.startswith("to go on: python -m experiments.train ")
-    stopped = train.load(workdir).step
+    stopped = recipes.load(workdir).step
     assert seen < stopped < STEPS
     assert f"stopped by SIGTERM after step {stopped}; saved is {stopped}" in done.stdout
     done = run(*last.removeprefix("to go on: python -m ").split())

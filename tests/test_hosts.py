@@ -9,7 +9,7 @@ import time
 import pytest
 from running import run, start
 
-from jaxdiff import train
+from jaxdiff import recipes
 
 STEPS, SAVED_EVERY = 16, 10
 FLAGS = [  # images flipped at random, with classes, a third of them withheld
@@ -81,7 +81,7 @@ def test_processes_together_have_the_losses_of_one(alone, tmp_path):
     assert_first_losses_are(alone, workdir)
     assert "for 4 devices" in ended[0].stdout
     assert "wrote" not in ended[1].stdout  # only one of them speaks
-    assert train.load(workdir).step == STEPS  # a checkpoint of many is read by one
+    assert recipes.load(workdir).step == STEPS  # a checkpoint of many is read by one
 
 
 @pytest.mark.slow
@@ -115,7 +115,7 @@ def test_when_one_is_killed_the_others_end_and_a_restart_goes_on_until_one_is_to
         ended = [p.end() for p in again]
     assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
     assert f"going on from step {SAVED_EVERY} of" in ended[0].stdout
-    stopped = train.load(workdir).step
+    stopped = recipes.load(workdir).step
     assert f"stopped by SIGTERM after step {stopped}; saved is {stopped}" in ended[0].stdout
     assert_first_losses_are(alone, workdir)
 

@@ -9,18 +9,20 @@ import pytest
 ROOT = Path(__file__).parents[1] / "jaxdiff"
 
 LAYERS = {
-    0: "typing checks arrays divergence extras files compiling",
+    0: "typing checks arrays divergence extras fields files tensors compiling",
     1: "schedules processes",
     2: "predictions oracles",
     3: "losses",
     4: "denoisers guidance",
     5: "dynamics flow solvers sampling likelihood latents",
     6: "nets",
-    7: "data metrics plots train",
+    7: "data metrics plots",
+    8: "train",
+    9: "recipes",
 }
 LAYER_OF = {unit: layer for layer, units in LAYERS.items() for unit in units.split()}
 # The one file that sees networks, solvers and losses together: all that has a name.
-NAMES = "jaxdiff.train.names"
+NAMES = "jaxdiff.recipes.names"
 
 
 def imported_units(module, source, *, is_package=False):
@@ -53,6 +55,8 @@ def violations(module, source, *, is_package=False):
             found.append(f"{module} (L{LAYER_OF[unit]}) imports {other} (L{LAYER_OF[other]})")
         elif unit == "nets" and LAYER_OF[other] > 0:
             found.append(f"{module} imports {other}: networks import typing and arrays only")
+        elif unit == "train" and LAYER_OF[other] > 0 and other not in ("data", "plots"):
+            found.append(f"{module} imports {other}: the loop knows no model")
     if module != NAMES and {"nets", "solvers", "losses"} <= others | {unit}:
         found.append(f"{module} sees networks, solvers and losses: only {NAMES} does")
     return found
@@ -102,12 +106,15 @@ def test_the_checker_reads_the_modules_that_are_there():
         ("jaxdiff.losses.bad", "from jaxdiff import nets", "(L3) imports nets (L6)"),
         ("jaxdiff.losses.bad", "from .. import nets", "(L3) imports nets (L6)"),
         ("jaxdiff.losses.bad", "from ..nets.unet import UNet", "(L3) imports nets (L6)"),
-        ("jaxdiff.losses.bad", "def f():\n    import jaxdiff.train", "imports train (L7)"),
+        ("jaxdiff.losses.bad", "def f():\n    import jaxdiff.train", "imports train (L8)"),
+        ("jaxdiff.train.bad", "from jaxdiff.recipes import build", "imports recipes (L9)"),
+        ("jaxdiff.train.bad", "from jaxdiff.processes import VP", "the loop knows no model"),
+        ("jaxdiff.train.bad", "from jaxdiff import nets", "the loop knows no model"),
         ("jaxdiff.nets.bad", "from jaxdiff.processes import VP", "typing and arrays only"),
         ("jaxdiff.oracles", "import jaxdiff", "no layer"),
         ("jaxdiff.oracles", "from jaxdiff import sample", "no layer"),
         ("jaxdiff.novelty", "", "no layer"),
-        ("jaxdiff.train.bad", "from jaxdiff import losses, nets, solvers", "only jaxdiff.train"),
+        ("jaxdiff.recipes.bad", "from jaxdiff import losses, nets, solvers", "only jaxdiff."),
     ],
 )
 def test_the_checker_catches_a_violation(module, source, says):

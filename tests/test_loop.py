@@ -12,16 +12,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from absl import flags
+from players import loss_of
 from running import files_of_at_most
 from tensorboardX.proto.event_pb2 import Event
 from tiny import tiny_config
 
-from jaxdiff import data, train
-from jaxdiff.train import devices, objective
-from jaxdiff.train.assembly import assemble, fresh_state
-from jaxdiff.train.config import TrainingConfig
+from jaxdiff import data, recipes, train
+from jaxdiff.recipes import Run
+from jaxdiff.recipes.config import TrainingConfig
+from jaxdiff.recipes.diffusion import assemble, fresh_state
+from jaxdiff.recipes.held_out import held_out_loss
+from jaxdiff.train import sharding
 from jaxdiff.train.events import Events
-from jaxdiff.train.held_out import held_out_loss
 from jaxdiff.train.output import unfailing
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.updates import next_batch
@@ -35,7 +37,7 @@ CONFIG = dataclasses.replace(
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("loop") / "run"
-    return train.train(CONFIG, workdir, say=lambda line: None), workdir
+    return recipes.train(CONFIG, workdir, say=lambda line: None), workdir
 
 
 def test_held_out_loss_is_that_of_the_averaged_model_on_the_test_split(trained):
@@ -46,14 +48,14 @@ def test_held_out_loss_is_that_of_the_averaged_model_on_the_test_split(trained):
     x, label = data.stack(data.load("toy:moons").test, limit=1024)
     whole = len(x) // 16 * 16
     batch = {"x": x[:whole], "label": label[:whole]}
-    loss_fn = jax.jit(objective.loss_fn(run.config, run.network, run.process))
+    loss_fn = jax.jit(loss_of(run.model))
     expected = np.mean(loss_fn(run.params, jax.random.key(run.config.seed), batch))
     assert rows[-1]["eval_loss"] == pytest.approx(float(expected), rel=1e-4)
 
 
 def test_held_out_loss_is_the_same_each_time(trained):
     run, _ = trained
-    found = held_out_loss(run, data.load("toy:moons").test)
+    found = held_out_loss(run.model, data.load("toy:moons").test)
     assert found(run.params) == found(run.params)
     assert found(jax.tree.map(np.zeros_like, run.params)) != found(run.params)
 
@@ -117,7 +119,7 @@ def test_progress_that_cannot_be_printed_stops_nothing(tmp_path, monkeypatch):
 
 @pytest.mark.slow
 def test_the_trace_of_the_asked_steps_is_written(tmp_path):
-    train.train(CONFIG, tmp_path, profile_steps=(1, 2), say=lambda line: None)
+    recipes.train(CONFIG, tmp_path, profile_steps=(1, 2), say=lambda line: None)
     assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
@@ -126,11 +128,11 @@ def test_waiting_counts_only_where_the_device_had_nothing_to_do():
         def is_ready(self):
             return False
 
-    mesh = devices.mesh(devices=jax.devices()[:1])
+    mesh = sharding.mesh(devices=jax.devices()[:1])
     batches = iter([{"x": np.ones((4, 2), np.float32)}] * 3)
     batch, data_wait = next_batch(batches, mesh, None)
     assert data_wait > 0
-    assert batch["x"].sharding == devices.batch_sharding(mesh)
+    assert batch["x"].sharding == sharding.batch_sharding(mesh)
     assert next_batch(batches, mesh, {"loss": Busy()})[1] == 0.0
     assert next_batch(batches, mesh, {"loss": jax.block_until_ready(jnp.ones(()))})[1] > 0
 
@@ -148,9 +150,9 @@ def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
 
     with monkeypatch.context() as patch:
         patch.setattr(train.loop, "stop_signals", stopping)
-        stopped = train.train(CONFIG, tmp_path, microbatches=4, say=lambda line: None)
+        stopped = recipes.train(CONFIG, tmp_path, microbatches=4, say=lambda line: None)
     assert stopped.step == 3
-    found = train.train(CONFIG, tmp_path, microbatches=1, say=lambda line: None)
+    found = recipes.train(CONFIG, tmp_path, microbatches=1, say=lambda line: None)
     assert found.step == 6
     for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(run.params), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -158,7 +160,7 @@ def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
 
 def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(tmp_path):
     with pytest.raises(InputError, match="multiple of devices × microbatches, 1 × 5, got 16"):
-        train.train(CONFIG, tmp_path / "run", microbatches=5)
+        recipes.train(CONFIG, tmp_path / "run", microbatches=5)
     assert not (tmp_path / "run").exists()
 
 
@@ -178,12 +180,12 @@ def test_shares_of_a_batch_are_the_batch(tmp_path):
 
 
 def test_a_state_is_made_under_any_layout():
-    run = assemble(CONFIG, (2,), None)
-    mesh = devices.mesh(devices=jax.devices()[:1])
-    make = functools.partial(fresh_state, run)
-    shardings = devices.state_shardings(mesh, jax.eval_shape(make))
+    run = Run(assemble(CONFIG, (2,), None))
+    mesh = sharding.mesh(devices=jax.devices()[:1])
+    make = functools.partial(fresh_state, run.model)
+    shardings = sharding.state_shardings(mesh, jax.eval_shape(make))
     made, plain = jax.jit(make, out_shardings=shardings)(), jax.jit(make)()
-    for a, b in zip(jax.tree.leaves(made.params), jax.tree.leaves(plain.params), strict=True):
+    for a, b in zip(jax.tree.leaves(made.players), jax.tree.leaves(plain.players), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6)
 
 

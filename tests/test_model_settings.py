@@ -8,20 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import any_params, shapes_of
+from players import loss_of, player_of
 from tiny import tiny_config
 
-from jaxdiff import denoisers, processes, train
-from jaxdiff.train import build, choice, objective
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff import denoisers, processes, recipes
+from jaxdiff.recipes import Run, choice, objective
+from jaxdiff.recipes.diffusion import algorithm, assemble, fresh_state
 from jaxdiff.train.averages import exponential, update
 from jaxdiff.typing import InputError
 
-CLASSES = train.ModelConfig(data_std=1.0, class_conditional=True)
+CLASSES = recipes.ModelConfig(data_std=1.0, class_conditional=True)
 
 
 def run_of(**model):
     config = tiny_config(model=dataclasses.replace(CLASSES, **model))
-    run = assemble(config, (2,), 3)
+    run = Run(assemble(config, (2,), 3))
     shapes = shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1), jnp.zeros(1, int))
     return dataclasses.replace(run, params=any_params(shapes))
 
@@ -105,9 +106,9 @@ def test_labels_may_be_traced_or_drawn_by_a_traced_key():
 
 
 def test_label_dropout_without_classes_is_refused():
-    config = tiny_config(model=train.ModelConfig(label_dropout=0.1))
+    config = tiny_config(model=recipes.ModelConfig(label_dropout=0.1))
     with pytest.raises(InputError, match=r"label_dropout must be 0 without .*class_conditional"):
-        assemble(config, (2,), 3)
+        Run(assemble(config, (2,), 3))
 
 
 def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
@@ -126,9 +127,9 @@ def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
 
 def test_half_a_sum_is_half_the_mean_times_the_numbers():
     def loss(reduction, key):
-        run = assemble(tiny_config(loss=train.LossConfig(reduction=reduction)), (2,), None)
+        run = Run(assemble(tiny_config(loss=recipes.LossConfig(reduction=reduction)), (2,), None))
         params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
-        loss_fn = objective.loss_fn(run.config, run.network, run.process)
+        loss_fn = loss_of(run.model)
         return jax.jit(loss_fn)(params, key, {"x": np.ones((4, 2), np.float32)})
 
     total, mean = (loss(reduction, jax.random.key(0)) for reduction in ("sum", "mean"))
@@ -137,25 +138,18 @@ def test_half_a_sum_is_half_the_mean_times_the_numbers():
 
 def test_constants_neither_move_nor_decay_nor_drift():
     """Fourier frequencies under AdamW, whose decay would otherwise draw them to zero."""
-    config = tiny_config(model=train.ModelConfig(noise_cond="fourier"), loss=train.LossConfig())
-    run = assemble(config, (2,), None)
+    config = tiny_config(model=recipes.ModelConfig(noise_cond="fourier"), loss=recipes.LossConfig())
+    run = Run(assemble(config, (2,), None))
     assert run.network.embedding == "fourier"
-    state = jax.jit(lambda: fresh_state(run))()
-    before = jax.tree.map(np.asarray, state.params)
-    step = jax.jit(
-        lambda state, batch: train.train_step(
-            state,
-            batch,
-            loss_fn=objective.loss_fn(config, run.network, run.process),
-            optimizer=build.optimizer(config),
-            rules=build.ema_schedules(config),
-        )
-    )
+    state = jax.jit(lambda: fresh_state(run.model))()
+    before = jax.tree.map(np.asarray, player_of(state).params)
+    step = jax.jit(algorithm(run.model).step)
     for _ in range(3):
         state, _ = step(state, {"x": np.ones((8, 2), np.float32)})
-    for params in (state.params, *state.averages):
+    player = player_of(state)
+    for params in (player.params, *player.averages):
         jax.tree.map(np.testing.assert_array_equal, params["constants"], before["constants"])
-    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), state.params, before)["params"]
+    moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), player.params, before)["params"]
     assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) // 2
 
 
@@ -170,7 +164,7 @@ def test_the_average_of_what_never_changes_is_itself_to_the_bit():
 def test_an_optional_count_takes_a_number_or_none():
     for groups in (None, 4):
         config = tiny_config(network=choice("unet", channels=8, groups=groups))
-        assert assemble(config, (8, 8, 1), None).network.groups == groups
+        assert Run(assemble(config, (8, 8, 1), None)).network.groups == groups
     config = tiny_config(network=choice("unet", channels=8, groups="four"))
     with pytest.raises(InputError, match="groups must be a whole number or None, got 'four'"):
-        assemble(config, (8, 8, 1), None)
+        Run(assemble(config, (8, 8, 1), None))

@@ -13,8 +13,8 @@ from IPython.utils.capture import capture_output
 from matplotlib_inline.backend_inline import configure_inline_support
 from tiny import tiny_config
 
-from jaxdiff import train
-from jaxdiff.train import choice
+from jaxdiff import recipes
+from jaxdiff.recipes import choice
 
 NOTEBOOKS = Path(__file__).parents[1] / "notebooks"
 INLINE = "module://matplotlib_inline.backend_inline"
@@ -58,10 +58,10 @@ def digits_run(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("notebook") / "digits"
     config = tiny_config(
         num_steps=3,
-        data=train.DataConfig(name="digits"),
+        data=recipes.DataConfig(name="digits"),
         network=choice("mlp", width=8, depth=1),
     )
-    train.train(config, workdir, say=lambda line: None)
+    recipes.train(config, workdir, say=lambda line: None)
     return workdir
 
 

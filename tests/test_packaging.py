@@ -16,7 +16,7 @@ from running import ENVIRONMENT, ROOT
 from tiny import tiny_config
 
 import jaxdiff
-from jaxdiff import data, train
+from jaxdiff import data, recipes
 from jaxdiff.data.tfds import load_tfds
 from jaxdiff.extras import EXTRAS, require
 from jaxdiff.typing import InputError
@@ -34,7 +34,7 @@ def names(requirements):
 
 @pytest.mark.slow
 def test_the_core_samples_from_an_oracle_and_from_a_run_without_extras(tmp_path):
-    train.train(tiny_config(num_steps=4), tmp_path / "run", say=lambda line: None)
+    recipes.train(tiny_config(num_steps=4), tmp_path / "run", say=lambda line: None)
     hidden = {package for packages in EXTRAS.values() for package in packages} - {WITH_FLAX}
     options = [f"--workdir={tmp_path / 'run'}", "--without", *sorted(hidden), *NOT_ON_WINDOWS]
     done = subprocess.run(
@@ -74,7 +74,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(tmp_path):
         [metadata] = [name for name in wheel.namelist() if name.endswith("/METADATA")]
         lines = wheel.read(metadata).decode().splitlines()
     assert held == files
-    assert {"jaxdiff/py.typed", "jaxdiff/train/score_sde.json"} <= held
+    assert {"jaxdiff/py.typed", "jaxdiff/recipes/score_sde.json"} <= held
     assert f"Version: {jaxdiff.__version__}" in lines
     assert {f"Provides-Extra: {name}" for name in EXTRAS} <= set(lines)
 
@@ -121,7 +121,7 @@ def hide(monkeypatch):
 def test_training_without_a_package_names_its_extra_and_makes_no_workdir(tmp_path, hide):
     hide("tensorboardX", "safetensors")
     with pytest.raises(InputError) as caught:
-        train.train(tiny_config(), tmp_path / "run")
+        recipes.train(tiny_config(), tmp_path / "run")
     assert str(caught.value) == (
         "training needs tensorboardX and safetensors, which are not installed: "
         "pip install 'jaxdiff[train]'"

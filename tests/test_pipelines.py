@@ -12,7 +12,7 @@ from net_tools import any_params, normal, shapes_of
 from running import run
 from safetensors.numpy import load_file, save_file
 
-from jaxdiff import schedules, train
+from jaxdiff import recipes, schedules
 from jaxdiff.nets import DDPM, DDPMPP, MLP, NCSNPP, UNet
 from jaxdiff.nets.convert import (
     diffusers_config,
@@ -20,10 +20,10 @@ from jaxdiff.nets.convert import (
     from_diffusers,
     to_diffusers,
 )
-from jaxdiff.train import choice
-from jaxdiff.train.assembly import assemble
-from jaxdiff.train.diffusers import from_pipeline
-from jaxdiff.train.diffusers_pipeline import save_pipeline
+from jaxdiff.recipes import Run, choice
+from jaxdiff.recipes.diffusers import from_pipeline
+from jaxdiff.recipes.diffusers_pipeline import save_pipeline
+from jaxdiff.recipes.diffusion import assemble
 from jaxdiff.typing import InputError
 
 X, LEVEL = jnp.zeros((1, 8, 8, 3)), jnp.zeros(1)
@@ -99,7 +99,7 @@ def test_a_pipeline_says_process_kind_and_sampler(tmp_path):
     assert (shape, classes) == ((8, 8, 3), None)
     assert (config.model.kind, config.model.noise_cond) == ("v", "index")
     assert config.sampling.solver == choice("ancestral", variance="transition")
-    process = assemble(config, shape, classes).process
+    process = Run(assemble(config, shape, classes)).process
     betas = np.linspace(1e-3**0.5, 0.2**0.5, 100) ** 2  # scaled_linear
     expected = np.sqrt(np.cumprod(1 - betas))
     t = np.float32(np.arange(1, 101) / 100)
@@ -108,7 +108,7 @@ def test_a_pipeline_says_process_kind_and_sampler(tmp_path):
 
 def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path):
     config, *data = from_pipeline(pipeline(tmp_path, SCHEDULER | {"rescale_betas_zero_snr": True}))
-    made = assemble(config, *data)
+    made = Run(assemble(config, *data))
     assert float(made.process.alpha(1.0)) < 1e-19
     save_pipeline(
         tmp_path / "again",
@@ -119,7 +119,7 @@ def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path)
     change = {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"}
     described = from_pipeline(pipeline(tmp_path, SCHEDULER | change))
     with pytest.raises(InputError, match=r"config\.model\.kind: kind takes x0, v or edm where"):
-        assemble(*described)
+        Run(assemble(*described))
 
 
 @pytest.mark.parametrize(
@@ -156,14 +156,14 @@ def test_a_pipeline_becomes_a_run_that_samples_and_is_written_as_it_was(tmp_path
 
 def tiny_run(**fields):
     """A run of a U-Net that a pipeline can express, with random weights."""
-    config = train.Config(
+    config = recipes.Config(
         process=choice("vp"),
         network=choice("ddpm", channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4,
                        groups=4, dropout=0.0),
-        model=train.ModelConfig(kind="eps", noise_cond="time", scale_input=False),
-        loss=train.LossConfig(),
+        model=recipes.ModelConfig(kind="eps", noise_cond="time", scale_input=False),
+        loss=recipes.LossConfig(),
     )  # fmt: skip
-    made = assemble(dataclasses.replace(config, **fields), (8, 8, 3), None)
+    made = Run(assemble(dataclasses.replace(config, **fields), (8, 8, 3), None))
     return dataclasses.replace(made, params=any_params(shapes_of(made.network, X, LEVEL)))
 
 
@@ -193,7 +193,7 @@ def test_a_network_told_the_time_is_written_for_a_chain_of_999_steps(tmp_path):
     ],
 )
 def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, schedule):
-    model = train.ModelConfig(kind="x0", noise_cond="index", scale_input=False)
+    model = recipes.ModelConfig(kind="x0", noise_cond="index", scale_input=False)
     save_pipeline(tmp_path, tiny_run(process=process, model=model))
     scheduler = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
     assert scheduler["prediction_type"] == "sample"
@@ -208,18 +208,18 @@ def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, sc
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"model": train.ModelConfig(kind="edm")}, r"takes config.model.kind of .*, got 'edm'$"),
+        ({"model": recipes.ModelConfig(kind="edm")}, r"takes config.model.kind of .*, got 'edm'$"),
         (
-            {"model": train.ModelConfig(kind="eps", noise_cond="log_snr")},
+            {"model": recipes.ModelConfig(kind="eps", noise_cond="log_snr")},
             r"takes config.model.noise_cond of 'index' or 'time', got 'log_snr'$",
         ),
         (
-            {"model": train.ModelConfig(kind="eps", data_std=0.5)},
+            {"model": recipes.ModelConfig(kind="eps", data_std=0.5)},
             r"config.model.scale_input false, or config.model.data_std 1, got data_std 0.5$",
         ),
         ({"process": choice("subvp")}, r"a process that preserves the variance, got subvp$"),
         (
-            {"data": train.DataConfig(low=0.0)},
+            {"data": recipes.DataConfig(low=0.0)},
             r"takes config.data.low and high of \(-1.0, 1.0\), got \(0.0, 1.0\)$",
         ),
     ],

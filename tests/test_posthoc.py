@@ -11,11 +11,12 @@ from jax.flatten_util import ravel_pytree
 from safetensors.numpy import load_file, save_file
 from tiny import tiny_config
 
-from jaxdiff import train
+from jaxdiff import recipes
+from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
+from jaxdiff.recipes.resuming import identity_of
 from jaxdiff.train import posthoc
-from jaxdiff.train.assembly import assemble, fresh_state
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.workdir import write_config
+from jaxdiff.train.workdir import write_content
 from jaxdiff.typing import InputError
 
 pytestmark = pytest.mark.slow
@@ -36,14 +37,15 @@ def workdir(tmp_path_factory):
         ema_stds=(*STDS, OTHER), other_ema_decays=(0.5,), checkpoint_every=5,
     )  # fmt: skip
     folder = tmp_path_factory.mktemp("posthoc") / "run"
-    train.train(config, folder, say=lambda line: None)
+    recipes.train(config, folder, say=lambda line: None)
     return folder
 
 
 def stored(workdir, std):
     """The average that the run itself followed to its end, by name."""
     tensors = load_file(workdir / "averages" / f"{STEPS:09d}.safetensors")
-    return {n.removeprefix(f"{std}:"): v for n, v in tensors.items() if n.startswith(f"{std}:")}
+    own = f"{PLAYER}/{std}:"
+    return {n.removeprefix(own): v for n, v in tensors.items() if n.startswith(own)}
 
 
 def by_name(params):
@@ -55,15 +57,15 @@ def distance(a, b):
 
 
 def test_the_average_that_was_not_kept_is_that_of_a_run_that_keeps_it(workdir):
-    config = with_training(train.load(workdir).config, ema_stds=STDS)
-    found = by_name(posthoc.average_of(workdir, config, std=OTHER, step=STEPS))
+    like = recipes.load(workdir).params
+    found = by_name(posthoc.average_of(workdir, PLAYER, like, STDS, std=OTHER, step=STEPS))
     followed, near = stored(workdir, OTHER), stored(workdir, 0.1)
     assert distance(found, followed) < 0.05 * distance(near, followed)
 
 
 @pytest.mark.parametrize("std", STDS)
 def test_what_was_stored_is_found_again(workdir, std):
-    found, expected = by_name(train.load(workdir, ema_std=std).params), stored(workdir, std)
+    found, expected = by_name(recipes.load(workdir, ema_std=std).params), stored(workdir, std)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, rtol=1e-4, atol=1e-6)
@@ -74,9 +76,9 @@ def flat(run):
 
 
 def test_each_kept_decay_can_be_had(workdir):
-    runs = [train.load(workdir), train.load(workdir, ema_decay=0.9999)]
+    runs = [recipes.load(workdir), recipes.load(workdir, ema_decay=0.9999)]
     np.testing.assert_array_equal(*map(flat, runs))
-    assert not np.array_equal(flat(train.load(workdir, ema_decay=0.5)), flat(runs[0]))
+    assert not np.array_equal(flat(recipes.load(workdir, ema_decay=0.5)), flat(runs[0]))
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_each_kept_decay_can_be_had(workdir):
 )
 def test_an_average_that_cannot_be_had_is_refused(workdir, options, sentence):
     with pytest.raises(InputError, match=sentence):
-        train.load(workdir, **options)
+        recipes.load(workdir, **options)
 
 
 def file_of(workdir, step):
@@ -109,14 +111,14 @@ def test_an_average_with_one_flipped_bit_is_not_taken_for_whole(workdir, tmp_pat
     path = file_of(copy, STEPS)
     flip_one_bit(path, place if isinstance(place, int) else path.read_bytes().index(place.encode()))
     with pytest.raises(InputError, match=rf"{STEPS}\.safetensors is damaged.* anew"):
-        train.load(copy, ema_std=OTHER)
-    assert flat(train.load(copy)).size  # it needs none of them
+        recipes.load(copy, ema_std=OTHER)
+    assert flat(recipes.load(copy)).size  # it needs none of them
 
 
 def test_a_damaged_average_of_an_earlier_step_is_left_out_with_a_warning(workdir, tmp_path):
     copy, without = (shutil.copytree(workdir, tmp_path / name) for name in ("run", "without"))
     file_of(without, 20).unlink()
-    expected = flat(train.load(without, ema_std=UNKEPT))
+    expected = flat(recipes.load(without, ema_std=UNKEPT))
     damages = (
         lambda path: flip_one_bit(path, -2),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
@@ -125,22 +127,22 @@ def test_a_damaged_average_of_an_earlier_step_is_left_out_with_a_warning(workdir
     for damage in damages:
         damage(file_of(copy, 20))
         with pytest.warns(UserWarning, match=r"000000020\.safetensors .* put together without it"):
-            np.testing.assert_array_equal(flat(train.load(copy, ema_std=UNKEPT)), expected)
-    assert not np.array_equal(flat(train.load(workdir, ema_std=UNKEPT)), expected)
+            np.testing.assert_array_equal(flat(recipes.load(copy, ema_std=UNKEPT)), expected)
+    assert not np.array_equal(flat(recipes.load(workdir, ema_std=UNKEPT)), expected)
 
 
 def test_averages_without_a_fingerprint_are_read_with_a_warning(workdir, tmp_path):
     copy = shutil.copytree(workdir, tmp_path / "run")
     save_file(load_file(file_of(copy, 20)), file_of(copy, 20))
     with pytest.warns(UserWarning, match=r"000000020\.safetensors has no fingerprint"):
-        found = flat(train.load(copy, ema_std=OTHER))
-    np.testing.assert_array_equal(found, flat(train.load(workdir, ema_std=OTHER)))
+        found = flat(recipes.load(copy, ema_std=OTHER))
+    np.testing.assert_array_equal(found, flat(recipes.load(workdir, ema_std=OTHER)))
 
 
 def test_a_run_that_stored_none_says_so(tmp_path):
     config, state = tiny_config(), fresh_state(assemble(tiny_config(), (2,), 2))
-    write_config(tmp_path, config, (2,), 2)
+    write_content(tmp_path, identity_of(assemble(config, (2,), 2)).content)
     with Checkpoints(tmp_path, keep=config.training) as checkpoints:
         checkpoints.save(10, state.replace(step=state.step + 10))
     with pytest.raises(InputError, match=r"holds no averages of step 10.*got \(\)"):
-        train.load(tmp_path, ema_std=0.1)
+        recipes.load(tmp_path, ema_std=0.1)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from tiny import tiny_config
 
-from jaxdiff import data, train
+from jaxdiff import data, recipes
 from jaxdiff.train.same_data import check_same_data, data_changes
 from jaxdiff.typing import InputError
 
@@ -50,13 +50,13 @@ def test_a_workdir_without_a_fingerprint_has_no_changes_and_a_broken_one_is_told
 @pytest.mark.slow
 def test_training_goes_on_with_its_own_data_alone(tmp_path):
     points(tmp_path)
-    source = train.DataConfig(name="npz:points.npz", data_dir=str(tmp_path))
+    source = recipes.DataConfig(name="npz:points.npz", data_dir=str(tmp_path))
     config, workdir = tiny_config(num_steps=3, data=source), tmp_path / "run"
-    train.train(config, workdir, say=lambda line: None)
+    recipes.train(config, workdir, say=lambda line: None)
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     points(tmp_path, x=np.tile(X + 100, (10, 1)), label=np.tile(LABEL, 10))
     with pytest.raises(InputError, match=r"points\.npz must be as it was .* 450 examples in train"):
-        train.train(config, workdir, say=lambda line: None)
+        recipes.train(config, workdir, say=lambda line: None)
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     points(tmp_path)
-    assert train.train(config, workdir, say=lambda line: None).step == 3
+    assert recipes.train(config, workdir, say=lambda line: None).step == 3

@@ -14,9 +14,9 @@ from convert_tools import ncsnpp_state
 from net_tools import any_params, normal, shapes_of
 from running import run
 
-from jaxdiff import train
-from jaxdiff.train import build, choice, names
-from jaxdiff.train.score_sde import from_score_sde, published, read_score_sde
+from jaxdiff import recipes
+from jaxdiff.recipes import build, choice, names
+from jaxdiff.recipes.score_sde import from_score_sde, published, read_score_sde
 from jaxdiff.typing import InputError
 
 FACTS = Path(__file__).parents[2] / "shared" / "published" / "score_sde_configs.json"
@@ -39,7 +39,7 @@ def test_all_but_refinenets_are_ours(name):
             from_score_sde(PUBLISHED[name])
         return
     config = from_score_sde(PUBLISHED[name])
-    assert train.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert recipes.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_all_but_refinenets_are_ours(name):
 def test_our_files_of_these_experiments_say_the_same(module, name):
     """Written by hand from the papers, one by one."""
     file = importlib.import_module(f"experiments.configs.{module}")
-    ours, theirs = train.from_dict(file.get_config().to_dict()), from_score_sde(PUBLISHED[name])
+    ours, theirs = recipes.from_dict(file.get_config().to_dict()), from_score_sde(PUBLISHED[name])
     nets = [
         names.resolve(names.NETWORKS, config.network, "", reserved=names.SET_ELSEWHERE)()
         for config in (ours, theirs)
@@ -131,7 +131,7 @@ def test_a_field_is_what_it_means_there(name):
         found = config
         for part in path.split("."):
             found = getattr(found, part)
-        if isinstance(value, train.Choice):
+        if isinstance(value, recipes.Choice):
             assert found.as_dict() == value.as_dict(), path
         else:
             assert found == value, path
@@ -237,7 +237,7 @@ def test_a_checkpoint_becomes_a_run_by_its_configuration(tmp_path):
         f"--score_sde_config={tmp_path / 'own.json'}",
     )
     assert done.returncode == 0, done.stderr
-    loaded = train.load(tmp_path / "run")
+    loaded = recipes.load(tmp_path / "run")
     assert (loaded.step, loaded.shape) == (7, (16, 16, 3))
     assert loaded.config == from_score_sde(fields)
     bias = loaded.params["params"]["conv_in"]["bias"]

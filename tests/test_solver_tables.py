@@ -8,7 +8,7 @@ from experiments.common.text import text_table
 from experiments.studies.solvers import pictures, tables
 from experiments.studies.solvers.rows import GRIDS, ODE_SOLVERS, SDE_SOLVERS
 from experiments.studies.solvers.tables import Errors
-from jaxdiff.train.names import TIME_GRIDS
+from jaxdiff.recipes.names import TIME_GRIDS
 
 COUNTS = [10, 20, 70]
 ROWS = [

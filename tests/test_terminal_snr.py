@@ -12,7 +12,7 @@ import jaxdiff
 from jaxdiff import oracles, schedules
 from jaxdiff.denoisers import denoiser
 from jaxdiff.processes import VP, DiscreteVP
-from jaxdiff.train import names
+from jaxdiff.recipes import names
 from jaxdiff.typing import InputError
 
 LINEAR = schedules.linear_betas(100, beta_start=1e-3, beta_end=0.2)

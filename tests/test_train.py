@@ -9,14 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from players import player_of
 from tiny import tiny_config
 
-from jaxdiff import train
+from jaxdiff import recipes, train
 from jaxdiff.files import atomic_write
-from jaxdiff.train import run as run_module
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.recipes import Run
+from jaxdiff.recipes import run as run_module
+from jaxdiff.recipes.diffusion import assemble, fresh_state
+from jaxdiff.recipes.resuming import identity_of, read_config
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.workdir import read_config, write_config
+from jaxdiff.train.workdir import write_content
 from jaxdiff.typing import InputError
 
 
@@ -35,11 +38,16 @@ def quiet(line):
     """Swallow a line of report."""
 
 
+def write(workdir, config):
+    """The ``config.json`` of a run on points of the plane, of two classes."""
+    write_content(workdir, identity_of(assemble(config, (2,), 2)).content)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("run") / "straight"
     lines = []
-    return train.train(tiny_config(), workdir, say=lines.append), workdir, lines
+    return recipes.train(tiny_config(), workdir, say=lines.append), workdir, lines
 
 
 @pytest.fixture(scope="module")
@@ -47,9 +55,9 @@ def final_state():
     """The state that the run of a workdir ended with."""
 
     def read(workdir):
-        run = assemble(*read_config(workdir))
+        run = Run(assemble(*read_config(workdir)))
         with Checkpoints(workdir) as checkpoints:
-            return checkpoints.restore(jax.eval_shape(functools.partial(fresh_state, run)))
+            return checkpoints.restore(jax.eval_shape(functools.partial(fresh_state, run.model)))
 
     return read
 
@@ -94,7 +102,7 @@ def train_until(step, workdir, monkeypatch, **changes):
     with monkeypatch.context() as patch:
         patch.setattr(train.loop.Progress, "update", dying)
         with pytest.raises(KeyboardInterrupt):
-            train.train(config, workdir, say=quiet)
+            recipes.train(config, workdir, say=quiet)
 
 
 def interrupted(*_, **__):
@@ -118,7 +126,7 @@ def test_a_run_that_died_goes_on_to_the_same_bits(trained, final_state, tmp_path
             atomic_write(tmp_path / "samples" / "step_5.png", b"half of it")
     assert len(list(tmp_path.rglob("*.partial"))) == 1
     with pytest.warns(UserWarning, match=r"metrics\.jsonl: no row, and left out: line"):
-        train.train(tiny_config(), tmp_path, say=quiet)
+        recipes.train(tiny_config(), tmp_path, say=quiet)
     assert not list(tmp_path.rglob("*.partial"))
     assert bits(final_state(tmp_path)) == bits(final_state(straight))
     assert rows(tmp_path) == rows(straight)
@@ -136,7 +144,7 @@ def test_a_finished_run_is_left_as_it_is(trained, final_state):
     _, workdir, _ = trained
     before = rows(workdir)
     state = final_state(workdir)
-    assert train.train(tiny_config(), workdir, say=quiet).step == 6
+    assert recipes.train(tiny_config(), workdir, say=quiet).step == 6
     assert rows(workdir) == before
     assert bits(final_state(workdir)) == bits(state)
 
@@ -160,7 +168,7 @@ def straight(tmp_path_factory):
     """A run whose rates do not depend on its length, and its configuration."""
     config = with_(CONSTANT, "training", ema_stds=(0.1,), sample_every=4)
     workdir = tmp_path_factory.mktemp("constant") / "run"
-    train.train(config, workdir, say=quiet)
+    recipes.train(config, workdir, say=quiet)
     return config, workdir
 
 
@@ -169,13 +177,13 @@ def test_an_extended_run_is_one_of_that_length_from_the_start(straight, final_st
     config, workdir = straight
     shorter = with_(config, "training", num_steps=4, keep_checkpoints=1, checkpoint_every=4)
     shorter = with_(with_(shorter, "sampling", t_min=1e-2), "data", data_dir=str(tmp_path))
-    train.train(shorter, tmp_path, say=quiet)
+    recipes.train(shorter, tmp_path, say=quiet)
     assert not (tmp_path / "samples").exists()
     longer = with_(config, "training", keep_every=4, log_every=2, eval_every=2, keep_best=1)
     lines = []
-    assert train.train(longer, tmp_path, say=lines.append).step == 6
+    assert recipes.train(longer, tmp_path, say=lines.append).step == 6
     assert bits(final_state(tmp_path)) == bits(final_state(workdir))
-    assert train.load(tmp_path).config == longer
+    assert recipes.load(tmp_path).config == longer
     changed = f"changed in {tmp_path / 'config.json'}: config."
     assert f"{changed}training.num_steps: 4 -> 6" in lines
     assert f"{changed}sampling.t_min: 0.01 -> 0.001" in lines
@@ -208,13 +216,13 @@ def test_a_change_to_the_steps_made_so_far_is_refused_and_nothing_overwritten(
     trained, tmp_path, base, changes, sentence
 ):
     workdir = shutil.copytree(trained[1], tmp_path / "run")
-    write_config(workdir, base, (2,), 2)
+    write(workdir, base)
     before, other = contents(workdir), base
     for part, fields in changes.items():
         simple = not isinstance(fields, dict)
         other = dataclasses.replace(other, seed=fields) if simple else with_(other, part, **fields)
     with pytest.raises(InputError, match=sentence):
-        train.train(other, workdir, say=quiet)
+        recipes.train(other, workdir, say=quiet)
     assert contents(workdir) == before
 
 
@@ -226,9 +234,9 @@ def test_a_start_that_is_refused_late_leaves_the_config_as_it_was(trained, tmp_p
             path.write_bytes(b"")
     before, other = contents(workdir), with_(tiny_config(), "training", log_every=3)
     with pytest.raises(InputError, match=r"no checkpoint .* can be read"):
-        train.train(other, workdir, say=quiet)
+        recipes.train(other, workdir, say=quiet)
     with pytest.raises(InputError, match="profile_steps must be FIRST:LAST"):
-        train.train(other, workdir, profile_steps=(2, 1), say=quiet)
+        recipes.train(other, workdir, profile_steps=(2, 1), say=quiet)
     assert contents(workdir) == before
 
 
@@ -238,11 +246,11 @@ def test_what_a_kill_left_out_of_a_saved_step_is_made_when_the_run_goes_on(
     """Its picture, and its averages for later; both as an unbroken run leaves them."""
     config, workdir = straight
     with monkeypatch.context() as patch:
-        patch.setattr("jaxdiff.train.loop.draw", interrupted)
+        patch.setattr("jaxdiff.recipes.training.draw", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            train.train(config, tmp_path, say=quiet)
+            recipes.train(config, tmp_path, say=quiet)
     (tmp_path / "averages" / "000000004.safetensors").write_bytes(b"damaged")
-    train.train(config, tmp_path, say=quiet)
+    recipes.train(config, tmp_path, say=quiet)
     for name in ("samples/step_0000004.png", "averages/000000004.safetensors", "samples.png"):
         assert (tmp_path / name).read_bytes() == (workdir / name).read_bytes()
 
@@ -255,21 +263,21 @@ def test_only_the_newest_checkpoints_are_kept(trained):
 
 @pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
-    config = tiny_config(optimizer=train.OptimizerConfig(learning_rate=1e30, clip_norm=1e30))
+    config = tiny_config(optimizer=recipes.OptimizerConfig(learning_rate=1e30, clip_norm=1e30))
     settings = dataclasses.replace(config.training, max_skipped=3)
     config = dataclasses.replace(config, training=settings)
     sentence = "not finite in 3 steps in a row, from step 2 on, which reads batch 1; .* step None"
     with pytest.raises(InputError, match=sentence):
-        train.train(config, tmp_path, say=quiet)
+        recipes.train(config, tmp_path, say=quiet)
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
 
 def test_load_gives_back_the_averaged_parameters(trained, final_state):
     run, workdir, _ = trained
-    loaded = train.load(workdir)
+    loaded = recipes.load(workdir)
     assert loaded.step == 6
     assert loaded.config == run.config
-    assert bits(loaded.params) == bits(final_state(workdir).averages[0])
+    assert bits(loaded.params) == bits(player_of(final_state(workdir)).averages[0])
 
 
 def test_samples_are_a_function_of_the_key_and_compile_once(trained):
@@ -349,8 +357,8 @@ def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(trained):
 
 @pytest.mark.slow
 def test_a_class_conditional_run_listens_to_its_label(tmp_path):
-    config = tiny_config(num_steps=3, model=train.ModelConfig(class_conditional=True))
-    run = train.train(config, tmp_path, say=quiet)
+    config = tiny_config(num_steps=3, model=recipes.ModelConfig(class_conditional=True))
+    run = recipes.train(config, tmp_path, say=quiet)
     same = [run.sample(jax.random.key(0), 2, label=k) for k in (0, 0, 1)]
     np.testing.assert_array_equal(same[0], same[1])
     assert not np.array_equal(same[0], same[2])
@@ -365,7 +373,7 @@ def test_a_class_conditional_run_listens_to_its_label(tmp_path):
         (lambda workdir: None, "holds no run: there is no config.json"),
         (lambda workdir: (workdir / "config.json").write_text("{"), "is not the configuration of"),
         (
-            lambda workdir: write_config(workdir, tiny_config(), (2,), 2),
+            lambda workdir: write(workdir, tiny_config()),
             "holds no checkpoint to load",
         ),
     ],
@@ -373,7 +381,7 @@ def test_a_class_conditional_run_listens_to_its_label(tmp_path):
 def test_a_workdir_without_a_model_is_told_in_one_sentence(tmp_path, prepare, sentence):
     prepare(tmp_path)
     with pytest.raises(InputError, match=sentence) as caught:
-        train.load(tmp_path)
+        recipes.load(tmp_path)
     assert "\n" not in str(caught.value)
 
 

@@ -11,12 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import shapes_of
+from players import loss_of
 
-from jaxdiff import data, train
-from jaxdiff.train import build, choice, names, objective
-from jaxdiff.train.assembly import assemble
-from jaxdiff.train.parsing import differences
-from jaxdiff.train.resuming import refused_changes
+from jaxdiff import data, recipes
+from jaxdiff.recipes import Run, build, choice, names
+from jaxdiff.recipes.diffusion import assemble
+from jaxdiff.recipes.resuming import refused_changes
+from jaxdiff.train.identity import differences
 from jaxdiff.typing import InputError
 
 CONFIGS = sorted(
@@ -27,7 +28,7 @@ SHAPES = {"digits": (8, 8, 1), "toy": (2,), "mnist": (28, 28, 1), "cifar10": (32
 
 def read(name):
     module = importlib.import_module(f"experiments.configs.{name}")
-    return train.from_dict(module.get_config().to_dict())
+    return recipes.from_dict(module.get_config().to_dict())
 
 
 def with_one_block_per_level(config):
@@ -53,8 +54,8 @@ QUICK = {"toy_ve", "digits_vp", "cifar10_small", "cifar10_dit"}  # one for each 
 def test_every_config_builds_a_network_that_runs(name):
     config = read(name)
     names.resolve(names.NETWORKS, config.network, "config.network")()  # of as many as it says
-    run = assemble(with_one_block_per_level(config), SHAPES[name.split("_")[0]], 10)
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
+    run = Run(assemble(with_one_block_per_level(config), SHAPES[name.split("_")[0]], 10))
+    loss_fn = loss_of(run.model)
     batch = {
         "x": jax.ShapeDtypeStruct((4, *run.shape), jnp.float32),
         "label": jax.ShapeDtypeStruct((4,), jnp.int32),
@@ -66,7 +67,7 @@ def test_every_config_builds_a_network_that_runs(name):
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_config_survives_json(name):
     config = read(name)
-    assert train.from_dict(json.loads(json.dumps(config.as_dict()))) == config
+    assert recipes.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
 def test_configs_are_there_for_all_the_processes():
@@ -107,7 +108,7 @@ def test_configs_are_there_for_all_the_processes():
 )
 def test_a_field_that_does_not_fit_is_named_in_one_sentence(values, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        train.from_dict(values)
+        recipes.from_dict(values)
     assert "\n" not in str(caught.value)
 
 
@@ -175,7 +176,7 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
 )
 def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
-        assemble(train.from_dict({"network": SMALL} | change), (8, 8, 1), 10)
+        Run(assemble(recipes.from_dict({"network": SMALL} | change), (8, 8, 1), 10))
     assert "\n" not in str(caught.value)
 
 
@@ -204,25 +205,27 @@ def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
 )
 def test_of_a_misspelt_name_the_nearest_is_suggested(change, meant):
     with pytest.raises(InputError) as caught:
-        assemble(train.from_dict({"network": SMALL} | change), (8, 8, 1), 10)
+        Run(assemble(recipes.from_dict({"network": SMALL} | change), (8, 8, 1), 10))
     suggestion = f"; did you mean {meant!r}?"
     assert str(caught.value).endswith(suggestion) if meant else "mean" not in str(caught.value)
 
 
 def test_no_limit_may_be_said_where_it_is_the_default():
     solver = {"name": "stochastic_heun", "sigma_max": float("inf")}
-    run = assemble(train.from_dict({"network": SMALL, "sampling": {"solver": solver}}), (2,), None)
+    run = Run(
+        assemble(recipes.from_dict({"network": SMALL, "sampling": {"solver": solver}}), (2,), None)
+    )
     assert dict(run.config.sampling.solver.options) == {"sigma_max": float("inf")}
 
 
 def test_labels_are_asked_of_data_that_have_them():
-    config = train.from_dict({"model": {"class_conditional": True}})
+    config = recipes.from_dict({"model": {"class_conditional": True}})
     with pytest.raises(InputError, match="takes data with labels"):
-        assemble(config, (8, 8, 1), None)
+        Run(assemble(config, (8, 8, 1), None))
 
 
 def test_a_config_resizes_its_images():
-    config = train.Config(data=train.DataConfig("digits", size=4, resize="stretch"))
+    config = recipes.Config(data=recipes.DataConfig("digits", size=4, resize="stretch"))
     dataset = build.dataset(config)
     assert dataset.shape == (4, 4, 1)
     expected = data.load("digits", size=4, resize="stretch").test
@@ -233,13 +236,14 @@ def test_a_unet_is_refused_vectors():
     with pytest.raises(
         InputError, match=r"config.network unet: a U-Net takes .* got shape \(1, 2\)"
     ):
-        assemble(train.from_dict({}), (2,), None)
+        Run(assemble(recipes.from_dict({}), (2,), None))
 
 
 def test_differences_name_both_values_and_the_fields_that_only_one_has():
-    old = train.Config(seed=1, process=choice("vp", beta_max=20.0))
-    new = train.Config(seed=2, process=choice("ve", sigma_max=50.0))
-    assert differences(old, new) == [
+    old = recipes.Config(seed=1, process=choice("vp", beta_max=20.0))
+    new = recipes.Config(seed=2, process=choice("ve", sigma_max=50.0))
+    old, new = old.as_dict(), new.as_dict()
+    assert differences(old, new, path="config.") == [
         "config.seed: 1 -> 2",
         "config.process.name: vp -> ve",
         "config.process.beta_max: 20.0 -> absent",
@@ -249,16 +253,16 @@ def test_differences_name_both_values_and_the_fields_that_only_one_has():
 
 
 def test_a_run_goes_on_with_whatever_no_step_so_far_depends_on():
-    old = train.Config(network=choice("unet", channels=8))
+    old = recipes.Config(network=choice("unet", channels=8))
     new = dataclasses.replace(
         old,
-        data=train.DataConfig(data_dir="elsewhere"),
+        data=recipes.DataConfig(data_dir="elsewhere"),
         network=choice("unet", channels=8, remat=True),
-        training=train.TrainingConfig(
+        training=recipes.TrainingConfig(
             num_steps=9, log_every=9, sample_every=9, checkpoint_every=9, keep_checkpoints=9,
             keep_every=9, keep_best=9, eval_every=9, max_skipped=9,
         ),
-        sampling=train.SamplingConfig(
+        sampling=recipes.SamplingConfig(
             choice("ddim"), choice("karras"), num_steps=9, t_min=0.1, denoise=False, num_images=9
         ),
     )  # fmt: skip
@@ -278,7 +282,7 @@ def test_a_run_goes_on_with_whatever_no_step_so_far_depends_on():
     ],
 )
 def test_a_run_does_not_go_on_with_what_its_steps_depend_on(part, field, value):
-    old = train.Config()
+    old = recipes.Config()
     before = getattr(getattr(old, part), field)
     changed = dataclasses.replace(getattr(old, part), **{field: value})
     new = dataclasses.replace(old, **{part: changed})
@@ -286,8 +290,8 @@ def test_a_run_does_not_go_on_with_what_its_steps_depend_on(part, field, value):
 
 
 def test_a_longer_run_on_the_cosine_schedule_is_another_run():
-    constant, cosine = (train.OptimizerConfig(schedule=name) for name in ("constant", "cosine"))
-    old, new = train.Config(), train.Config(training=train.TrainingConfig(num_steps=9))
+    constant, cosine = (recipes.OptimizerConfig(schedule=name) for name in ("constant", "cosine"))
+    old, new = recipes.Config(), recipes.Config(training=recipes.TrainingConfig(num_steps=9))
     assert refused_changes(old, new) == []
     old, new = (dataclasses.replace(config, optimizer=cosine) for config in (old, new))
     (line,) = refused_changes(old, new)

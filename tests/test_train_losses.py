@@ -6,26 +6,27 @@ import numpy as np
 import pytest
 from assertions import assert_mean_close
 from net_tools import any_params, normal, shapes_of
+from players import loss_of, player_of
 from tiny import tiny_config
 
-from jaxdiff import losses, processes, train
-from jaxdiff.train import build, choice, objective
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff import losses, processes, recipes
+from jaxdiff.recipes import Run, build, choice, objective
+from jaxdiff.recipes.diffusion import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 CHAIN = choice("ddpm", num_steps=20, beta_start=0.01, beta_end=0.3)
 HYBRID = {
     "process": CHAIN,
-    "model": train.ModelConfig(data_std=1.0, learned_variance=True),
-    "loss": train.LossConfig(vlb_weight=0.5, t_min=0.0),
+    "model": recipes.ModelConfig(data_std=1.0, learned_variance=True),
+    "loss": recipes.LossConfig(vlb_weight=0.5, t_min=0.0),
 }
 
 
 def assembled(size=2, **changes):
     """A run, its loss, and parameters as after training."""
-    run = assemble(tiny_config(**changes), (size,), None)
+    run = Run(assemble(tiny_config(**changes), (size,), None))
     params = any_params(shapes_of(run.network, jnp.zeros((1, size)), jnp.ones(1)))
-    return run, objective.loss_fn(run.config, run.network, run.process), params
+    return run, loss_of(run.model), params
 
 
 def mean_losses(loss, *, repeats=300, n=16, **changes):
@@ -53,7 +54,7 @@ def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
 
     def along(times):
         t_min = 0.0 if process is CHAIN else 1e-2
-        loss = train.LossConfig(weight=choice("likelihood"), times=times, t_min=t_min)
+        loss = recipes.LossConfig(weight=choice("likelihood"), times=times, t_min=t_min)
         return mean_losses(loss, process=process)
 
     found = {
@@ -78,12 +79,14 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
 
     def untrained(importance_weights):
-        loss = train.LossConfig(**settings, importance_weights=importance_weights)
+        loss = recipes.LossConfig(**settings, importance_weights=importance_weights)
         run, loss_fn, _ = assembled(loss=loss)
 
         @jax.jit
         def values(key):
-            return loss_fn(fresh_state(run).params, key, {"x": normal((4096, 2))})
+            return loss_fn(
+                fresh_state(run.model).players["model"].params, key, {"x": normal((4096, 2))}
+            )
 
         return np.asarray(values(jax.random.key(2)))
 
@@ -94,7 +97,7 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 def test_likelihood_weighting_is_that_of_score_sde(reduction):
     """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
-    loss = train.LossConfig(
+    loss = recipes.LossConfig(
         weight=choice("likelihood_weighting"), times=choice("uniform"), reduction=reduction
     )
     run, loss_fn, params = assembled(5, loss=loss, process=choice("vp"))
@@ -140,14 +143,14 @@ def test_hybrid_loss_is_that_of_the_library_per_dimension():
 def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
     """The second half of the output starts at 0, v = ½; for N(0, I) the right v is 1."""
     run, loss_fn, _ = assembled(**HYBRID)
-    state = jax.jit(lambda: fresh_state(run))()
+    state = jax.jit(lambda: fresh_state(run.model))()
 
     @jax.jit
     @jax.grad
     def gradient(params):
         return jnp.mean(loss_fn(params, jax.random.key(6), {"x": normal((512, 2))}))
 
-    leaves = jax.tree.leaves(gradient(state.params))
+    leaves = jax.tree.leaves(gradient(player_of(state).params))
     last = max((g for g in leaves if g.shape == (4,)), key=np.linalg.norm)
     assert np.all(last[2:] < 0)  # to raise the bias is to lower the loss
     trained = run.at(state)
@@ -158,22 +161,22 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
     ("changes", "sentence"),
     [
         (
-            {"loss": train.LossConfig(vlb_weight=0.1)},
+            {"loss": recipes.LossConfig(vlb_weight=0.1)},
             "vlb_weight must be 0 unless the process is a",
         ),
         (HYBRID | {"process": choice("vp")}, "vlb_weight must be 0 unless"),
-        ({"loss": train.LossConfig(times=choice("sometimes"))}, "loss.times.name must be one of"),
+        ({"loss": recipes.LossConfig(times=choice("sometimes"))}, "loss.times.name must be one of"),
         (
-            {"loss": train.LossConfig(times=choice("log_normal", spread=1.0))},
+            {"loss": recipes.LossConfig(times=choice("log_normal", spread=1.0))},
             "config.loss.times.spread does not exist; config.loss.times takes mean, std",
         ),
         (
-            {"loss": train.LossConfig(times=choice("importance", uniform_share=2.0))},
+            {"loss": recipes.LossConfig(times=choice("importance", uniform_share=2.0))},
             "config.loss.times: uniform_share is a number in",
         ),
-        ({"loss": train.LossConfig(times=choice("importance"), t_min=0.0)}, "t_min > 0"),
+        ({"loss": recipes.LossConfig(times=choice("importance"), t_min=0.0)}, "t_min > 0"),
     ],
 )
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_written(changes, sentence):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
-        assemble(tiny_config(**changes), (2,), None)
+        Run(assemble(tiny_config(**changes), (2,), None))

@@ -1,42 +1,37 @@
 """The pure step of training, against optax and closed forms by hand."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from net_tools import any_params, normal, shapes_of
+from players import loss_of
 from tiny import tiny_config
 
-from jaxdiff import train
-from jaxdiff.train import averages, build, objective
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff import recipes, train
+from jaxdiff.recipes import Run, build
+from jaxdiff.recipes.diffusion import assemble, fresh_state
+from jaxdiff.train import averages
 
 
-def quadratic(params, key, batch, part):
+def quadratic(params, view, key, batch, part):
     """Loss with the gradient params − mean(x), and no randomness."""
-    return 0.5 * jnp.sum((params["w"][None] - batch["x"]) ** 2, axis=1)
+    return 0.5 * jnp.sum((params["w"][None] - batch["x"]) ** 2, axis=1), ()
 
 
 def test_a_step_of_plain_descent_is_that_of_the_formula():
     batch = {"x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
-    optimizer = optax.sgd(0.1)
-    state = train.init_state(jax.random.key(0), {"w": jnp.array([0.0, 1.0])}, optimizer)
-    step = functools.partial(
-        train.train_step,
-        loss_fn=quadratic,
-        optimizer=optimizer,
-        rules=[averages.exponential(0.9)],
-    )
-    after, metrics = jax.jit(step)(state, batch)
+    turn = train.Turn("w", quadratic, optax.sgd(0.1), (averages.exponential(0.9),))
+    init, step = train.alternate(lambda key: {"w": {"w": jnp.array([0.0, 1.0])}}, [turn])
+    after, metrics = jax.jit(step)(init(jax.random.key(0)), batch)
+    player = after.players["w"]
     gradient = np.array([0.0, 1.0]) - np.array([2.0, 3.0])
-    np.testing.assert_allclose(after.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
+    np.testing.assert_allclose(player.params["w"], np.array([0.0, 1.0]) - 0.1 * gradient, rtol=1e-6)
     np.testing.assert_allclose(metrics["grad_norm"], np.hypot(*gradient), rtol=1e-6)
     np.testing.assert_allclose(metrics["loss"], 0.5 * np.mean([1 + 1, 9 + 9]), rtol=1e-6)
     # score_sde counts the update before it averages: (1 + 1)/(10 + 1) after the first
-    averaged = 2 / 11 * np.array([0.0, 1.0]) + 9 / 11 * np.asarray(after.params["w"])
-    np.testing.assert_allclose(after.averages[0]["w"], averaged, rtol=1e-6)
+    averaged = 2 / 11 * np.array([0.0, 1.0]) + 9 / 11 * np.asarray(player.params["w"])
+    np.testing.assert_allclose(player.averages[0]["w"], averaged, rtol=1e-6)
     assert int(after.step) == 1
 
 
@@ -61,7 +56,7 @@ def test_ema_of_a_constant_forgets_where_it_began():
 
 
 def rates(**options):
-    config = train.from_dict({"optimizer": options, "training": {"num_steps": 100}})
+    config = recipes.from_dict({"optimizer": options, "training": {"num_steps": 100}})
     optimizer = build.optimizer(config)
     params = jnp.zeros(1)
 
@@ -88,7 +83,7 @@ def test_learning_rate_stays_where_it_warmed_up_to():
 def test_gradients_are_clipped_by_their_global_norm():
     grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
     # At an epsilon far above the gradient Adam divides by a constant, which shows what it was fed.
-    config = train.from_dict(
+    config = recipes.from_dict(
         {"optimizer": {"clip_norm": 1.0, "epsilon": 1e6, "learning_rate": 1e6, "b1": 0.0}}
     )
     optimizer = build.optimizer(config)
@@ -97,8 +92,8 @@ def test_gradients_are_clipped_by_their_global_norm():
 
 
 def test_noise_is_a_function_of_the_key():
-    run = assemble(tiny_config(), (2,), 2)
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
+    run = Run(assemble(tiny_config(), (2,), 2))
+    loss_fn = loss_of(run.model)
     params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
     batch = {"x": np.zeros((4, 2), np.float32), "label": np.zeros(4, int)}
     losses = [
@@ -111,15 +106,19 @@ def test_noise_is_a_function_of_the_key():
 def test_a_network_of_zeros_starts_at_the_loss_of_the_prior():
     """At initialisation the network is 0, so EDM's loss per dimension is E F² = 1 for unit data."""
     config = tiny_config(
-        model=train.ModelConfig(data_std=1.0),
-        loss=train.LossConfig(target="x0", weight=train.choice("edm")),
+        model=recipes.ModelConfig(data_std=1.0),
+        loss=recipes.LossConfig(target="x0", weight=recipes.choice("edm")),
     )
-    run = assemble(config, (2,), 2)
-    loss_fn = objective.loss_fn(config, run.network, run.process)
+    run = Run(assemble(config, (2,), 2))
+    loss_fn = loss_of(run.model)
 
     @jax.jit
     def at_first(key, x):
-        return loss_fn(fresh_state(run).params, key, {"x": x, "label": jnp.zeros(4096, int)})
+        return loss_fn(
+            fresh_state(run.model).players["model"].params,
+            key,
+            {"x": x, "label": jnp.zeros(4096, int)},
+        )
 
     loss = np.asarray(at_first(jax.random.key(2), normal((4096, 2))))
     error = np.std(loss) / np.sqrt(loss.size)

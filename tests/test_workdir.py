@@ -9,9 +9,10 @@ import pytest
 from running import run
 from tiny import tiny_config
 
-from jaxdiff import data, train
+from jaxdiff import data, recipes
 from jaxdiff.nets import convert
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.recipes import Run
+from jaxdiff.recipes.diffusion import assemble, fresh_state
 from jaxdiff.typing import InputError
 
 
@@ -27,14 +28,14 @@ def owned(workdir):
 def test_a_start_that_is_refused_leaves_no_config_of_its_own(tmp_path):
     workdir = tmp_path / "run"
     with owned(workdir), pytest.raises(InputError, match="being trained in by another process"):
-        train.train(dataclasses.replace(tiny_config(), seed=7), workdir)
+        recipes.train(dataclasses.replace(tiny_config(), seed=7), workdir)
     assert not (workdir / "config.json").exists()
 
 
 def test_weights_are_written_into_no_workdir_of_another_process(tmp_path):
-    config, digits = tiny_config(data=train.DataConfig(name="digits")), data.load("digits")
-    model = assemble(config, digits.shape, digits.num_classes)
-    params = fresh_state(model).params
+    config, digits = tiny_config(data=recipes.DataConfig(name="digits")), data.load("digits")
+    model = Run(assemble(config, digits.shape, digits.num_classes))
+    params = fresh_state(model.model).players["model"].params
     convert.save(tmp_path / "files", model.network, params)
     workdir = tmp_path / "run"
     flags = ["--config=tests/tiny.py", f"--read={tmp_path / 'files'}", f"--workdir={workdir}"]
@@ -45,5 +46,5 @@ def test_weights_are_written_into_no_workdir_of_another_process(tmp_path):
     assert [path.name for path in workdir.iterdir()] == [".lock"]
     done = run("experiments.weights", *flags)
     assert done.returncode == 0, done.stderr
-    found = train.load(workdir)
+    found = recipes.load(workdir)
     assert jax.tree.all(jax.tree.map(lambda a, b: (a == b).all(), found.params, params))

@@ -3,8 +3,8 @@
 import dataclasses
 
 from experiments.configs import overridable
-from jaxdiff import train
-from jaxdiff.train import Config, choice
+from jaxdiff import recipes
+from jaxdiff.recipes import Config, choice
 
 FEW_SAMPLES = [
     "--config.optimizer.warmup_steps=1",
@@ -27,20 +27,20 @@ POINTS = ["--config=experiments/configs/toy_vp.py", *SMALLEST_MLP, *FEW_SAMPLES]
 def tiny_config(num_steps: int = 6, **changes) -> Config:
     """Points of the plane through a little MLP; a checkpoint every 2 steps."""
     config = Config(
-        data=train.DataConfig(name="toy:moons"),
+        data=recipes.DataConfig(name="toy:moons"),
         network=choice("mlp", width=8, depth=1),
-        model=train.ModelConfig(data_std=1.0),
-        optimizer=train.OptimizerConfig(
+        model=recipes.ModelConfig(data_std=1.0),
+        optimizer=recipes.OptimizerConfig(
             name="adamw", learning_rate=1e-3, schedule="cosine", warmup_steps=2, weight_decay=0.01
         ),
-        training=train.TrainingConfig(
+        training=recipes.TrainingConfig(
             num_steps=num_steps, batch_size=16, log_every=1, sample_every=100, checkpoint_every=2
         ),
-        sampling=train.SamplingConfig(num_steps=2, num_images=4),
+        sampling=recipes.SamplingConfig(num_steps=2, num_images=4),
     )
     return dataclasses.replace(config, **changes)
 
 
 def get_config():
     """Digits through the same MLP: the file of flags ``--config=tests/tiny.py``."""
-    return overridable(tiny_config(data=train.DataConfig(name="digits")))
+    return overridable(tiny_config(data=recipes.DataConfig(name="digits")))

@@ -12,8 +12,8 @@ import jaxdiff
 from experiments.common.timing import best_times, timed
 from jaxdiff import schedules, solvers
 from jaxdiff.compiling import compiler_options
-from jaxdiff.train import Run, build, objective
-from jaxdiff.train.state import init_state, train_step
+from jaxdiff.recipes import Run, build
+from jaxdiff.recipes.diffusion import PLAYER, algorithm, fresh_state
 from jaxdiff.typing import Array, Key
 
 SAMPLING_STEPS = 50
@@ -49,28 +49,24 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
     batch = {"x": jnp.asarray(x), "label": jnp.zeros(len(x), int)}
     label = batch["label"] if run.config.model.class_conditional else None
     level, times = jnp.full(len(x), 0.5), schedules.uniform_times(SAMPLING_STEPS, t_min=1e-3)
-    optimizer = build.optimizer(run.config)
-    loss_fn = objective.loss_fn(run.config, run.network, run.process)
 
     def sample(key: Key, params: Any, x: Array) -> Array:
         model = build.denoise_fn(run.config, run.network, run.process, params, label=label)
         return jaxdiff.sample(key, solvers.ddim(model, run.process), x, times)
 
-    update = functools.partial(
-        train_step, loss_fn=loss_fn, optimizer=optimizer, rules=build.ema_schedules(run.config)
-    )
     jit = functools.partial(jax.jit, compiler_options=compiler_options())
-    num_averages = len(build.ema_schedules(run.config))
 
     @jax.jit
     def start(params: Any) -> Any:
+        state = fresh_state(run.model)
         copied = jax.tree.map(jnp.copy, params)  # a step takes over the arrays of its state
-        return init_state(jax.random.key(0), copied, optimizer, num_averages=num_averages)
+        player = state.players[PLAYER].replace(params=copied)
+        return state.replace(players={PLAYER: player})
 
     states = [start(run.params)]
     compiled = [
         timed(jit(run.network.apply).lower(run.params, batch["x"], level, label).compile),
-        timed(jit(update, donate_argnums=0).lower(states[0], batch).compile),
+        timed(jit(algorithm(run.model).step, donate_argnums=0).lower(states[0], batch).compile),
         timed(jit(sample).lower(jax.random.key(0), run.params, batch["x"]).compile),
     ]
     forward, step, walk = (program for program, _ in compiled)

@@ -19,12 +19,13 @@ from ml_collections import config_flags
 
 from experiments.common import cli
 from experiments.common.timing import best_times, timed
-from jaxdiff import train
+from jaxdiff import recipes
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import Run, build, devices
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.recipes import Run, build
+from jaxdiff.recipes.diffusion import algorithm, assemble, batch_spec, batches, fresh_state
+from jaxdiff.train import sharding
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.compiled import CompiledStep, compile_step
+from jaxdiff.train.compiled import CompiledStep, compile_step, on_mesh
 from jaxdiff.train.progress import Progress
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.updates import updates
@@ -46,17 +47,20 @@ class Walker:
 
     def __init__(self, run: Run, mesh: Mesh, batches: Iterator[Any]) -> None:
         self.run, self.mesh, self.batches = run, mesh, batches
-        state = jax.jit(functools.partial(fresh_state, run))()
-        self.state: TrainState = jax.device_put(state, devices.state_shardings(mesh, state))
-        self.step_fn: CompiledStep = compile_step(run, self.state, mesh)
-        self.batch = devices.put_batch(next(batches), mesh)
+        state = jax.jit(functools.partial(fresh_state, run.model))()
+        self.state: TrainState = jax.device_put(state, sharding.state_shardings(mesh, state))
+        on_devices = on_mesh(functools.partial(algorithm, run.model), mesh)
+        self.step_fn: CompiledStep = compile_step(
+            on_devices, self.state, batch_spec(run.model), mesh
+        )
+        self.batch = sharding.put_batch(next(batches), mesh)
         self.copying: list[float] = []
         self.handing: list[float] = []
 
     def bare(self, steps: int) -> Any:
         """Take steps on one batch."""
         for _ in range(steps):
-            self.state, metrics = self.step_fn(self.state, self.batch)
+            self.state, metrics = self.step_fn(self.state, self.batch, ())
         return metrics
 
     def looped(self, steps: int, workdir: Path, checkpoints: Checkpoints | None = None) -> Any:
@@ -91,11 +95,11 @@ def main() -> None:
     """Measure, and print a line for each figure."""
     if CONFIG.value is None:
         raise InputError("a benchmark takes --config=FILE, got none")
-    config = train.from_dict(CONFIG.value.to_dict())
+    config = recipes.from_dict(CONFIG.value.to_dict())
     dataset = build.dataset(config)
-    run, mesh = assemble(config, dataset.shape, dataset.num_classes), devices.mesh()
-    batches = build.batches(config, dataset.train)
-    walker, steps = Walker(run, mesh, batches), STEPS.value
+    run, mesh = Run(assemble(config, dataset.shape, dataset.num_classes)), sharding.mesh()
+    feed = batches(run.model, dataset.train)
+    walker, steps = Walker(run, mesh, feed), STEPS.value
 
     with (
         tempfile.TemporaryDirectory() as folder,
@@ -128,7 +132,7 @@ def main() -> None:
     )
     began = time.perf_counter()
     for _ in range(steps):
-        next(batches)
+        next(feed)
     rate = steps / (time.perf_counter() - began)
     print(f"input alone {rate:.0f} batches/s, {rate * bare:.1f} times what the step takes")
 

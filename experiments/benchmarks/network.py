@@ -22,10 +22,11 @@ from experiments.benchmarks.profile import seconds_by_operation, summary
 from experiments.benchmarks.torch_peer import check_plain, torch_peer
 from experiments.common import cli
 from experiments.common.timing import best_times
-from jaxdiff import train
+from jaxdiff import recipes
 from jaxdiff.nets import UNet
-from jaxdiff.train import Run
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.recipes import Run
+from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
+from jaxdiff.recipes.objective import objective
 from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
@@ -48,18 +49,22 @@ def main() -> None:
         raise InputError(
             f"--jobs must be among forward, step and sample, got {', '.join(sorted(unknown))}"
         )
-    run = assemble(
-        train.from_dict(CONFIG.value.to_dict()), (SIZE.value, SIZE.value, COLOURS.value), 10
+    run = Run(
+        assemble(
+            recipes.from_dict(CONFIG.value.to_dict()), (SIZE.value, SIZE.value, COLOURS.value), 10
+        )
     )
-    run = dataclasses.replace(run, params=jax.jit(lambda: fresh_state(run).params)())
+    params = jax.jit(lambda: fresh_state(run.model).players[PLAYER].params)()
+    run = dataclasses.replace(run, params=params)
     x = np.random.default_rng(0).normal(size=(BATCH.value, *run.shape)).astype(np.float32)
 
     contenders: list[Contender] = []
     if "torch" in PEERS.value:
         peer, network, params = torch_peer(run.network, x, compiled=TORCH_COMPILE.value)
-        run = dataclasses.replace(
-            run, network=network.clone(dtype=run.network.dtype), params=params
-        )
+        network = network.clone(dtype=run.network.dtype)
+        minimised = objective(run.config, network, run.process)
+        model = dataclasses.replace(run.model, network=network, objective=minimised)
+        run = dataclasses.replace(run, model=model, params=params)
         check_equal(run, peer, x)
         contenders.append(peer)
     if "flax" in PEERS.value:

@@ -19,9 +19,9 @@ from experiments.common import cli
 from experiments.common.timing import best_times
 from experiments.configs import digits_vp, toy_vp
 from experiments.studies.solvers.rows import ODE_SOLVERS, SDE_SOLVERS, MakeFn, evaluations
-from jaxdiff import schedules, solvers, train
-from jaxdiff.train import Run, build
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff import recipes, schedules, solvers
+from jaxdiff.recipes import Run, build
+from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
 from jaxdiff.train.memory import STEP, check_fits
 from jaxdiff.typing import Array, InputError, Key, Params, out_of
 
@@ -87,12 +87,13 @@ def memory(run: Run, batch: int, num_steps: int, walk: Callable[..., Any]) -> fl
 
 
 def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
-    run = assemble(train.from_dict(config), shape, None)
+    run = Run(assemble(recipes.from_dict(config), shape, None))
 
     @jax.jit
     def params() -> Params:
         # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
-        return jax.tree.map(lambda leaf: leaf + 0.01, fresh_state(run).params)
+        fresh = fresh_state(run.model).players[PLAYER].params
+        return jax.tree.map(lambda leaf: leaf + 0.01, fresh)
 
     return dataclasses.replace(run, params=params())
 

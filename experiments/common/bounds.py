@@ -20,7 +20,8 @@ from tqdm import tqdm
 from jaxdiff import losses, schedules
 from jaxdiff.compiling import compiler_options
 from jaxdiff.losses import decoders, times, weights
-from jaxdiff.train import Run, devices
+from jaxdiff.recipes import Run
+from jaxdiff.train import sharding
 from jaxdiff.typing import Array, Key, Params
 
 BATCH = 512
@@ -90,7 +91,7 @@ def averaged(
         seed: of the keys.
         kind: what is measured, in words.
     """
-    rows = devices.batch_sharding(devices.mesh())
+    rows = sharding.batch_sharding(sharding.mesh())
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
     def compiled(params: Params, key: Key, x: Array, label: Array) -> Array:

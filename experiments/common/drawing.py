@@ -9,7 +9,8 @@ import numpy as np
 from tqdm import tqdm
 
 from jaxdiff import data
-from jaxdiff.train import Run, devices
+from jaxdiff.recipes import Run
+from jaxdiff.train import sharding
 from jaxdiff.train.memory import check_fits
 
 
@@ -31,7 +32,7 @@ def draw_samples(
     """
     check_fits("n", n, 4 * n * math.prod(run.shape))
     size = min(n, batch_size)
-    mesh = devices.mesh() if jax.device_count() > 1 else None
+    mesh = sharding.mesh() if jax.device_count() > 1 else None
     chunks = []
     with tqdm(total=n, unit="sample", dynamic_ncols=True) as bar:
         for index in range(-(-n // size)):

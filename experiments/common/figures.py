@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.common.text import text_table
 from jaxdiff import metrics
-from jaxdiff.train import Run
+from jaxdiff.recipes import Run
 
 NEIGHBOURS = 3
 LEAST = {"frechet": 2, "precision": NEIGHBOURS + 1, "recall": NEIGHBOURS + 1, "nearest_distance": 1}

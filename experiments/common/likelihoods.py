@@ -13,7 +13,7 @@ import numpy as np
 
 from experiments.common.bounds import NUM_LEVELS, Bound, averaged, dequantized, last_time
 from jaxdiff import likelihood, losses
-from jaxdiff.train import Run
+from jaxdiff.recipes import Run
 from jaxdiff.typing import Array, Key
 
 

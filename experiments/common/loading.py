@@ -2,8 +2,8 @@
 
 from absl import flags
 
-from jaxdiff import train
-from jaxdiff.train import Run
+from jaxdiff import recipes
+from jaxdiff.recipes import Run
 
 EMA_DECAY = flags.DEFINE_float(
     "ema_decay", None, "Which of the run's moving averages to take, instead of the first."
@@ -15,4 +15,4 @@ EMA_STD = flags.DEFINE_float(
 
 def load_run(workdir: str) -> Run:
     """Load the newest checkpoint of a workdir."""
-    return train.load(workdir, ema_decay=EMA_DECAY.value, ema_std=EMA_STD.value)
+    return recipes.load(workdir, ema_decay=EMA_DECAY.value, ema_std=EMA_STD.value)

@@ -2,7 +2,7 @@
 
 from ml_collections import ConfigDict
 
-from jaxdiff.train import Config
+from jaxdiff.recipes import Config
 
 
 def overridable(config: Config) -> ConfigDict:

@@ -7,7 +7,7 @@ accelerators. The deep variant and sub-VP are this one with a field or two set o
 from ml_collections import ConfigDict
 
 from experiments.configs import overridable
-from jaxdiff.train import (
+from jaxdiff.recipes import (
     Config,
     DataConfig,
     LossConfig,

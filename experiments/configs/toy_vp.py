@@ -3,7 +3,7 @@
 from ml_collections import ConfigDict
 
 from experiments.configs import overridable
-from jaxdiff.train import (
+from jaxdiff.recipes import (
     Config,
     DataConfig,
     LossConfig,

@@ -1,43 +1,28 @@
-"""L7: configuration, state, the pure step, the loop around it, checkpoints, and what they leave.
+"""L8: the generic loop: it trains whatever a task says, and knows no model.
 
-``load(workdir)`` gives a trained :class:`Run`, which is all that a notebook needs.
+:func:`alternate` makes the pure step of one player or several, :func:`fit` runs it through devices,
+checkpoints, faults and progress.
 """
 
-from jaxdiff.train.config import (
-    Choice,
-    Config,
-    DataConfig,
-    LossConfig,
-    ModelConfig,
-    OptimizerConfig,
-    SamplingConfig,
-    TrainingConfig,
-    choice,
-)
-from jaxdiff.train.loading import load
-from jaxdiff.train.loop import draw, train
-from jaxdiff.train.parsing import from_dict
-from jaxdiff.train.run import Run
-from jaxdiff.train.state import BatchSlice, LossFn, TrainState, init_state, train_step
+from jaxdiff.train.algorithm import Algorithm, Turn, alternate
+from jaxdiff.train.identity import Identity, plain_identity
+from jaxdiff.train.loop import Task, fit
+from jaxdiff.train.settings import TrainingConfig
+from jaxdiff.train.state import BatchSlice, LossFn, Player, TrainState, View, view_of
 
 __all__ = [
+    "Algorithm",
     "BatchSlice",
-    "Choice",
-    "Config",
-    "DataConfig",
-    "LossConfig",
+    "Identity",
     "LossFn",
-    "ModelConfig",
-    "OptimizerConfig",
-    "Run",
-    "SamplingConfig",
+    "Player",
+    "Task",
     "TrainState",
     "TrainingConfig",
-    "choice",
-    "draw",
-    "from_dict",
-    "init_state",
-    "load",
-    "train",
-    "train_step",
+    "Turn",
+    "View",
+    "alternate",
+    "fit",
+    "plain_identity",
+    "view_of",
 ]

@@ -1,4 +1,4 @@
-"""L7: moving averages of the parameters, and the one to choose after training.
+"""L8: moving averages of the parameters, and the one to choose after training.
 
 Each average is a rule ``step -> d``, the weight that the past keeps at update k = step:
 average ← d·average + (1 − d)·params.

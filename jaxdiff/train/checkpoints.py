@@ -1,4 +1,4 @@
-"""L7: checkpoints of the training state, by orbax: whole or not at all, and known to be whole.
+"""L8: checkpoints of the training state, by orbax: whole or not at all, and known to be whole.
 
 Each is written in the background into a folder of another name, which is renamed when all is there.
 With the state goes its fingerprint: one that a disk has altered is never taken for what was saved.
@@ -20,8 +20,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.extras import require
-from jaxdiff.train.config import TrainingConfig
 from jaxdiff.train.fingerprint import fingerprint
+from jaxdiff.train.formats import FORMAT, as_stored, from_stored
+from jaxdiff.train.settings import TrainingConfig
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.workdir import CHECKPOINTS, DAMAGED
 from jaxdiff.typing import InputError
@@ -62,6 +63,7 @@ class Checkpoints:
                 kept.append(best)
         self._manager = ocp.CheckpointManager(
             (workdir / CHECKPOINTS).absolute(),
+            item_handlers=ocp.StandardCheckpointHandler(),
             # not orbax's read_only, which warns of itself; to make and delete nothing is enough
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(kept) if kept else None,
@@ -117,7 +119,11 @@ class Checkpoints:
         }
         args = self._ocp.args.StandardSave(saved)
         self._copied = functools.partial(
-            self._manager.save, step, args=args, metrics=metrics and dict(metrics)
+            self._manager.save,
+            step,
+            args=args,
+            metrics=metrics and dict(metrics),
+            custom_metadata={"format": FORMAT},
         )
         if not alone:
             self.flush()
@@ -170,28 +176,44 @@ class Checkpoints:
         raise InputError(f"{self._workdir / CHECKPOINTS} holds no checkpoint to load")
 
     def _read(self, step: int, like: TrainState) -> TrainState:
-        target = {"state": like, "fingerprint": jax.eval_shape(_fingerprint, like)}
+        try:
+            return self._read_as(FORMAT, step, like)
+        except Exception:
+            number = self._format(step)  # which takes longer than most states do to read
+            if number == FORMAT:
+                raise
+        return self._read_as(number, step, like)
+
+    def _read_as(self, number: int, step: int, like: TrainState) -> TrainState:
+        stored = as_stored(like, number)
+        target = {"state": stored, "fingerprint": jax.eval_shape(_fingerprint, stored)}
         read = self._manager.restore(
             step, args=self._ocp.args.StandardRestore(jax.tree.map(_describe, target))
         )
-        state: TrainState = read["state"]
+        state = read["state"]
         if int(_fingerprint(state)) != int(read["fingerprint"]) or int(state.step) != step:
             raise InputError("its numbers are not those that were saved")
-        return state
+        return from_stored(state, like)
+
+    def _format(self, step: int) -> int:
+        """Which layout a checkpoint has; the first kept no number."""
+        metadata: Any = self._manager.metadata(step)
+        return int((metadata.custom_metadata or {}).get("format", 1))
 
     def _refuse_other_arrays(self, step: int, like: TrainState) -> None:
         """Tell a checkpoint that was written for other arrays from a damaged one.
 
         Raises:
-            InputError: naming the first array of another shape or dtype.
+            InputError: naming the first array of another shape or dtype, or a later format.
         """
         item = self.path(step).absolute() / DEFAULT_ITEM
         try:
             with contextlib.closing(self._ocp.StandardCheckpointHandler()) as handler:
                 stored = _by_name(handler.metadata(item).tree)
+            number = self._format(step)
         except Exception:  # damaged indeed
             return
-        for name, leaf in _by_name({"state": like}).items():
+        for name, leaf in _by_name({"state": as_stored(like, number)}).items():
             found = stored.get(name)
             if found is None or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 continue

@@ -1,80 +1,79 @@
-"""L7: the training step as one compiled program over a mesh of devices."""
+"""L8: the step of an algorithm as one compiled program over a mesh of devices."""
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from jaxdiff.compiling import compiler_options
-from jaxdiff.train import build, devices, objective
-from jaxdiff.train.run import Run
-from jaxdiff.train.state import TrainState, train_step
-from jaxdiff.typing import Array, Params
+from jaxdiff.train import sharding
+from jaxdiff.train.algorithm import Algorithm, Metrics
+from jaxdiff.train.state import TrainState, num_parameters
+from jaxdiff.typing import PyTree
 
-CompiledStep = Callable[[TrainState, Mapping[str, Array]], tuple[TrainState, dict[str, Array]]]
+CompiledStep = Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Metrics]]
 MEBIBYTE = 2**20
 
 
+def on_mesh(
+    make_algorithm: Callable[..., Algorithm], mesh: Mesh, *, microbatches: int = 1
+) -> Algorithm:
+    """Build an algorithm whose state is divided over a mesh as :mod:`jaxdiff.train.sharding` says.
+
+    What is divided for keeping is gathered for use, instead of dividing the network's sums.
+
+    Args:
+        make_algorithm: takes ``microbatches`` and ``gather``, as a partial ``alternate`` does.
+        mesh: the devices.
+        microbatches: in how many parts a device goes through its share of a batch.
+    """
+    gather = functools.partial(
+        jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh)
+    )
+    return make_algorithm(microbatches=microbatches, gather=gather)
+
+
 def compile_step(
-    run: Run,
+    algorithm: Algorithm,
     state: TrainState,
+    batch_spec: PyTree,
     mesh: Mesh,
     *,
-    microbatches: int = 1,
+    frozen: PyTree = (),
     say: Callable[[str], None] = print,
 ) -> Any:
     """Compile the donated step before the clock of training starts, and say what it takes.
 
     Args:
-        run: the configuration, network and process.
+        algorithm: as :func:`on_mesh` gives it.
         state: arrays, or their shapes.
+        batch_spec: shapes and dtypes of the whole batch.
         mesh: the devices.
-        microbatches: in how many turns a device goes through its share of a batch.
+        frozen: what no step changes: arrays, or their shapes.
         say: called with a line of report.
 
     Returns:
         The compiled :data:`CompiledStep`, with jax's own ``as_text`` and ``memory_analysis``.
     """
-    batch_size = run.config.training.batch_size
-    rows = devices.batch_sharding(mesh)
-    batch = {
-        "x": jax.ShapeDtypeStruct(
-            (batch_size, *run.shape), jnp.uint8 if run.is_image else jnp.float32, sharding=rows
-        ),
-        "label": jax.ShapeDtypeStruct((batch_size,), jnp.int32, sharding=rows),
-    }
-    whole = devices.replicated(mesh)
-    of_stored = objective.training_loss_fn(run.config, run.network, run.process)
-
-    def loss_fn(params: Params, *given: Any) -> Array:
-        # what is divided for keeping is gathered for use, instead of dividing the network's sums
-        gathered = jax.lax.with_sharding_constraint(params, whole)
-        return of_stored(gathered, *given)
-
-    step_fn = functools.partial(
-        train_step,
-        loss_fn=loss_fn,
-        optimizer=build.optimizer(run.config),
-        rules=build.ema_schedules(run.config),
-        microbatches=microbatches,
-    )
-    layout = devices.state_shardings(mesh, state)
+    rows, whole = sharding.batch_sharding(mesh), sharding.replicated(mesh)
+    layout = sharding.state_shardings(mesh, state)
     jitted = jax.jit(
-        step_fn,
+        algorithm.step,
         donate_argnums=0,
-        in_shardings=(layout, rows),
+        in_shardings=(layout, rows, sharding.state_shardings(mesh, frozen)),
         out_shardings=(layout, whole),
     )
     began = time.perf_counter()
-    compiled = jitted.lower(state, batch).compile(compiler_options())
-    size = sum(leaf.size for leaf in jax.tree.leaves(state.params["params"]))
+    batch = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch_spec
+    )
+    compiled = jitted.lower(state, batch, frozen).compile(compiler_options())
     seconds = time.perf_counter() - began
     number = "1 device" if mesh.size == 1 else f"{mesh.size} devices"
-    say(f"{size:,} parameters; compiled in {seconds:.1f} s for {number}")
+    say(f"{num_parameters(state):,} parameters; compiled in {seconds:.1f} s for {number}")
     memory: Any = compiled.memory_analysis()
     if memory is not None:
         say(

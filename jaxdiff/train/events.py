@@ -1,4 +1,4 @@
-"""L7: TensorBoard's event files, one record after another, written when it is added.
+"""L8: TensorBoard's event files, one record after another, written when it is added.
 
 A record is framed as TensorFlow frames it: the length, its checksum, the event, its checksum.
 """

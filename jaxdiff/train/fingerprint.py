@@ -1,4 +1,4 @@
-"""L7: one number that tells whether a state is, to the bit, the one that was saved."""
+"""L8: one number that tells whether a state is, to the bit, the one that was saved."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""L7: the loop around the pure step. The side effects of training live here and in ``progress``.
+"""L8: the loop around the pure step. The side effects of training live here and in ``progress``.
 
 The batch of step k is a pure function of (seed, k), its noise of (key, k), and a checkpoint holds
 the whole state: a run that was stopped and goes on ends bit for bit where it would have ended.
@@ -6,27 +6,26 @@ the whole state: a run that was stopped and goes on ends bit for bit where it wo
 
 import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 
-from jaxdiff import data, plots
+from jaxdiff import plots
 from jaxdiff.extras import EXTRAS, require
 from jaxdiff.files import read_lines_json
-from jaxdiff.train import build, devices, memory, posthoc
-from jaxdiff.train.assembly import assemble, fresh_state
-from jaxdiff.train.checkpoints import METRIC, Checkpoints
-from jaxdiff.train.compiled import compile_step
-from jaxdiff.train.config import Config
-from jaxdiff.train.held_out import held_out_loss
-from jaxdiff.train.interrupts import stop_signals
+from jaxdiff.train import memory, posthoc, sharding
+from jaxdiff.train.algorithm import Algorithm
+from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.compiled import compile_step, on_mesh
+from jaxdiff.train.identity import Identity
 from jaxdiff.train.output import unfailing
 from jaxdiff.train.progress import Progress
-from jaxdiff.train.run import Run
 from jaxdiff.train.same_data import check_same_data
+from jaxdiff.train.settings import TrainingConfig
+from jaxdiff.train.signals import stop_signals
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.updates import traced, updates
 from jaxdiff.train.workdir import (
@@ -37,96 +36,116 @@ from jaxdiff.train.workdir import (
     PROFILE,
     SAMPLES_FILE,
     TENSORBOARD,
-    claimed,
     go_on_with,
+    owned,
 )
-from jaxdiff.typing import InputError
-
-SAMPLES = 2**31
-"""Of the keys folded into the seed's, the one of pictures: far from those that training uses."""
+from jaxdiff.typing import Key, PyTree
 
 
-def train(
-    config: Config,
+class Task(NamedTuple):
+    """What is trained: all that the loop is told of a model.
+
+    Args:
+        algorithm: ``(*, microbatches, gather) -> Algorithm``, such as a partial
+            :func:`jaxdiff.train.alternate`.
+        key: of the state at step 0.
+        batch_spec: shapes and dtypes of a whole batch.
+        batches: ``(*, start_step, share, workers) -> iterator`` over the batches of the steps after
+            ``start_step``, of which process i of n, ``share=(i, n)``, gets its rows. It reads
+            nothing before the first is asked for.
+        identity: of the run.
+        frozen: what losses read and no step changes, such as a teacher's parameters.
+        evaluate: figures of a state on held-out data by name, every ``eval_every`` steps; by
+            ``eval_loss`` the best checkpoints are kept.
+        draw: draws a picture of a state to a path, every ``sample_every`` steps and at the end; all
+            processes call it, and one writes. It gives the path, or None where nothing is to see.
+    """
+
+    algorithm: Callable[..., Algorithm]
+    key: Key
+    batch_spec: PyTree
+    batches: Callable[..., Iterator[PyTree]]
+    identity: Identity
+    frozen: PyTree = ()
+    evaluate: Callable[[TrainState], Mapping[str, float]] | None = None
+    draw: Callable[[TrainState, Path, Mesh], Path | None] | None = None
+
+
+def fit(
+    task: Task,
     workdir: str | Path,
+    settings: TrainingConfig,
     *,
     fsdp: int = 1,
     microbatches: int = 1,
     workers: int = 0,
     profile_steps: tuple[int, int] | None = None,
     say: Callable[[str], None] = print,
-) -> Run:
+) -> TrainState:
     """Train, or go on training, on all devices there are, and leave everything in ``workdir``.
 
     Neither devices nor microbatches change what is trained, but for the rounding of sums; a run may
     go on under others than it began with. SIGTERM and SIGINT end it after the step at hand, saved.
 
     Args:
-        config: of the run; on a resume it may differ from the one in the workdir in what
-            :func:`jaxdiff.train.resuming.refused_changes` lets pass, which is then written there.
+        task: what is trained.
         workdir: gets ``config.json``, ``data.json``, ``metrics.jsonl``, ``loss.png``,
             ``samples.png``, ``samples/``, ``tensorboard/`` and ``checkpoints/``.
+        settings: how long, how often, and what is kept.
         fsdp: over how many devices parameters, averages and moments are divided.
-        microbatches: in how many turns a device goes through its share of a batch.
+        microbatches: in how many parts a device goes through its share of a batch.
         workers: processes that read and decode, beside this one; 0 for threads of this one.
         profile_steps: first and last of the steps whose trace goes to ``profile/``.
         say: called with each line of report; that one cannot be printed does not stop training.
 
     Returns:
-        The run, trained up to ``run.step``.
+        The state after the last step.
 
     Raises:
-        InputError: if the configuration cannot be built, the workdir holds another run or is being
-            trained in, a checkpoint cannot be written, or the loss is not finite for long.
+        InputError: if the workdir holds another run or is being trained in, a checkpoint cannot be
+            written, or the loss is not finite for long.
     """
     require(*EXTRAS["train"], purpose="training")
-    workdir, settings, say = Path(workdir), config.training, unfailing(say)
+    workdir, say = Path(workdir), unfailing(say)
     plots.check_backend()  # which is needed at the end
     writes = jax.process_index() == 0
-    mesh = devices.mesh(fsdp=fsdp)
-    devices.check_batch(settings.batch_size, microbatches, mesh)
-    dataset = build.dataset(config)
-    run = assemble(config, dataset.shape, dataset.num_classes)
-    check_memory(run, workers)
-    if settings.eval_every and not len(dataset.test):
-        raise InputError(
-            "config.training.eval_every must be 0 for data without a test split, got "
-            f"{settings.eval_every}"
-        )
-    reference = None
-    if not dataset.is_image and len(dataset.test):
-        reference = data.stack(dataset.test, limit=2000)[0]
+    mesh = sharding.mesh(fsdp=fsdp)
+    sharding.check_batch(settings.batch_size, microbatches, mesh)
     share = (jax.process_index(), jax.process_count())
-    batches = functools.partial(build.batches, config, dataset.train, share=share, workers=workers)
+    batches = functools.partial(task.batches, share=share, workers=workers)
     batches()  # reads nothing yet, and refuses what cannot be read
     tracing = traced(workdir / PROFILE, profile_steps)
-    make = functools.partial(fresh_state, run)
-    like = devices.laid_out(mesh, jax.eval_shape(make))
-    memory.check_state(like, config.network.name)
-    draw = functools.partial(draw_samples, run, mesh=mesh, reference=reference, writes=writes)
+    algorithm = on_mesh(task.algorithm, mesh, microbatches=microbatches)
+    make = functools.partial(algorithm.init, task.key)
+    like = sharding.laid_out(mesh, jax.eval_shape(make))
+    memory.check_state(like)
+
+    def draw(state: TrainState, path: Path) -> Path | None:
+        return None if task.draw is None else task.draw(state, path, mesh)
+
     with (
         # not before here: what was refused owns no folder
-        claimed(workdir, config, run.shape, run.num_classes)
+        owned(workdir, task.identity, num_steps=settings.num_steps)
         if writes
         else contextlib.nullcontext(),
         stop_signals() as should_stop,
         Checkpoints(workdir, keep=settings) as checkpoints,
     ):
-        if writes:
-            check_same_data(workdir, dataset)
+        if writes and task.identity.dataset is not None:
+            check_same_data(workdir, task.identity.dataset)
         if checkpoints.latest_step is None:
             shardings = jax.tree.map(lambda leaf: leaf.sharding, like)
             state = jax.jit(make, out_shardings=shardings)()
         else:
             state = checkpoints.restore(like)
             say(f"going on from step {int(state.step)} of {settings.num_steps}")
-            catch_up(workdir, state, config, draw, writes=writes)
-        for change in go_on_with(workdir, config) if writes else ():
+            catch_up(workdir, state, settings, draw, writes=writes)
+        for change in go_on_with(workdir, task.identity) if writes else ():
             say(f"changed in {workdir / CONFIG_FILE}: {change}")
         first = step = int(state.step)
         if first < settings.num_steps:
-            step_fn = compile_step(run, state, mesh, microbatches=microbatches, say=say)
-            held_out = held_out_loss(run, dataset.test) if settings.eval_every else None
+            frozen = jax.device_put(task.frozen, sharding.state_shardings(mesh, task.frozen))
+            step_fn = compile_step(algorithm, state, task.batch_spec, mesh, frozen=frozen, say=say)
             with (
                 Progress(
                     workdir if writes else None,
@@ -138,19 +157,26 @@ def train(
             ):
                 feed, until, stopped = batches(start_step=first), settings.num_steps, None
                 for update in updates(
-                    state, step_fn, feed, mesh, until=until, should_stop=should_stop, trace=trace
+                    state,
+                    step_fn,
+                    feed,
+                    mesh,
+                    frozen=frozen,
+                    until=until,
+                    should_stop=should_stop,
+                    trace=trace,
                 ):
                     checkpoints.flush()  # of the step before, now that the devices have this one
                     step, state, metrics, data_wait, stopped, last = update
                     figures = None
-                    if held_out and update.due(settings.eval_every):
-                        figures = {METRIC: held_out(state.averages[0])}
+                    if settings.eval_every and task.evaluate and update.due(settings.eval_every):
+                        figures = task.evaluate(state)
                     progress.update(step, metrics, data_wait=data_wait, also=figures)
                     if update.due(settings.checkpoint_every):
                         progress.flush()
                         if not progress.skipping:  # or what is sick would push out what was well
                             checkpoints.save(step, state, metrics=figures)
-                            posthoc.store(workdir, step, state, config, writes=writes)
+                            posthoc.store(workdir, step, state, settings.ema_stds, writes=writes)
                     if step % settings.sample_every == 0 and not last:
                         checkpoints.flush()  # beside the walks from noise, which take a while
                         draw(state, picture_of(workdir, step))
@@ -176,7 +202,7 @@ def train(
         for path in (*(workdir / name for name in names), picture):
             if path is not None:
                 say(f"wrote {path}")
-    return run.at(state)
+    return state
 
 
 def picture_of(workdir: Path, step: int) -> Path:
@@ -187,7 +213,7 @@ def picture_of(workdir: Path, step: int) -> Path:
 def catch_up(
     workdir: Path,
     state: TrainState,
-    config: Config,
+    settings: TrainingConfig,
     draw: Callable[[TrainState, Path], Path | None],
     *,
     writes: bool,
@@ -196,55 +222,8 @@ def catch_up(
 
     A run that ended by this step has no picture of it either, since that is ``samples.png``.
     """
-    step, settings = int(state.step), config.training
-    posthoc.store(workdir, step, state, config, writes=writes)  # whatever lies there
+    step = int(state.step)
+    posthoc.store(workdir, step, state, settings.ema_stds, writes=writes)  # whatever lies there
     due = step % settings.sample_every == 0 and 0 < step < settings.num_steps
-    if due and not devices.agreed(picture_of(workdir, step).exists()):
+    if due and not sharding.agreed(picture_of(workdir, step).exists()):
         draw(state, picture_of(workdir, step))
-
-
-def check_memory(run: Run, workers: int) -> None:
-    """Refuse numbers of the configuration that no memory holds, by the data that they stand for."""
-    settings = run.config.training
-    stored = 1 if run.is_image else 4
-    memory.check_examples(
-        "config.training.batch_size", settings.batch_size, run.shape, itemsize=stored
-    )
-    memory.check_examples("config.sampling.num_images", run.config.sampling.num_images, run.shape)
-    memory.check_fits("workers", workers, workers * memory.PROCESS)
-
-
-def draw_samples(
-    run: Run,
-    state: TrainState,
-    path: Path,
-    *,
-    mesh: Mesh,
-    reference: np.ndarray | None,
-    writes: bool,
-) -> Path | None:
-    """Picture samples of a state, always from the same noise; every process takes part."""
-    key = jax.random.fold_in(jax.random.key(run.config.seed), SAMPLES)
-    x = run.at(state).sample(key, run.config.sampling.num_images, mesh=mesh)
-    pixels = devices.fetch(x)
-    return draw(path, pixels, run, reference=reference) if writes else None
-
-
-def draw(
-    path: Path, x: np.ndarray, run: Run, *, reference: np.ndarray | None = None
-) -> Path | None:
-    """Picture examples: images as a grid, points of the plane beside the data.
-
-    Returns:
-        The path, or None where there is nothing to see: other shapes, and numbers that are not
-        finite, which are no reason for training to end.
-    """
-    if not np.all(np.isfinite(x)):
-        return None
-    if run.is_image and run.shape[-1] in (1, 3):
-        plots.image_grid(path, x, value_range=run.value_range)
-    elif run.shape == (2,):
-        plots.scatter(path, x, reference=reference)
-    else:
-        return None
-    return path

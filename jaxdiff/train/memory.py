@@ -1,4 +1,4 @@
-"""L7: what no memory holds is refused by its size, before anything is allocated or written.
+"""L8: what no memory holds is refused by its size, before anything is allocated or written.
 
 Sizes are lower bounds: what is refused could not have worked, and what passes may still not fit.
 """
@@ -9,7 +9,8 @@ from typing import Any
 import jax
 
 from jaxdiff.data.npz import host_memory
-from jaxdiff.typing import InputError, PyTree
+from jaxdiff.train.state import num_parameters
+from jaxdiff.typing import InputError
 
 BLOCK = 2**14
 """Bytes, at least, that tracing takes for a block of a network."""
@@ -58,8 +59,9 @@ def check_examples(name: str, n: int, shape: tuple[int, ...], *, itemsize: int =
     check_fits(name, n, n * math.prod(shape) * itemsize, have=of_devices())
 
 
-def check_state(state: PyTree, network: str) -> None:
-    """Refuse a network whose training state, given by its shapes, all devices do not hold."""
+def check_state(state: Any) -> None:
+    """Refuse a training state, given by its shapes, that all devices together do not hold."""
     leaves = jax.tree.leaves(state)
     num_bytes = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
-    check_fits("config.network", network, num_bytes, have=of_devices())
+    parameters = f"{num_parameters(state):,} parameters"
+    check_fits("the training state", parameters, num_bytes, have=of_devices())

@@ -1,4 +1,4 @@
-"""L7: what is told to a person. That it cannot be printed stops nothing."""
+"""L8: what is told to a person. That it cannot be printed stops nothing."""
 
 import contextlib
 import io

@@ -1,20 +1,18 @@
-"""L7: the power averages stored along a run, and any other put together from them afterwards."""
+"""L8: the power averages stored along a run, and any other put together from them afterwards."""
 
 import re
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import traverse_util
 
 from jaxdiff.files import atomic_write
-from jaxdiff.nets.convert.tensors import read_tensors
-from jaxdiff.train import averages, devices
-from jaxdiff.train.config import Config
+from jaxdiff.tensors import read_tensors
+from jaxdiff.train import averages, sharding
 from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.train.state import TrainState
 from jaxdiff.train.workdir import AVERAGES
@@ -23,7 +21,9 @@ from jaxdiff.typing import InputError, Params
 _fingerprint = jax.jit(fingerprint)
 
 
-def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes: bool) -> None:
+def store(
+    workdir: Path, step: int, state: TrainState, stds: Sequence[float], *, writes: bool
+) -> None:
     """Write the power averages of a state to ``averages/<step>.safetensors``; all processes call.
 
     With them goes a fingerprint: what a disk has altered is never taken for what was saved.
@@ -32,19 +32,19 @@ def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes
         workdir: of the run.
         step: of the state.
         state: as trained.
-        config: of the run, whose ``ema_stds`` say which they are.
+        stds: of the power averages, which are the last of every player's.
         writes: whether this process is the one that writes.
     """
-    stds = config.training.ema_stds
     if not stds:
         return
     kept = {
-        f"{std}:{path}": leaf
-        for std, average in zip(stds, state.averages[-len(stds) :], strict=True)
-        for path, leaf in traverse_util.flatten_dict(average, sep=".").items()
+        f"{name}/{std}:{path}": leaf
+        for name, player in state.players.items()
+        for std, average in zip(stds, player.averages[-len(stds) :], strict=True)
+        for path, leaf in _by_path(average).items()
     }
     metadata = {"fingerprint": _fingerprint_of(step, kept)}
-    tensors = {name: np.ascontiguousarray(devices.fetch(leaf)) for name, leaf in kept.items()}
+    tensors = {name: np.ascontiguousarray(sharding.fetch(leaf)) for name, leaf in kept.items()}
     if writes:
         from safetensors.numpy import save as to_bytes
 
@@ -52,12 +52,22 @@ def store(workdir: Path, step: int, state: TrainState, config: Config, *, writes
         atomic_write(workdir / AVERAGES / f"{step:09d}.safetensors", content)
 
 
-def average_of(workdir: str | Path, config: Config, *, std: float, step: int) -> Params:
+def average_of(
+    workdir: str | Path,
+    player: str,
+    like: Params,
+    stds: Sequence[float],
+    *,
+    std: float,
+    step: int,
+) -> Params:
     """Put together the parameters that an average of this length would have held.
 
     Args:
         workdir: of the run.
-        config: of the run, with at least one of ``config.training.ema_stds``.
+        player: whose parameters they are.
+        like: its parameters, or their shapes.
+        stds: of the profiles of the averages that were stored.
         std: standard deviation of the wanted profile, as a share of the run up to ``step``.
         step: at which it ends.
 
@@ -70,7 +80,7 @@ def average_of(workdir: str | Path, config: Config, *, std: float, step: int) ->
 
     Reference: Karras et al. 2024, section 3.
     """
-    folder, stds = Path(workdir) / AVERAGES, config.training.ema_stds
+    folder = Path(workdir) / AVERAGES
     found = {
         int(path.stem): path
         for path in folder.glob("*.safetensors")
@@ -81,12 +91,20 @@ def average_of(workdir: str | Path, config: Config, *, std: float, step: int) ->
             f"{folder} holds no averages of step {step}; they are stored where the run's "
             f"config.training.ema_stds names some, such as (0.05, 0.1), got {stds}"
         )
-    return _put_together(found, stds, std=std, step=step)
+    total = _weighed(found, player, stds, std=std, step=step)
+    missing = sorted(_by_path(like).keys() ^ total.keys())
+    if missing:
+        raise InputError(
+            f"{folder} must hold averages of this run's parameters, got others: {missing[0]}"
+        )
+    return jax.tree_util.tree_map_with_path(
+        lambda path, leaf: jnp.asarray(total[_name(path)], leaf.dtype), like
+    )
 
 
-def _put_together(
-    found: Mapping[int, Path], stds: tuple[float, ...], *, std: float, step: int
-) -> Params:
+def _weighed(
+    found: Mapping[int, Path], player: str, stds: Sequence[float], *, std: float, step: int
+) -> dict[str, np.ndarray]:
     """Weigh what was stored by its step; without the files that are damaged, but for the last."""
     steps = sorted(found)
     ends, profiles = np.repeat(steps, len(stds)), np.tile(stds, len(steps))
@@ -102,15 +120,22 @@ def _put_together(
                 ) from None
             warnings.warn(f"{error}; the average is put together without it", stacklevel=4)
             rest = {other: path for other, path in found.items() if other != end}
-            return _put_together(rest, stds, std=std, step=step)
+            return _weighed(rest, player, stds, std=std, step=step)
         for own, weight in zip(stds, weights[index * len(stds) :], strict=False):
             for name, tensor in tensors.items():
-                if name.startswith(f"{own}:"):
-                    path = name.removeprefix(f"{own}:")
+                # files of the first format name no player, for there was one
+                profile, _, path = name.removeprefix(f"{player}/").partition(":")
+                if profile == str(own):
                     total[path] = total.get(path, 0.0) + weight * tensor.astype(np.float64)
-    arrays = {path: jnp.asarray(value, jnp.float32) for path, value in total.items()}
-    params: Params = traverse_util.unflatten_dict(arrays, sep=".")
-    return params
+    return total
+
+
+def _by_path(tree: Any) -> dict[str, Any]:
+    return {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(tree)}
+
+
+def _name(path: Any) -> str:
+    return jax.tree_util.keystr(path, simple=True, separator=".")
 
 
 def _read(path: Path, step: int) -> dict[str, np.ndarray]:
@@ -135,4 +160,4 @@ def _fingerprint_of(step: int, tensors: Mapping[str, Any]) -> str:
     """Fingerprint of the numbers, of what they are called, and of the step that they belong to."""
     names = "\n".join(f"{name} {tensors[name].dtype}" for name in sorted(tensors))
     label = np.frombuffer(f"{step} {names}".encode(), np.uint8)
-    return str(int(devices.fetch(_fingerprint((label, dict(tensors))))))
+    return str(int(sharding.fetch(_fingerprint((label, dict(tensors))))))

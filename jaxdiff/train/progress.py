@@ -1,4 +1,4 @@
-"""L7: what a person sees of training: the bar, ``metrics.jsonl`` and TensorBoard's event files.
+"""L8: what a person sees of training: the bar, ``metrics.jsonl`` and TensorBoard's event files.
 
 Metrics stay on the device and come to the host every ``log_every`` steps, so that no step waits.
 """
@@ -14,9 +14,9 @@ import jax
 import numpy as np
 
 from jaxdiff.files import append_line, atomic_write, read_lines_json
-from jaxdiff.train.config import TrainingConfig
 from jaxdiff.train.events import Events
 from jaxdiff.train.output import Output
+from jaxdiff.train.settings import TrainingConfig
 from jaxdiff.train.workdir import METRICS_FILE, TENSORBOARD
 from jaxdiff.typing import Array, InputError
 
@@ -137,12 +137,14 @@ class Progress:
     def _means(self, values: list[dict[str, Any]]) -> dict[str, Any]:
         """Of the steps that were made; None where there was none."""
         made = [v for v in values if not v["skipped"]]
-        names = ("loss", "grad_norm")
+        names = sorted(values[-1].keys() - {"skipped"}, key=_loss_first)
         means = {n: float(np.mean([v[n] for v in made])) if made else None for n in names}
         rate = (self._step - self._first) / self.seconds
+        told = [f"{name} {_spelt(name, mean)}" for name, mean in means.items()]
         self._bar.set_postfix_str(
-            f"loss {means['loss'] or float('nan'):.4f}, |∇| {means['grad_norm'] or 0:.3g}, "
-            f"{rate * self._config.batch_size:.0f} examples/s"
+            f"{', '.join(told)}, {rate * self._config.batch_size:.0f} examples/s".replace(
+                "grad_norm", "|∇|"
+            )
         )
         return means | {
             "skipped": len(values) - len(made),
@@ -158,3 +160,14 @@ class Progress:
         append_line(self._path, json.dumps(row))
         figures = {k: v for k, v in row.items() if k != "step" and v is not None}
         self._events.add(row["step"], figures)
+
+
+def _loss_first(name: str) -> tuple[str, bool]:
+    """Metrics by player, of each the loss before the norm of its gradient."""
+    return name.rpartition("/")[0], name.endswith("grad_norm")
+
+
+def _spelt(name: str, mean: float | None) -> str:
+    """A figure as the bar has room for it: the norm of a gradient in three digits."""
+    value = float("nan") if mean is None else mean
+    return f"{value:.3g}" if name.endswith("grad_norm") else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""L7: the data of a run stay the same from its first step to its last, or it is said."""
+"""L8: the data of a run stay the same from its first step to its last, or it is said."""
 
 import json
 from pathlib import Path

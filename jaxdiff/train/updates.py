@@ -1,4 +1,4 @@
-"""L7: the updates of a run, one after another, so that the device has work while the host reads."""
+"""L8: the updates of a run, one after another, so that the device has work while the host reads."""
 
 import contextlib
 import time
@@ -9,7 +9,7 @@ from typing import NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from jaxdiff.train import devices
+from jaxdiff.train import sharding
 from jaxdiff.train.compiled import CompiledStep
 from jaxdiff.train.state import TrainState
 from jaxdiff.typing import Array, InputError, PyTree
@@ -45,6 +45,7 @@ def updates(
     batches: Iterator[PyTree],
     mesh: Mesh,
     *,
+    frozen: PyTree = (),
     until: int,
     should_stop: Callable[[], str | None],
     trace: Callable[[int], None],
@@ -56,6 +57,7 @@ def updates(
         step_fn: the compiled step.
         batches: of this process's rows, from the state's step on.
         mesh: the devices.
+        frozen: what no step changes, laid out over the mesh.
         until: the last step.
         should_stop: tells after each step by which signal the run was asked to end, or None.
         trace: is told each step before it is made.
@@ -69,7 +71,7 @@ def updates(
         batch, data_wait = next_batch(batches, mesh, metrics)
         step += 1
         trace(step)
-        state, metrics = step_fn(state, batch)
+        state, metrics = step_fn(state, batch, frozen)
         stopped = should_stop()
         yield Update(step, state, metrics, data_wait, stopped, step == until or stopped is not None)
 
@@ -88,7 +90,7 @@ def next_batch(
         The batch, and the seconds, at most, for which the device had nothing to do without it.
     """
     began = time.perf_counter()
-    batch = devices.put_batch(next(batches), mesh)
+    batch = sharding.put_batch(next(batches), mesh)
     idle = previous is None or all(leaf.is_ready() for leaf in jax.tree.leaves(previous))
     return batch, time.perf_counter() - began if idle else 0.0
 

@@ -1,14 +1,13 @@
-"""L7: the folder of a run: what lies where, and whose it is."""
+"""L8: the folder of a run: what lies where, and whose it is."""
 
 import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from jaxdiff.files import atomic_write, clear_partial, lock
-from jaxdiff.train.config import Config
-from jaxdiff.train.parsing import differences, from_dict
-from jaxdiff.train.resuming import refused_changes
+from jaxdiff.train.identity import Content, Identity
 from jaxdiff.typing import InputError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
@@ -18,14 +17,17 @@ LOCK_FILE, TENSORBOARD, PROFILE, AVERAGES = ".lock", "tensorboard", "profile", "
 
 
 @contextlib.contextmanager
-def claimed(
-    workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None
-) -> Iterator[None]:
+def owned(workdir: Path, identity: Identity, *, num_steps: int = 0) -> Iterator[None]:
     """Own the workdir of a run, for as long as this process lives or the context lasts.
 
-    First other processes are kept out of it; then the configuration is written into a new one, or
-    checked to be one that the run there can go on with (:func:`go_on_with` writes it down when
-    nothing else can refuse it), and what a kill left half written is deleted.
+    First other processes are kept out of it; then the content of the identity is written into a new
+    one, or the run there is checked to be one that can go on (:func:`go_on_with` writes down what
+    has changed when nothing else can refuse it), and what a kill left half written is deleted.
+
+    Args:
+        workdir: of the run, made if missing.
+        identity: of the run.
+        num_steps: up to which it is to be trained; 0 if it is not.
 
     Raises:
         InputError: if another process owns it, or naming what differs; nothing is overwritten.
@@ -39,30 +41,24 @@ def claimed(
                 f"{workdir} is being trained in by another process; let it end, or give another "
                 "workdir"
             ) from None
-        _claim(workdir, config, shape, num_classes)
+        _take_over(workdir, identity, num_steps)
         clear_partial(workdir)
         yield
 
 
-def _claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None) -> None:
+def _take_over(workdir: Path, identity: Identity, num_steps: int) -> None:
     if (workdir / CONFIG_FILE).exists():
-        stored, stored_shape, stored_classes = read_config(workdir)
-        if (stored_shape, stored_classes) != (shape, num_classes):
-            raise InputError(
-                f"{workdir} was trained on examples of shape {stored_shape} with {stored_classes} "
-                f"classes, got shape {shape} with {num_classes}: {config.data.name} has changed"
-            )
-        differing = refused_changes(stored, config)
+        differing = identity.refused(read_content(workdir))
         if differing:
             raise InputError(
                 f"{workdir} holds a run of another config, which is left as it is; give another "
                 f"workdir, or these fields as they were ({'; '.join(differing)})"
             )
         newest = _newest_step(workdir)
-        if config.training.num_steps < newest:
+        if 0 < num_steps < newest:
             raise InputError(
                 f"config.training.num_steps must be at least {newest}, the step of the newest "
-                f"checkpoint in {workdir}, got {config.training.num_steps}"
+                f"checkpoint in {workdir}, got {num_steps}"
             )
     elif (workdir / CHECKPOINTS).exists():
         raise InputError(
@@ -70,7 +66,7 @@ def _claim(workdir: Path, config: Config, shape: tuple[int, ...], num_classes: i
             "workdir, or put the file back"
         )
     else:
-        write_config(workdir, config, shape, num_classes)
+        write_content(workdir, identity.content)
 
 
 def _newest_step(workdir: Path) -> int:
@@ -78,48 +74,40 @@ def _newest_step(workdir: Path) -> int:
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
-def go_on_with(workdir: Path, config: Config) -> list[str]:
+def go_on_with(workdir: Path, identity: Identity) -> list[str]:
     """Write into ``config.json`` what has changed since the run there was begun or last gone on.
 
     Args:
         workdir: that this process owns.
-        config: that :func:`claimed` has accepted.
+        identity: that :func:`owned` has accepted.
 
     Returns:
         What has changed, as ``config.a.b: old -> new``.
     """
-    path = workdir / CONFIG_FILE
-    changed = differences(read_config(workdir)[0], config)
+    changed = identity.changed(read_content(workdir))
     if changed:
-        stored = json.loads(path.read_text())
-        atomic_write(path, json.dumps(stored | {"config": config.as_dict()}, indent=2) + "\n")
+        write_content(workdir, identity.content)
     return changed
 
 
-def read_config(workdir: Path) -> tuple[Config, tuple[int, ...], int | None]:
-    """Read back what :func:`write_config` wrote: the config, an example's shape, the classes.
+def read_content(workdir: Path) -> dict[str, Any]:
+    """Read what :func:`write_content` wrote.
 
     Raises:
-        InputError: if it is missing or is not what was written.
+        InputError: if it is missing or is not JSON.
     """
+    path = workdir / CONFIG_FILE
     try:
-        stored = json.loads((workdir / CONFIG_FILE).read_text())
-        example = stored["example"]
-        return from_dict(stored["config"]), tuple(example["shape"]), example["num_classes"]
+        stored = json.loads(path.read_text())
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"{workdir / CONFIG_FILE} is not the configuration of a run: {error}"
-        ) from error
+    except ValueError as error:
+        raise InputError(f"{path} is not the configuration of a run: {error}") from error
+    if not isinstance(stored, dict):
+        raise InputError(f"{path} is not the configuration of a run: it holds no fields")
+    return stored
 
 
-def write_config(
-    workdir: Path, config: Config, shape: tuple[int, ...], num_classes: int | None
-) -> None:
-    """Write the configuration, and what an example looks like, to ``config.json``."""
-    stored = {
-        "config": config.as_dict(),
-        "example": {"shape": list(shape), "num_classes": num_classes},
-    }
-    atomic_write(workdir / CONFIG_FILE, json.dumps(stored, indent=2) + "\n")
+def write_content(workdir: Path, content: Content) -> None:
+    """Write to ``config.json`` what tells this run from others."""
+    atomic_write(workdir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")

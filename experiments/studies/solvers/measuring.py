@@ -16,7 +16,7 @@ from experiments.studies.solvers.rows import GRIDS, MakeFn, Mixture, Sde, evalua
 from experiments.studies.solvers.tables import Errors
 from jaxdiff import processes, solvers
 from jaxdiff.processes import Process
-from jaxdiff.train.names import TIME_GRIDS
+from jaxdiff.recipes.names import TIME_GRIDS
 from jaxdiff.typing import Array, Key
 
 DIRECTIONS = 64

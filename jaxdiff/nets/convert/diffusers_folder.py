@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from jaxdiff.nets.convert.diffusers import DEFAULTS, diffusers_network, from_diffusers
-from jaxdiff.nets.convert.tensors import read_pickle, read_tensors
+from jaxdiff.nets.convert.tensors import read_pickle
 from jaxdiff.nets.unet import UNet
+from jaxdiff.tensors import read_tensors
 from jaxdiff.typing import InputError, Params
 
 PIPELINE_FILE, CONFIG_FILE = "model_index.json", "config.json"

@@ -15,10 +15,11 @@ from flax import traverse_util
 from jaxdiff.extras import require
 from jaxdiff.files import atomic_write
 from jaxdiff.nets.convert.gather import variables_of
-from jaxdiff.nets.convert.tensors import check_names, finite_float32, read_tensors
+from jaxdiff.nets.convert.tensors import check_names, finite_float32
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.mlp import MLP
 from jaxdiff.nets.unet import UNet
+from jaxdiff.tensors import read_tensors
 from jaxdiff.typing import InputError, Params
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"

@@ -13,23 +13,6 @@ INDEX = ".index.json"
 """What the name of a file ends with that lists the parts which a set of tensors is split into."""
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """Read a safetensors file.
-
-    Raises:
-        InputError: if it is missing, or not one, or of a dtype that numpy has not.
-    """
-    require("safetensors", purpose="reading a safetensors file")
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
-    try:
-        tensors: dict[str, np.ndarray] = load_file(path)
-    except (OSError, SafetensorError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} must be a readable safetensors file: {error}") from error
-    return tensors
-
-
 def read_pickle(path: str | os.PathLike, what: str) -> Any:
     """Read a pickle of torch, tensors and plain containers alone; this needs torch.
 

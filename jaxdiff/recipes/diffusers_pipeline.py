@@ -1,4 +1,4 @@
-"""L7: runs as pipelines of Hugging Face's diffusers."""
+"""L9: runs as pipelines of Hugging Face's diffusers."""
 
 import json
 import os
@@ -15,8 +15,8 @@ from jaxdiff.nets.convert import diffusers_config, to_diffusers
 from jaxdiff.nets.convert.diffusers_folder import CONFIG_FILE, FORMS, PIPELINE_FILE
 from jaxdiff.nets.embeddings import TIME_SCALE
 from jaxdiff.processes import chain_length
-from jaxdiff.train.diffusers import COSINE, KINDS, SCHEDULES
-from jaxdiff.train.run import Run
+from jaxdiff.recipes.diffusers import COSINE, KINDS, SCHEDULES
+from jaxdiff.recipes.run import Run
 from jaxdiff.typing import Array, InputError, Params
 
 

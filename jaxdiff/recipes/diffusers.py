@@ -1,4 +1,4 @@
-"""L7: pipelines of Hugging Face's diffusers as configurations of ours."""
+"""L9: pipelines of Hugging Face's diffusers as configurations of ours."""
 
 import os
 from pathlib import Path
@@ -10,7 +10,7 @@ from jaxdiff.nets.convert.diffusers_folder import (
     read_json,
     unet_folder,
 )
-from jaxdiff.train.config import (
+from jaxdiff.recipes.config import (
     Choice,
     Config,
     DataConfig,
@@ -19,7 +19,7 @@ from jaxdiff.train.config import (
     SamplingConfig,
     choice,
 )
-from jaxdiff.train.names import choice_of_network
+from jaxdiff.recipes.names import choice_of_network
 from jaxdiff.typing import InputError
 
 KINDS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}

@@ -1,4 +1,4 @@
-"""L7: configurations of score_sde_pytorch, published or of the same fields, as ours.
+"""L9: configurations of score_sde_pytorch, published or of the same fields, as ours.
 
 A ``checkpoint_N.pth`` does not tell what its network, its process and its levels are; the
 configuration that it was trained by does. What ours cannot be is refused by name.
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff.nets.convert import score_sde_network
-from jaxdiff.train.config import (
+from jaxdiff.recipes.config import (
     Choice,
     Config,
     DataConfig,
@@ -22,7 +22,7 @@ from jaxdiff.train.config import (
     TrainingConfig,
     choice,
 )
-from jaxdiff.train.names import choice_of_network
+from jaxdiff.recipes.names import choice_of_network
 from jaxdiff.typing import InputError, out_of
 
 SECTIONS = ("data", "model", "optim", "sampling", "training")

@@ -1,62 +1,22 @@
-"""L7: the typed configuration of a run.
+"""L9: the typed configuration of a run.
 
 The dataclasses are frozen and hashable, so that a compiled function can depend on one. The range of
-a field stands beside its default; ``train/parsing.py`` holds every configuration to it.
+a field stands beside its default; ``recipes/parsing.py`` holds every configuration to it.
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Any
 
+from jaxdiff import fields
 from jaxdiff.data.resizing import RESIZES
 from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import KINDS
-
-
-def _field(
-    default: Any,
-    takes: str,
-    ok: Callable[[Any], bool],
-    *,
-    names: tuple[str, ...] = (),
-    wide: bool = False,
-) -> Any:
-    """A field with a range: ``takes`` completes the sentence "<field> takes …".
-
-    Of several names the nearest to what was given is suggested; ``wide`` lets integers pass that
-    are beyond 31 bits.
-    """
-    metadata = {"takes": takes, "ok": ok, "names": names, "wide": wide}
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-def _positive(default: Any) -> Any:
-    return _field(default, "a number above 0", lambda v: v > 0)
-
-
-def _non_negative(default: Any) -> Any:
-    return _field(default, "a number of at least 0", lambda v: v >= 0)
-
-
-def _share(default: float) -> Any:
-    return _field(default, "a number in [0, 1)", lambda v: 0 <= v < 1)
-
-
-def _numbers(low: float, high: float) -> Any:
-    return _field(
-        (),
-        f"a list of numbers in ({low}, {high})",
-        lambda v: all(isinstance(x, float) and low < x < high for x in v),
-    )
-
-
-def _one_of(default: str, *names: str) -> Any:
-    return _field(default, "one of " + ", ".join(names), lambda v: v in names, names=names)
+from jaxdiff.train.settings import TrainingConfig
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of several things, by name, with its options; ``train/names.py`` knows them all.
+    """One of several things, by name, with its options; ``recipes/names.py`` knows them all.
 
     Example:
         >>> choice("vp", beta_max=10.0).as_dict()
@@ -91,8 +51,8 @@ class DataConfig:
 
     name: str = "digits"
     data_dir: str = ""
-    size: int = _non_negative(0)
-    resize: str = _one_of("crop", *RESIZES)
+    size: int = fields.non_negative(0)
+    resize: str = fields.one_of("crop", *RESIZES)
     low: float = -1.0
     high: float = 1.0
     flip: bool = False
@@ -107,15 +67,15 @@ class ModelConfig:
     learns both the conditional and the unconditional model, for classifier-free guidance.
     """
 
-    kind: str = _one_of("edm", *KINDS)
-    noise_cond: str = _one_of(
+    kind: str = fields.one_of("edm", *KINDS)
+    noise_cond: str = fields.one_of(
         "time", "time", "log_sigma", "log_snr", "index", "fourier", "edm", "none"
     )
-    data_std: float = _positive(0.5)
+    data_std: float = fields.positive(0.5)
     scale_input: bool = True
     learned_variance: bool = False
     class_conditional: bool = False
-    label_dropout: float = _share(0.0)
+    label_dropout: float = fields.fraction(0.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,58 +89,28 @@ class LossConfig:
     weight of that name, and twice ``likelihood``, which already contains the ½.
     """
 
-    target: str = _one_of("eps", *TARGETS)
+    target: str = fields.one_of("eps", *TARGETS)
     weight: Choice = Choice("eps")
     times: Choice = Choice("stratified")
     importance_weights: bool = True
-    vlb_weight: float = _non_negative(0.0)
-    reduction: str = _one_of("mean", "mean", "sum")
-    t_min: float = _share(1e-3)
+    vlb_weight: float = fields.non_negative(0.0)
+    reduction: str = fields.one_of("mean", "mean", "sum")
+    t_min: float = fields.fraction(1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
     """The optax chain: clip, then Adam or AdamW, with a learning rate that warms up."""
 
-    name: str = _one_of("adam", "adam", "adamw")
-    learning_rate: float = _positive(2e-4)
-    schedule: str = _one_of("constant", "constant", "cosine")
-    warmup_steps: int = _non_negative(0)
-    b1: float = _share(0.9)
-    b2: float = _share(0.999)
-    epsilon: float = _positive(1e-8)
-    weight_decay: float = _non_negative(0.0)
-    clip_norm: float = _positive(1.0)
-
-
-@dataclasses.dataclass(frozen=True)
-class TrainingConfig:
-    """How long, how often, and which averages of the parameters.
-
-    The average at ``ema_decay`` samples. Beside it are kept those at ``other_ema_decays``, and
-    those of the power profiles ``ema_stds``, stored with every checkpoint, from which an average
-    of any length is put together after training. After ``max_skipped`` updates in a row that were
-    not finite, training ends.
-    """
-
-    num_steps: int = _positive(10_000)
-    batch_size: int = _positive(128)
-    ema_decay: float = _share(0.9999)
-    other_ema_decays: tuple = _numbers(0.0, 1.0)
-    ema_stds: tuple = _numbers(0.0, 0.2886)
-    log_every: int = _positive(50)
-    sample_every: int = _positive(1000)
-    checkpoint_every: int = _positive(1000)
-    keep_checkpoints: int = _positive(2)
-    keep_every: int = _non_negative(0)
-    keep_best: int = _non_negative(0)
-    eval_every: int = _non_negative(0)
-    max_skipped: int = _positive(10)
-
-    @property
-    def ema_decays(self) -> tuple[float, ...]:
-        """All that are kept, the one that samples first."""
-        return (self.ema_decay, *self.other_ema_decays)
+    name: str = fields.one_of("adam", "adam", "adamw")
+    learning_rate: float = fields.positive(2e-4)
+    schedule: str = fields.one_of("constant", "constant", "cosine")
+    warmup_steps: int = fields.non_negative(0)
+    b1: float = fields.fraction(0.9)
+    b2: float = fields.fraction(0.999)
+    epsilon: float = fields.positive(1e-8)
+    weight_decay: float = fields.non_negative(0.0)
+    clip_norm: float = fields.positive(1.0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,17 +122,17 @@ class SamplingConfig:
 
     solver: Choice = Choice("deis", (("order", 0),))
     times: Choice = Choice("logistic", (("rho", 2.0),))
-    num_steps: int = _positive(20)
-    t_min: float = _share(1e-3)
+    num_steps: int = fields.positive(20)
+    t_min: float = fields.fraction(1e-3)
     denoise: bool = True
-    num_images: int = _positive(64)
+    num_images: int = fields.positive(64)
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
     """Everything that a run depends on, the seed included."""
 
-    seed: int = _field(0, "a whole number in [0, 2^32)", lambda v: 0 <= v < 2**32, wide=True)
+    seed: int = fields.ranged(0, "a whole number in [0, 2^32)", lambda v: 0 <= v < 2**32, wide=True)
     data: DataConfig = DataConfig()
     process: Choice = Choice("vp", (("beta_min", 0.1), ("beta_max", 20.0)))
     network: Choice = Choice("unet")

@@ -1,4 +1,4 @@
-"""L7: a trained model, as a notebook wants it: process, denoise_fn, config and a jitted sampler."""
+"""L9: a trained model, as a notebook wants it: process, denoise_fn, config and a jitted sampler."""
 
 import dataclasses
 import functools
@@ -15,8 +15,10 @@ from jaxdiff.compiling import compiler_options
 from jaxdiff.data.labels import whole_labels
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
-from jaxdiff.train import build, devices, memory
-from jaxdiff.train.config import Choice, Config, choice
+from jaxdiff.recipes import build
+from jaxdiff.recipes.config import Choice, Config, choice
+from jaxdiff.recipes.diffusion import PLAYER, Diffusion
+from jaxdiff.train import memory, sharding
 from jaxdiff.train.state import TrainState
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 
@@ -29,34 +31,51 @@ class Run:
     """A model with its averaged parameters, and all that is needed to use it.
 
     Args:
-        config: of the run.
-        process: the forward process.
-        network: the Flax module.
-        params: its parameters, averaged over training (EMA).
-        shape: of one example.
-        num_classes: number of classes of the data, or None.
+        model: everything that the configuration made.
+        params: parameters, averaged over training (EMA); None before it.
         step: number of updates behind the parameters.
         average: which average of them it is, in words.
     """
 
-    config: Config
-    process: Process
-    network: nn.Module
-    params: Params
-    shape: tuple[int, ...]
-    num_classes: int | None
-    step: int
+    model: Diffusion
+    params: Params = None
+    step: int = 0
     average: str = ""
+
+    @property
+    def config(self) -> Config:
+        """The configuration of the run."""
+        return self.model.config
+
+    @property
+    def process(self) -> Process:
+        """The forward process, as trained where its own parameters are."""
+        return build.process_at(self.model.process, self.params)
+
+    @property
+    def network(self) -> nn.Module:
+        """The Flax module."""
+        return self.model.network
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example."""
+        return self.model.shape
+
+    @property
+    def num_classes(self) -> int | None:
+        """Number of classes of the data, or None."""
+        return self.model.num_classes
 
     @property
     def value_range(self) -> tuple[float, float]:
         """What black and white are in the numbers that the model sees."""
-        return self.config.data.low, self.config.data.high
+        return self.model.value_range
 
     @property
     def is_image(self) -> bool:
         """Whether examples are images, ``[height, width, channels]``, rather than vectors."""
-        return len(self.shape) == 3
+        return self.model.is_image
 
     @property
     def denoise_fn(self) -> DenoiseFn:
@@ -83,7 +102,7 @@ class Run:
         """This run with the averaged parameters of a training state."""
         return dataclasses.replace(
             self,
-            params=state.averages[0],
+            params=state.players[PLAYER].averages[0],
             step=int(state.step),
             average=f"EMA {self.config.training.ema_decay}",
         )
@@ -129,7 +148,7 @@ class Run:
             n: how many.
             label: as in :meth:`sample`.
             solver: name of a solver; the configuration's by default.
-            times: name of a time grid, or ``train.choice(name, option=...)``; the configuration's
+            times: name of a time grid, or ``recipes.choice(name, option=...)``; the configuration's
                 by default.
             num_steps: steps of the solver; the configuration's by default. Where the configuration
                 says ``denoise``, one evaluation at t_min follows.
@@ -248,7 +267,7 @@ def _walk(
     model = model if guide is None else guide(model, process)
     noise = sample_prior(prior_key, process, shape)
     if mesh is not None:
-        noise = jax.lax.with_sharding_constraint(noise, devices.batch_sharding(mesh))
+        noise = jax.lax.with_sharding_constraint(noise, sharding.batch_sharding(mesh))
     x, saved = sampling.trajectory(
         solver_key,
         build.solver(solver, model, process),

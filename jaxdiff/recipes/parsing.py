@@ -1,4 +1,4 @@
-"""L7: nested mappings become a typed configuration, and two configurations are told apart.
+"""L9: nested mappings become a typed configuration.
 
 A configuration file returns a mutable ``ConfigDict``, so that flags can override any field; here it
 becomes a frozen :class:`Config`, field by field. What does not fit is one sentence that names the
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from jaxdiff.train.config import Choice, Config, choice, frozen
+from jaxdiff.recipes.config import Choice, Config, choice, frozen
 from jaxdiff.typing import InputError, nearest
 
 T = TypeVar("T")
@@ -71,17 +71,6 @@ def check_finite(value: Any, path: str) -> None:
             raise InputError(f"{path} must be a whole number below 2^31, got {value!r}")
 
 
-def differences(old: Config, new: Config) -> list[str]:
-    """Name the fields in which two configurations differ, as ``config.a.b: old -> new``."""
-    old_leaves, new_leaves = dict(_leaves(old.as_dict())), dict(_leaves(new.as_dict()))
-    names = [*old_leaves, *(name for name in new_leaves if name not in old_leaves)]
-    return [
-        f"{name}: {old_leaves.get(name, 'absent')} -> {new_leaves.get(name, 'absent')}"
-        for name in names
-        if old_leaves.get(name) != new_leaves.get(name)
-    ]
-
-
 def _parse(cls: type[T], values: Any, path: str) -> T:
     if not isinstance(values, Mapping):
         raise InputError(f"{path} must be a mapping of fields, got {values!r}")
@@ -131,11 +120,3 @@ def _name_of(hint: Any) -> str:
         bool: "true or false",
     }
     return names.get(hint, "a list")
-
-
-def _leaves(values: Mapping[str, Any], path: str = "config") -> list[tuple[str, Any]]:
-    leaves: list[tuple[str, Any]] = []
-    for name, value in values.items():
-        nested = isinstance(value, Mapping)
-        leaves += _leaves(value, f"{path}.{name}") if nested else [(f"{path}.{name}", value)]
-    return leaves

@@ -1,17 +1,17 @@
-"""L7: a workdir becomes a run, with the average of the parameters that is asked for."""
+"""L9: a workdir becomes a run, with the average of the parameters that is asked for."""
 
 import dataclasses
-import functools
 from pathlib import Path
 
 import jax
 
-from jaxdiff.train.assembly import assemble, fresh_state
+from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
+from jaxdiff.recipes.resuming import read_config
+from jaxdiff.recipes.run import Run
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.memory import check_state
 from jaxdiff.train.posthoc import average_of
-from jaxdiff.train.run import Run
-from jaxdiff.train.workdir import CHECKPOINTS, read_config
+from jaxdiff.train.workdir import CHECKPOINTS
 from jaxdiff.typing import InputError
 
 
@@ -33,18 +33,25 @@ def load(
         InputError: if the folder, its configuration, its checkpoints or the average are missing.
     """
     workdir = Path(workdir)
-    run = assemble(*read_config(workdir))
+    model = assemble(*read_config(workdir))
     if not (workdir / CHECKPOINTS).is_dir():
         raise InputError(f"{workdir} holds no checkpoint to load; train it first")
-    shapes = jax.eval_shape(functools.partial(fresh_state, run))
-    check_state(shapes, run.config.network.name)
+    shapes = jax.eval_shape(lambda: fresh_state(model))
+    check_state(shapes)
     with Checkpoints(workdir) as checkpoints:
         state = checkpoints.restore(shapes)
-    settings, loaded = run.config.training, run.at(state)
+    settings, loaded = model.config.training, Run(model).at(state)
     if ema_std is not None:
         if ema_decay is not None:
             raise InputError(f"load takes ema_decay or ema_std, got {ema_decay} and {ema_std}")
-        average = average_of(workdir, run.config, std=ema_std, step=loaded.step)
+        average = average_of(
+            workdir,
+            PLAYER,
+            shapes.players[PLAYER].params,
+            settings.ema_stds,
+            std=ema_std,
+            step=loaded.step,
+        )
         return dataclasses.replace(
             loaded, params=average, average=f"power average of std {ema_std}"
         )
@@ -53,6 +60,6 @@ def load(
         if ema_decay not in decays:
             kept = ", ".join(map(str, decays))
             raise InputError(f"ema_decay is one that the run keeps, {kept}, got {ema_decay}")
-        average = state.averages[decays.index(ema_decay)]
+        average = state.players[PLAYER].averages[decays.index(ema_decay)]
         return dataclasses.replace(loaded, params=average, average=f"EMA {ema_decay}")
     return loaded

@@ -1,11 +1,10 @@
-"""L7: a configuration is turned into things, but for what is minimised.
+"""L9: a configuration is turned into things, but for what is minimised.
 
-:mod:`jaxdiff.train.names` knows what there is; here it is bound to the rest of the configuration,
-in :mod:`jaxdiff.train.objective` into a loss, in :mod:`jaxdiff.train.assembly` into a run.
+:mod:`jaxdiff.recipes.names` knows what there is; here it is bound to the rest of the configuration,
+in :mod:`jaxdiff.recipes.objective` into a loss, in :mod:`jaxdiff.recipes.diffusion` into one value.
 """
 
 import functools
-from collections.abc import Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -16,9 +15,10 @@ import optax
 from jaxdiff import data, denoisers
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
+from jaxdiff.recipes import names
+from jaxdiff.recipes.config import Choice, Config, DataConfig, choice
 from jaxdiff.solvers import Solver
-from jaxdiff.train import averages, memory, names
-from jaxdiff.train.config import Choice, Config, DataConfig, choice
+from jaxdiff.train import averages, memory
 from jaxdiff.typing import Array, InputError, Key, Params
 
 
@@ -85,6 +85,21 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     return built
 
 
+PROCESS = "process"
+"""Beside the collections of flax's variables, the one of the parameters of a trained process."""
+
+
+def process_at(forward: Process, params: Params) -> Process:
+    """The process among the parameters where it is trained, else the one given."""
+    trained: Process = forward if params is None else params.get(PROCESS, forward)
+    return trained
+
+
+def variables_of(params: Params) -> Params:
+    """The network's own variables."""
+    return {name: tree for name, tree in params.items() if name != PROCESS}
+
+
 def _num_labels(config: Config, num_classes: int | None) -> int | None:
     """Classes, and one more where labels are withheld: that of an example without a label."""
     if not config.model.class_conditional or num_classes is None:
@@ -108,13 +123,13 @@ def denoise_fn(
     training = dropout_key is not None
     rngs = None if dropout_key is None else {"dropout": dropout_key}
 
-    model = config.model
+    model, variables = config.model, variables_of(params)
 
     def apply(x: Array, noise_cond: Array) -> Array:
         own = label
         if own is None and model.label_dropout:
             own = jnp.full(x.shape[0], net.num_classes - 1)
-        output: Any = net.apply(params, x, noise_cond, own, train=training, rngs=rngs)
+        output: Any = net.apply(variables, x, noise_cond, own, train=training, rngs=rngs)
         return output
 
     return denoisers.denoiser(
@@ -125,16 +140,6 @@ def denoise_fn(
         noise_cond_fn=names.NOISE_CONDS[model.noise_cond].fn,
         scale_input=model.scale_input,
         learned_variance=model.learned_variance,
-    )
-
-
-def batches(config: Config, source: data.Source, **more: Any) -> Iterator[data.Example]:
-    """Iterate over the training batches that the configuration describes; see ``data.batches``."""
-    return data.batches(
-        source,
-        batch_size=config.training.batch_size,
-        seed=config.seed,
-        **more,
     )
 
 

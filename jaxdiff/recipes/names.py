@@ -1,4 +1,4 @@
-"""L7: the names that a configuration may say, and what each of them makes.
+"""L9: the names that a configuration may say, and what each of them makes.
 
 Each table maps a name to what makes the thing; its keyword arguments are the options that the
 configuration may set, and their defaults tell the types.
@@ -17,10 +17,10 @@ from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
 from jaxdiff.nets import embeddings
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
+from jaxdiff.recipes.config import Choice, choice, frozen
+from jaxdiff.recipes.parsing import check_finite, check_options
 from jaxdiff.solvers import Solver
 from jaxdiff.train import memory
-from jaxdiff.train.config import Choice, choice, frozen
-from jaxdiff.train.parsing import check_finite, check_options
 from jaxdiff.typing import Array, InputError, out_of
 
 

@@ -1,4 +1,4 @@
-"""L7: what a configuration minimises: the loss of a batch, with all the chance that goes into it.
+"""L9: what a configuration minimises: the loss of a batch, with all the chance that goes into it.
 
 Every example draws from a key of its own, folded from its row in the whole batch: devices and
 microbatches that see a part of it draw what one device draws.
@@ -7,8 +7,8 @@ microbatches that see a part of it draw what one device draws.
 import dataclasses
 import functools
 import inspect
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -16,22 +16,57 @@ import jax.numpy as jnp
 
 from jaxdiff import data, losses
 from jaxdiff.processes import Process, chain_length
-from jaxdiff.train import build, names
-from jaxdiff.train.config import Config
-from jaxdiff.train.state import BatchSlice, LossFn
-from jaxdiff.typing import Array, Key, Params, WeightFn
+from jaxdiff.recipes import build, names
+from jaxdiff.recipes.config import Config
+from jaxdiff.train.state import BatchSlice, LossFn, View
+from jaxdiff.typing import Array, InputError, Key, Params, PyTree, WeightFn
 
 
-def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
-    """Build ``(params, key, batch, part) -> [batch]``, the loss per example and per dimension."""
-    settings, weight_fn, draw_times = config.loss, weight(config), time_sampler(config, forward)
+class Objective(NamedTuple):
+    """What is minimised, and what a step hands to the next for it.
+
+    Args:
+        loss_fn: of examples as the network sees them, ``{"x": [batch, ...], "label": [batch]}``:
+            per example and per dimension.
+        stored_loss_fn: of examples as they are stored: images are bytes, made floats in the step.
+        carry: before the first step.
+        update_carry: ``(carry, aux) -> carry``, from what the loss returned beside the loss.
+    """
+
+    loss_fn: LossFn
+    stored_loss_fn: LossFn
+    carry: PyTree
+    update_carry: Callable[[PyTree, PyTree], PyTree]
+
+
+def objective(config: Config, net: nn.Module, forward: Process) -> Objective:
+    """Build what a configuration minimises.
+
+    Raises:
+        InputError: if its fields do not go together.
+    """
+    weight_fn, draw_times = weight(config), time_sampler(config, forward)
+    jax.eval_shape(lambda key: draw_times(key, 1), jax.random.key(0))
+    if config.loss.vlb_weight:
+        _check_hybrid(config, forward)
+    loss_fn = _loss_fn(config, net, forward, weight_fn, draw_times)
+    return Objective(loss_fn, _of_stored(loss_fn, config), (), lambda carry, aux: carry)
+
+
+def _loss_fn(
+    config: Config,
+    net: nn.Module,
+    forward: Process,
+    weight_fn: WeightFn,
+    draw_times: Callable[[Key, int], losses.times.TimeSample],
+) -> LossFn:
+    settings = config.loss
 
     def loss(
-        params: Params, key: Key, batch: Mapping[str, Array], part: BatchSlice | None = None, /
-    ) -> Array:
+        params: Params, view: View, key: Key, batch: PyTree, part: BatchSlice, /
+    ) -> tuple[Array, PyTree]:
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
-        x0 = batch["x"]
-        rows, total = part or BatchSlice(jnp.arange(x0.shape[0]), x0.shape[0])
+        x0, (rows, total) = batch["x"], part
         t, importance = (drawn[rows] for drawn in draw_times(time_key, total))
         noise_key = keys_per_row(noise_key, rows)
         dropout_key = jax.random.fold_in(dropout_key, rows[0])
@@ -62,30 +97,28 @@ def loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
         if settings.importance_weights:
             error *= importance
         scale = 0.5 if settings.reduction == "sum" else x0.shape[0] / x0.size
-        return error * scale
+        return error * scale, ()
 
     return loss
 
 
-def training_loss_fn(config: Config, net: nn.Module, forward: Process) -> LossFn:
-    """Build the loss of examples as they are stored: images are bytes, made floats in the step."""
-    loss, settings = loss_fn(config, net, forward), config.data
+def _of_stored(loss_fn: LossFn, config: Config) -> LossFn:
+    settings = config.data
     value_range = (settings.low, settings.high)
 
     def of_stored(
-        params: Params, key: Key, batch: Mapping[str, Array], part: BatchSlice | None = None, /
-    ) -> Array:
+        params: Params, view: View, key: Key, batch: PyTree, part: BatchSlice, /
+    ) -> tuple[Array, PyTree]:
         x = batch["x"]
         if x.dtype == jnp.uint8:
-            rows = jnp.arange(x.shape[0]) if part is None else part.rows
             flip_key, dequantize_key = jax.random.split(jax.random.fold_in(key, IMAGES))
             if settings.flip:
-                x = data.flip(keys_per_row(flip_key, rows), x)
+                x = data.flip(keys_per_row(flip_key, part.rows), x)
             if settings.dequantize:
-                x = data.dequantize(keys_per_row(dequantize_key, rows), x, value_range)
+                x = data.dequantize(keys_per_row(dequantize_key, part.rows), x, value_range)
             else:
                 x = data.scale(x, value_range)
-        return loss(params, key, {**batch, "x": x}, part)
+        return loss_fn(params, view, key, {**batch, "x": x}, part)
 
     return of_stored
 
@@ -134,3 +167,14 @@ def weight(config: Config) -> WeightFn:
     if "data_std" in inspect.signature(names.WEIGHTS[chosen.name]).parameters:
         settings["data_std"] = config.model.data_std
     return functools.partial(make, **settings)
+
+
+def _check_hybrid(config: Config, forward: Process) -> None:
+    """Refuse to add the bound to a loss that it does not belong to."""
+    plain = config.loss.target == "eps" and config.loss.weight.name == "eps"
+    if not (plain and config.model.learned_variance and forward.num_steps is not None):
+        raise InputError(
+            "config.loss.vlb_weight must be 0 unless the process is a chain, "
+            "config.model.learned_variance is true and target and weight are eps (the hybrid loss "
+            f"of improved DDPM), got {config.loss.vlb_weight}"
+        )

@@ -1,4 +1,4 @@
-"""L7: where things live: a mesh of devices, and which part of the state and of a batch each holds.
+"""L8: where things live: a mesh of devices, and which part of the state and of a batch each holds.
 
 One compiled step serves every layout. ``data`` and ``fsdp`` both divide the batch; ``fsdp`` also
 divides the parameters, their averages and the optimizer's moments, each along its largest axis.

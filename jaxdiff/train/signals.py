@@ -1,4 +1,4 @@
-"""L7: a request to end, by signal, that training hears between two steps."""
+"""L8: a request to end, by signal, that training hears between two steps."""
 
 import contextlib
 import itertools

@@ -1,0 +1,41 @@
+"""L9: configurations, what they make, and trained runs.
+
+``load(workdir)`` gives a trained :class:`Run`, which is all that a notebook needs.
+"""
+
+from jaxdiff.recipes.config import (
+    Choice,
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    OptimizerConfig,
+    SamplingConfig,
+    choice,
+)
+from jaxdiff.recipes.diffusion import Diffusion, assemble
+from jaxdiff.recipes.loading import load
+from jaxdiff.recipes.parsing import from_dict
+from jaxdiff.recipes.run import Run
+from jaxdiff.recipes.training import diffusion_task, draw, train
+from jaxdiff.train.settings import TrainingConfig
+
+__all__ = [
+    "Choice",
+    "Config",
+    "DataConfig",
+    "Diffusion",
+    "LossConfig",
+    "ModelConfig",
+    "OptimizerConfig",
+    "Run",
+    "SamplingConfig",
+    "TrainingConfig",
+    "assemble",
+    "choice",
+    "diffusion_task",
+    "draw",
+    "from_dict",
+    "load",
+    "train",
+]

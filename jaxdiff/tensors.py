@@ -1,0 +1,25 @@
+"""L0: files of named tensors."""
+
+import os
+
+import numpy as np
+
+from jaxdiff.extras import require
+from jaxdiff.typing import InputError
+
+
+def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: if it is missing, or not one, or of a dtype that numpy has not.
+    """
+    require("safetensors", purpose="reading a safetensors file")
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        tensors: dict[str, np.ndarray] = load_file(path)
+    except (OSError, SafetensorError, TypeError, AttributeError) as error:
+        raise InputError(f"{path} must be a readable safetensors file: {error}") from error
+    return tensors

@@ -1,0 +1,239 @@
+"""L8: the pure step of training, for one player or several that take turns."""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from jaxdiff.train.averages import EmaSchedule, update
+from jaxdiff.train.state import BatchSlice, LossFn, Player, TrainState, View, view_of
+from jaxdiff.typing import Array, InputError, Key, Params, PyTree
+
+Metrics = dict[str, Array]
+
+
+class Turn(NamedTuple):
+    """One player's part of a step.
+
+    Args:
+        player: whose parameters move.
+        loss_fn: what they minimise the mean of.
+        optimizer: its optax chain.
+        ema: rules of the player's averages, in their order.
+        repeats: updates in a row, on the same batch with noise of their own, as a critic makes.
+    """
+
+    player: str
+    loss_fn: LossFn
+    optimizer: optax.GradientTransformation
+    ema: tuple[EmaSchedule, ...] = ()
+    repeats: int = 1
+
+
+class Algorithm(NamedTuple):
+    """How training begins, and how it goes on.
+
+    Args:
+        init: ``key -> TrainState`` at step 0.
+        step: ``(state, batch, frozen) -> (TrainState, metrics)``, a pure function, to be jitted
+            with the state donated. Under ``jax.jit`` the batch is the whole one, sharded or not;
+            under ``jax.pmap`` it is a device's share of it.
+    """
+
+    init: Callable[[Key], TrainState]
+    step: Callable[[TrainState, PyTree, PyTree], tuple[TrainState, Metrics]]
+
+
+def _kept(carry: PyTree, aux: Mapping[str, PyTree]) -> PyTree:
+    return carry
+
+
+def _as_it_is(tree: PyTree) -> PyTree:
+    return tree
+
+
+def alternate(
+    init_params: Callable[[Key], Mapping[str, Params]],
+    turns: Sequence[Turn],
+    *,
+    carry: PyTree = (),
+    update_carry: Callable[[PyTree, Mapping[str, PyTree]], PyTree] = _kept,
+    microbatches: int = 1,
+    axis_name: str | None = None,
+    gather: Callable[[PyTree], PyTree] = _as_it_is,
+) -> Algorithm:
+    """Train players in turns: each sees what those before it in the same step have become.
+
+    Cut into microbatches or spread over devices, a batch gives the same update up to rounding,
+    since the noise belongs to the example (dropout alone does not). If any loss or gradient of a
+    step is not finite, no update of it is made: everything but the step is left as it was.
+
+    Args:
+        init_params: ``key -> {player: params}``.
+        turns: of each player one, in the order in which they move.
+        carry: at step 0.
+        update_carry: ``(carry, {player: aux}) -> carry``, once a step, from what the players'
+            losses returned beside the loss, ``[batch, ...]``, in the last of their repeats.
+        microbatches: in how many parts the gradient is added up, which saves memory.
+        axis_name: of the mapped axis under ``jax.pmap``.
+        gather: laid on all that a loss reads; on a mesh it makes whole what is kept divided.
+
+    Returns:
+        The algorithm. The metrics of a step are the device scalars ``loss``, ``grad_norm`` and
+        ``skipped``; of several players the first two begin with ``<player>/``.
+
+    Raises:
+        InputError: if a player has no turn or two, or, from the step, if the batch does not divide
+            by ``microbatches``.
+
+    Example:
+        >>> def loss_fn(params, view, key, batch, part):
+        ...     return (params - batch) ** 2, ()
+        >>> turn = Turn("mean", loss_fn, optax.sgd(0.25))
+        >>> init, step = alternate(lambda key: {"mean": jnp.zeros(())}, [turn])
+        >>> state, metrics = step(init(jax.random.key(0)), jnp.array([1.0, 3.0]), ())
+        >>> float(state.players["mean"].params), float(metrics["loss"])
+        (1.0, 5.0)
+    """
+    names = [turn.player for turn in turns]
+    if len(set(names)) < len(names) or not names:
+        raise InputError(f"turns must be one for each player, got those of {names}")
+
+    def init(key: Key) -> TrainState:
+        init_key, train_key = jax.random.split(key)
+        params = init_params(init_key)
+        if params.keys() != set(names):
+            raise InputError(f"turns must be those of {sorted(params)}, got those of {names}")
+        players = {turn.player: _new_player(params[turn.player], turn) for turn in turns}
+        start = jax.tree.map(jnp.array, carry)  # buffers of its own, since steps donate them
+        zero = jnp.zeros((), jnp.int32)
+        return TrainState(zero, train_key, zero, players, start)
+
+    def step(state: TrainState, batch: PyTree, frozen: PyTree = ()) -> tuple[TrainState, Metrics]:
+        root = jax.random.fold_in(state.key, state.step)
+        view = view_of(state, frozen)
+        players, aux, good = dict(state.players), {}, jnp.array(True)
+        metrics: Metrics = {}
+        for index, turn in enumerate(turns):
+            key = root if len(turns) == 1 else jax.random.fold_in(root, index)
+            differentiate = functools.partial(
+                _gradient,
+                turn.loss_fn,
+                batch=batch,
+                microbatches=microbatches,
+                axis_name=axis_name,
+                gather=gather,
+            )
+            player, (loss, norm, aux[turn.player]) = _taken(
+                turn, players[turn.player], view, key, state.step, differentiate
+            )
+            players[turn.player] = player
+            view = _with_player(view, turn.player, player)
+            good &= jnp.all(jnp.isfinite(loss) & jnp.isfinite(norm))
+            prefix = "" if len(turns) == 1 else f"{turn.player}/"
+            metrics |= {f"{prefix}loss": jnp.mean(loss), f"{prefix}grad_norm": jnp.mean(norm)}
+
+        moved = (players, update_carry(state.carry, aux))
+        kept = (state.players, state.carry)
+        players, after = jax.tree.map(lambda a, b: jnp.where(good, a, b), moved, kept)
+        skipped = jnp.where(good, 0, state.skipped + 1)
+        state = state.replace(step=state.step + 1, skipped=skipped, players=players, carry=after)
+        return state, {**metrics, "skipped": skipped}
+
+    return Algorithm(init, step)
+
+
+def _new_player(params: Params, turn: Turn) -> Player:
+    """A player before its first update; every average starts at the parameters themselves."""
+    averages = tuple(jax.tree.map(jnp.copy, params) for _ in turn.ema)
+    return Player(params, turn.optimizer.init(params), averages)
+
+
+def _with_player(view: View, name: str, player: Player) -> View:
+    return view._replace(
+        params={**view.params, name: player.params},
+        averages={**view.averages, name: player.averages},
+    )
+
+
+def _taken(
+    turn: Turn, player: Player, view: View, key: Key, step: Array, differentiate: Callable[..., Any]
+) -> tuple[Player, tuple[Array, Array, PyTree]]:
+    """A player after its turn, with loss and norm of each of its updates, and the last's aux."""
+
+    def once(player: Player, key: Key) -> tuple[Player, tuple[Array, Array, PyTree]]:
+        seen = _with_player(view, turn.player, player)
+        (loss, aux), grads = differentiate(player.params, seen, key)
+        return _moved(player, grads, turn, step), (loss, optax.tree.norm(grads), aux)
+
+    if turn.repeats == 1:
+        return once(player, key)
+    player, (loss, norm, aux) = jax.lax.scan(once, player, jax.random.split(key, turn.repeats))
+    return player, (loss, norm, jax.tree.map(lambda leaf: leaf[-1], aux))
+
+
+def _moved(player: Player, grads: Params, turn: Turn, step: Array) -> Player:
+    updates, opt_state = turn.optimizer.update(grads, player.opt_state, player.params)
+    params = optax.apply_updates(player.params, updates)
+    averages = tuple(
+        update(average, params, rule(step))
+        for average, rule in zip(player.averages, turn.ema, strict=True)
+    )
+    return Player(params, opt_state, averages)
+
+
+def _gradient(
+    loss_fn: LossFn,
+    params: Params,
+    view: View,
+    key: Key,
+    *,
+    batch: PyTree,
+    microbatches: int,
+    axis_name: str | None,
+    gather: Callable[[PyTree], PyTree],
+) -> tuple[tuple[Array, PyTree], Params]:
+    """Mean loss over the batch, what its rows say beside it in their order, and its gradient."""
+    size = jax.tree.leaves(batch)[0].shape[0]
+    if size % microbatches:
+        raise InputError(
+            f"microbatches must be a divisor of the batch, {size} on a device, got {microbatches}"
+        )
+    devices, first = 1, 0
+    if axis_name is not None:
+        devices, first = jax.lax.axis_size(axis_name), size * jax.lax.axis_index(axis_name)
+    view = jax.lax.stop_gradient(gather(view))
+
+    def one(rows: Array, some: PyTree) -> tuple[tuple[Array, PyTree], Params]:
+        def mean_loss(params: Params) -> tuple[Array, PyTree]:
+            part = BatchSlice(rows, devices * size)
+            losses, aux = loss_fn(gather(params), view, key, some, part)
+            return jnp.mean(losses), jax.lax.stop_gradient(aux)
+
+        return jax.value_and_grad(mean_loss, has_aux=True)(params)
+
+    rows = first + jnp.arange(size)
+    if microbatches == 1:
+        (loss, aux), grads = one(rows, batch)
+    else:
+        # every m-th row, so that each device keeps to its own
+        turns = jax.tree.map(
+            lambda leaf: leaf.reshape(-1, microbatches, *leaf.shape[1:]).swapaxes(0, 1),
+            (rows, batch),
+        )
+
+        def add(total: Any, turn: Any) -> tuple[Any, PyTree]:
+            (loss, aux), grads = one(*turn)
+            return jax.tree.map(jnp.add, total, (loss, grads)), aux
+
+        zeros = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
+        total, aux = jax.lax.scan(add, zeros, turns)
+        aux = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(size, *leaf.shape[2:]), aux)
+        loss, grads = jax.tree.map(lambda leaf: leaf / microbatches, total)
+    if axis_name is not None:
+        loss, grads = jax.lax.pmean((loss, grads), axis_name)
+        aux = jax.lax.all_gather(aux, axis_name, tiled=True)
+    return (loss, aux), grads
