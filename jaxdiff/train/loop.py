@@ -31,7 +31,6 @@ from jaxdiff.train.updates import traced, updates
 from jaxdiff.train.workdir import (
     CHECKPOINTS,
     CONFIG_FILE,
-    LOSS_FILE,
     METRICS_FILE,
     PROFILE,
     SAMPLES_FILE,
@@ -197,12 +196,23 @@ def fit(
 
     picture = draw(state, workdir / SAMPLES_FILE)
     if writes:
-        plots.curve(workdir / LOSS_FILE, read_lines_json(workdir / METRICS_FILE))
-        names = (CONFIG_FILE, METRICS_FILE, LOSS_FILE, TENSORBOARD, CHECKPOINTS)
-        for path in (*(workdir / name for name in names), picture):
+        names = (CONFIG_FILE, METRICS_FILE, TENSORBOARD, CHECKPOINTS)
+        found = [workdir / name for name in names]
+        for path in (*found, *draw_losses(workdir), picture):
             if path is not None:
                 say(f"wrote {path}")
     return state
+
+
+def draw_losses(workdir: Path) -> list[Path]:
+    """Draw the course of each player's loss: ``loss.png``, of several ``<player>_loss.png``."""
+    rows = read_lines_json(workdir / METRICS_FILE)
+    losses = [name for name in rows[-1] if name.rpartition("/")[2] == "loss"] if rows else ["loss"]
+    drawn = []
+    for name in losses:
+        drawn.append(workdir / (name.replace("/", "_") + ".png"))
+        plots.curve(drawn[-1], rows, y=name)
+    return drawn
 
 
 def picture_of(workdir: Path, step: int) -> Path:

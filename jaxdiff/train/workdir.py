@@ -11,7 +11,7 @@ from jaxdiff.train.identity import Content, Identity
 from jaxdiff.typing import InputError
 
 CONFIG_FILE, METRICS_FILE = "config.json", "metrics.jsonl"
-LOSS_FILE, SAMPLES_FILE = "loss.png", "samples.png"
+SAMPLES_FILE = "samples.png"
 CHECKPOINTS, DAMAGED = "checkpoints", "damaged"
 LOCK_FILE, TENSORBOARD, PROFILE, AVERAGES = ".lock", "tensorboard", "profile", "averages"
 

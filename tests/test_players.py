@@ -1,0 +1,142 @@
+"""The loop trains what it knows nothing of: two players, two modules, a teacher, a history."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import toy_tasks
+
+from jaxdiff import train
+from jaxdiff.train import Turn, alternate
+from jaxdiff.typing import InputError
+
+SETTINGS = train.TrainingConfig(
+    num_steps=6, batch_size=toy_tasks.BATCH, log_every=1, checkpoint_every=2, sample_every=100
+)
+
+
+def bits(state):
+    leaves = [
+        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        for leaf in jax.tree.leaves(state)
+    ]
+    return [np.asarray(leaf).tobytes() for leaf in leaves]
+
+
+def quiet(line):
+    """Swallow a line of report."""
+
+
+def walked(name, steps=3, **layout):
+    """The state after some steps of the bare algorithm, and its metrics."""
+    make, frozen = toy_tasks.TASKS[name]()
+    init, step = make(**layout)
+    state, step = init(jax.random.key(3)), jax.jit(step)
+    for k in range(steps):
+        state, metrics = step(state, toy_tasks.batch_of(k), frozen)
+    return state, metrics
+
+
+@pytest.mark.parametrize("name", toy_tasks.TASKS)
+def test_a_run_that_is_stopped_goes_on_to_the_same_bits(name, tmp_path):
+    whole = train.fit(toy_tasks.task(name), tmp_path / "whole", SETTINGS, say=quiet)
+    first = dataclasses.replace(SETTINGS, num_steps=3)
+    train.fit(toy_tasks.task(name), tmp_path / "cut", first, say=quiet)
+    ended = train.fit(toy_tasks.task(name), tmp_path / "cut", SETTINGS, say=quiet)
+    assert bits(ended) == bits(whole)
+    assert int(ended.step) == 6
+    other = toy_tasks.task(name)._replace(identity=train.plain_identity({"task": "other"}))
+    with pytest.raises(InputError, match=r"holds a run of another config.*task: .* -> other"):
+        train.fit(other, tmp_path / "cut", SETTINGS, say=quiet)
+
+
+def test_metrics_of_several_players_are_logged_by_their_names(tmp_path):
+    settings = dataclasses.replace(SETTINGS, num_steps=2)
+    train.fit(toy_tasks.task("gan"), tmp_path, settings, say=quiet)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    names = {"critic/loss", "critic/grad_norm", "generator/loss", "generator/grad_norm", "skipped"}
+    assert len(rows) == 2
+    assert all(names <= row.keys() for row in rows)
+    drawn = {path.name for path in tmp_path.glob("*.png")}
+    assert drawn == {"critic_loss.png", "generator_loss.png"}
+
+
+@pytest.mark.parametrize("name", toy_tasks.TASKS)
+def test_microbatches_add_up_to_the_step_of_the_whole_batch(name):
+    (whole, metrics), (cut, in_turns) = (walked(name, microbatches=n) for n in (1, 4))
+    leaves = [jax.tree.leaves((state.players, state.carry)) for state in (whole, cut)]
+    for a, b in zip(*leaves, strict=True):
+        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    assert metrics.keys() == in_turns.keys()
+
+
+@pytest.mark.parametrize("name", toy_tasks.TASKS)
+def test_of_a_step_with_a_batch_that_is_not_finite_no_update_is_made(name):
+    make, frozen = toy_tasks.TASKS[name]()
+    state, _ = walked(name)
+    bad = toy_tasks.batch_of(0)
+    bad[3, 1] = np.nan
+    after, metrics = jax.jit(make().step)(state, bad, frozen)
+    assert bits((after.players, after.carry)) == bits((state.players, state.carry))
+    assert int(metrics["skipped"]) == int(after.skipped) == 1
+    assert int(after.step) == int(state.step) + 1
+
+
+def test_a_student_comes_to_its_teacher_which_no_step_moves(tmp_path):
+    settings = dataclasses.replace(SETTINGS, num_steps=300, log_every=100, checkpoint_every=300)
+    task = toy_tasks.task("student")
+    state = train.fit(task, tmp_path, settings, say=quiet)
+    np.testing.assert_allclose(state.players["student"].params, task.frozen["teacher"], atol=1e-3)
+
+
+def test_a_history_is_the_recursion_of_the_formula():
+    """Losses by hand: the carry scales the gradient of the step after it, not of its own."""
+    state, _ = walked("history", steps=4)
+    mean, carry = np.zeros(2), 1.0
+    for k in range(4):
+        x = toy_tasks.batch_of(k).astype(np.float64)
+        error = np.mean(np.sum((x - mean) ** 2, axis=1))
+        mean, carry = mean + 0.2 * np.mean(x - mean, axis=0) / carry, 0.9 * carry + 0.1 * error
+    np.testing.assert_allclose(state.players["mean"].params, mean, rtol=1e-5)
+    np.testing.assert_allclose(state.carry, carry, rtol=1e-5)
+
+
+def test_players_see_what_those_before_them_have_become_and_repeat_their_turn():
+    """Two numbers that follow each other: a ← a + (b − a)/2 twice, then b ← b + (a − b)/2."""
+
+    def follow(other):
+        def loss(params, view, key, batch, part):
+            return jnp.full(len(batch), 0.5) * (params - view.params[other]) ** 2, ()
+
+        return loss
+
+    half = optax.sgd(1.0)  # the gradient of ½(a − b)²/2 is (a − b)/2
+    turns = [
+        Turn("a", _halved(follow("b")), half, repeats=2),
+        Turn("b", _halved(follow("a")), half),
+    ]
+    init, step = alternate(lambda key: {"a": jnp.array(0.0), "b": jnp.array(8.0)}, turns)
+    after, _ = step(init(jax.random.key(0)), jnp.zeros(4), ())
+    assert float(after.players["a"].params) == 6.0
+    assert float(after.players["b"].params) == 7.0
+
+
+def _halved(loss_fn):
+    def halved(*args):
+        loss, aux = loss_fn(*args)
+        return 0.5 * loss, aux
+
+    return halved
+
+
+@pytest.mark.parametrize("names", [(), ("a", "a"), ("a",), ("a", "b", "c")])
+def test_every_player_has_one_turn(names):
+    turns = [Turn(name, lambda *_: (jnp.zeros(1), ()), optax.sgd(1.0)) for name in names]
+    make = functools.partial(alternate, lambda key: {"a": jnp.zeros(()), "b": jnp.zeros(())}, turns)
+    with pytest.raises(InputError, match="turns must be"):
+        make().init(jax.random.key(0))
