@@ -11,6 +11,7 @@ from tiny import tiny_config
 from experiments.common import bounds, figures
 from jaxdiff import recipes
 from jaxdiff.recipes import Run
+from jaxdiff.recipes.diffusion import assemble
 from jaxdiff.typing import InputError
 
 RNG = np.random.default_rng(0)
@@ -36,7 +37,8 @@ def test_figures_that_take_more_test_examples_are_left_out(num_test, missing):
     assert [name for name in FIGURES if any(name in note for note in notes)] == [
         name for name in FIGURES if name in missing
     ]
-    table = figures.as_table(Run(recipes.Config(), None, None, None, (2,), None, 0), found)
+    run = Run(assemble(tiny_config(), (2,), None))
+    table = figures.as_table(run, found)
     assert table.splitlines()[-len(notes) or None :] == notes or not notes
     assert ("-: precision is left out where a set has fewer than 4 examples" in table) == (
         "precision" in missing
@@ -56,10 +58,10 @@ def test_figures_of_three_training_examples_are_of_what_there_is():
 
 def test_one_example_has_bits_and_no_error():
     config = tiny_config(data=recipes.DataConfig(name="digits"))
-    model = Run(config, None, None, np.zeros(()), (2,), None, 0)
+    model = Run(assemble(config, (2,), None), params={"w": np.zeros(())})
 
     def draw(run, key, x, label):
-        return x[:, 0] + 0 * run.params
+        return x[:, 0] + 0 * run.params["w"]
 
     x, label = np.array([[3.0, 0.0], [5.0, 0.0]], np.float32), np.zeros(2, np.int32)
     options = {"draws": 2, "seed": 0, "kind": "a sum"}

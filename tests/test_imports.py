@@ -31,7 +31,7 @@ HEAVY = (
 
 NAMES = {
     "jaxdiff": "schedules processes predictions oracles losses solvers nets train data metrics "
-    "sample trajectory load flow guidance latents likelihood log_likelihood",
+    "recipes sample trajectory load flow guidance latents likelihood log_likelihood",
     "jaxdiff.schedules": "linear_betas cosine_betas quadratic_betas constant_betas sigmoid_betas "
     "geometric_sigmas uniform_times quadratic_times karras_times log_snr_times "
     "logistic_times leading_times trailing_times linspace_times time_at_log_snr",
@@ -54,7 +54,8 @@ NAMES = {
     "jaxdiff.nets.convert": "diffusers_network from_diffusers load_diffusers score_sde_network "
     "from_score_sde load_score_sde save load",
     "jaxdiff.plots": "image_grid trajectory_strip scatter curve",
-    "jaxdiff.train": "TrainState load",
+    "jaxdiff.train": "Algorithm Player Task TrainState Turn View alternate fit",
+    "jaxdiff.recipes": "Config Run choice from_dict load train",
 }
 
 

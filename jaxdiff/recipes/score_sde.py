@@ -39,7 +39,7 @@ def published() -> dict[str, dict[str, dict[str, Any]]]:
         >>> published()["ve/cifar10_ncsnpp_continuous"]["model"]["sigma_max"]
         50
     """
-    text = resources.files("jaxdiff.train").joinpath("score_sde.json").read_text(encoding="utf-8")
+    text = resources.files("jaxdiff.recipes").joinpath("score_sde.json").read_text(encoding="utf-8")
     stored = json.loads(text)
 
     def whole(own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
