@@ -196,9 +196,10 @@ def fit(
 
     picture = draw(state, workdir / SAMPLES_FILE)
     if writes:
-        names = (CONFIG_FILE, METRICS_FILE, TENSORBOARD, CHECKPOINTS)
-        found = [workdir / name for name in names]
-        for path in (*found, *draw_losses(workdir), picture):
+        config, metrics, *rest = (
+            workdir / name for name in (CONFIG_FILE, METRICS_FILE, TENSORBOARD, CHECKPOINTS)
+        )
+        for path in (config, metrics, *draw_losses(workdir), *rest, picture):
             if path is not None:
                 say(f"wrote {path}")
     return state
