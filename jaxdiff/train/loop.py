@@ -196,10 +196,10 @@ def fit(
 
     picture = draw(state, workdir / SAMPLES_FILE)
     if writes:
-        config, metrics, *rest = (
+        config, log, *rest = (
             workdir / name for name in (CONFIG_FILE, METRICS_FILE, TENSORBOARD, CHECKPOINTS)
         )
-        for path in (config, metrics, *draw_losses(workdir), *rest, picture):
+        for path in (config, log, *draw_losses(workdir), *rest, picture):
             if path is not None:
                 say(f"wrote {path}")
     return state
