@@ -240,6 +240,17 @@ def test_a_start_that_is_refused_late_leaves_the_config_as_it_was(trained, tmp_p
     assert contents(workdir) == before
 
 
+@pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"config": {}, "example": [2]}'])
+def test_a_config_file_that_is_none_is_told_by_who_loads_and_by_who_goes_on(tmp_path, content):
+    (tmp_path / "config.json").write_text(content)
+    sentence = r"config\.json is not the configuration of a run: (?!.*is not the)"
+    with pytest.raises(InputError, match=sentence):
+        recipes.load(tmp_path)
+    with pytest.raises(InputError, match=sentence):
+        recipes.train(tiny_config(), tmp_path, say=quiet)
+    assert (tmp_path / "config.json").read_text() == content
+
+
 def test_what_a_kill_left_out_of_a_saved_step_is_made_when_the_run_goes_on(
     straight, tmp_path, monkeypatch
 ):

@@ -12,8 +12,7 @@ from jaxdiff.recipes.config import Config, DataConfig, SamplingConfig, TrainingC
 from jaxdiff.recipes.diffusion import Diffusion
 from jaxdiff.recipes.parsing import from_dict
 from jaxdiff.train.identity import Content, Identity, differences
-from jaxdiff.train.workdir import CONFIG_FILE, read_content
-from jaxdiff.typing import InputError
+from jaxdiff.train.workdir import as_config, read_content
 
 FREE_IN_TRAINING = (
     "num_steps",
@@ -63,14 +62,9 @@ def read_config(workdir: Path) -> tuple[Config, tuple[int, ...], int | None]:
     Raises:
         InputError: if it is missing or is not that of a run.
     """
-    try:
-        return _parsed(read_content(workdir))
-    except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError) and "holds no run" in str(error):
-            raise
-        raise InputError(
-            f"{workdir / CONFIG_FILE} is not the configuration of a run: {error}"
-        ) from error
+    stored = read_content(workdir)
+    with as_config(workdir):
+        return _parsed(stored)
 
 
 def _parsed(stored: Content) -> tuple[Config, tuple[int, ...], int | None]:

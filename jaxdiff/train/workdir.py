@@ -48,7 +48,9 @@ def owned(workdir: Path, identity: Identity, *, num_steps: int = 0) -> Iterator[
 
 def _take_over(workdir: Path, identity: Identity, num_steps: int) -> None:
     if (workdir / CONFIG_FILE).exists():
-        differing = identity.refused(read_content(workdir))
+        stored = read_content(workdir)
+        with as_config(workdir):
+            differing = identity.refused(stored)
         if differing:
             raise InputError(
                 f"{workdir} holds a run of another config, which is left as it is; give another "
@@ -84,7 +86,9 @@ def go_on_with(workdir: Path, identity: Identity) -> list[str]:
     Returns:
         What has changed, as ``config.a.b: old -> new``.
     """
-    changed = identity.changed(read_content(workdir))
+    stored = read_content(workdir)
+    with as_config(workdir):
+        changed = identity.changed(stored)
     if changed:
         write_content(workdir, identity.content)
     return changed
@@ -96,16 +100,27 @@ def read_content(workdir: Path) -> dict[str, Any]:
     Raises:
         InputError: if it is missing or is not JSON.
     """
-    path = workdir / CONFIG_FILE
     try:
-        stored = json.loads(path.read_text())
+        text = (workdir / CONFIG_FILE).read_text()
     except FileNotFoundError:
         raise InputError(f"{workdir} holds no run: there is no {CONFIG_FILE} in it") from None
-    except ValueError as error:
-        raise InputError(f"{path} is not the configuration of a run: {error}") from error
-    if not isinstance(stored, dict):
-        raise InputError(f"{path} is not the configuration of a run: it holds no fields")
-    return stored
+    with as_config(workdir):
+        return dict(json.loads(text))
+
+
+@contextlib.contextmanager
+def as_config(workdir: Path) -> Iterator[None]:
+    """Read out of ``config.json`` what ought to be there.
+
+    Raises:
+        InputError: naming the file, for whatever is missing or is something else.
+    """
+    try:
+        yield
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{workdir / CONFIG_FILE} is not the configuration of a run: {error}"
+        ) from error
 
 
 def write_content(workdir: Path, content: Content) -> None:
