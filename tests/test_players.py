@@ -13,6 +13,8 @@ import toy_tasks
 
 from jaxdiff import train
 from jaxdiff.train import Turn, alternate
+from jaxdiff.train.checkpoints import Checkpoints
+from jaxdiff.train.posthoc import average_of
 from jaxdiff.typing import InputError
 
 SETTINGS = train.TrainingConfig(
@@ -85,6 +87,34 @@ def test_of_a_step_with_a_batch_that_is_not_finite_no_update_is_made(name):
     assert bits((after.players, after.carry)) == bits((state.players, state.carry))
     assert int(metrics["skipped"]) == int(after.skipped) == 1
     assert int(after.step) == int(state.step) + 1
+
+
+def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
+    settings = dataclasses.replace(SETTINGS, ema_stds=(0.1,))
+    state = train.fit(toy_tasks.task("gan"), tmp_path, settings, say=quiet)
+    player = state.players["generator"]
+    found = average_of(tmp_path, "generator", player.params, (0.1,), std=0.1, step=6)
+    for name, expected in player.averages[-1].items():
+        np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
+    with pytest.raises(InputError, match="averages of this run's parameters, got others: q"):
+        average_of(tmp_path, "critic", state.players["critic"].params, (0.1,), std=0.1, step=6)
+
+
+def test_of_several_players_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
+    """Also one that no longer tells its format."""
+    state, _ = walked("gan")
+    with Checkpoints(tmp_path, keep=SETTINGS) as checkpoints:
+        for step in (3, 4):
+            checkpoints.save(step, state.replace(step=jnp.asarray(step, jnp.int32)))
+    newest = tmp_path / "checkpoints" / "4"
+    (newest / "_CHECKPOINT_METADATA").unlink()
+    (newest / "default" / "manifest.ocdbt").write_bytes(b"")
+    with (
+        Checkpoints(tmp_path, keep=SETTINGS) as checkpoints,
+        pytest.warns(UserWarning, match=r"4, now .*, is damaged .* going back to that of step 3"),
+    ):
+        found = checkpoints.restore(state)
+    assert bits(found) == bits(state)
 
 
 def test_a_student_comes_to_its_teacher_which_no_step_moves(tmp_path):

@@ -32,7 +32,7 @@ def store(
         workdir: of the run.
         step: of the state.
         state: as trained.
-        stds: of the power averages, which are the last of every player's.
+        stds: of the power averages, which are the last of every player that keeps averages.
         writes: whether this process is the one that writes.
     """
     if not stds:
@@ -40,6 +40,7 @@ def store(
     kept = {
         f"{name}/{std}:{path}": leaf
         for name, player in state.players.items()
+        if player.averages
         for std, average in zip(stds, player.averages[-len(stds) :], strict=True)
         for path, leaf in _by_path(average).items()
     }
