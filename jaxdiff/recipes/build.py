@@ -85,21 +85,6 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     return built
 
 
-PROCESS = "process"
-"""Beside the collections of flax's variables, the one of the parameters of a trained process."""
-
-
-def process_at(forward: Process, params: Params) -> Process:
-    """The process among the parameters where it is trained, else the one given."""
-    trained: Process = forward if params is None else params.get(PROCESS, forward)
-    return trained
-
-
-def variables_of(params: Params) -> Params:
-    """The network's own variables."""
-    return {name: tree for name, tree in params.items() if name != PROCESS}
-
-
 def _num_labels(config: Config, num_classes: int | None) -> int | None:
     """Classes, and one more where labels are withheld: that of an example without a label."""
     if not config.model.class_conditional or num_classes is None:
@@ -123,13 +108,13 @@ def denoise_fn(
     training = dropout_key is not None
     rngs = None if dropout_key is None else {"dropout": dropout_key}
 
-    model, variables = config.model, variables_of(params)
+    model = config.model
 
     def apply(x: Array, noise_cond: Array) -> Array:
         own = label
         if own is None and model.label_dropout:
             own = jnp.full(x.shape[0], net.num_classes - 1)
-        output: Any = net.apply(variables, x, noise_cond, own, train=training, rngs=rngs)
+        output: Any = net.apply(params, x, noise_cond, own, train=training, rngs=rngs)
         return output
 
     return denoisers.denoiser(

@@ -1,4 +1,4 @@
-"""L9: a configuration becomes one value with everything built, and that a task for the loop.
+"""L9: a configuration becomes one value with everything built, and that an algorithm.
 
 Building is the check: whatever of a configuration cannot be built, or does not go together, is
 refused here in one sentence, before anything is read or written.
@@ -35,7 +35,7 @@ class Diffusion:
 
     Args:
         config: that it was made of.
-        process: the forward process, before training where its own parameters are trained.
+        process: the forward process.
         network: the Flax module.
         shape: of one example.
         num_classes: number of classes of the data, or None.

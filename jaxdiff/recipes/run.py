@@ -49,8 +49,8 @@ class Run:
 
     @property
     def process(self) -> Process:
-        """The forward process, as trained where its own parameters are."""
-        return build.process_at(self.model.process, self.params)
+        """The forward process."""
+        return self.model.process
 
     @property
     def network(self) -> nn.Module:
