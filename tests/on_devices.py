@@ -14,6 +14,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import toy_tasks
 from jax.flatten_util import ravel_pytree
 from players import player_of
 from tiny import tiny_config
@@ -94,6 +95,37 @@ def on_pmap(run, state, batches, n):
     return jax.tree.map(lambda leaf: np.asarray(leaf)[0], (player_of(state).params, metrics))
 
 
+def of_toys(mesh, n):
+    """How far players, carry and metrics of the toy tasks end from those of one device."""
+    far = {}
+    for name, toy in toy_tasks.TASKS.items():
+        make, frozen = toy()
+        steps = {
+            "one": jax.jit(make().step),
+            "mesh": jax.jit(compiled.on_mesh(make, mesh).step),
+            "pmap": jax.pmap(make(axis_name="data").step, axis_name="data", in_axes=(0, 0, None)),
+        }
+        ends = {}
+        for layout, step in steps.items():
+            state = make().init(jax.random.key(3))
+            if layout == "pmap":
+                state = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), state)
+            for k in range(3):
+                batch = toy_tasks.batch_of(k)
+                if layout == "mesh":
+                    batch = sharding.put_batch(batch, mesh)
+                elif layout == "pmap":
+                    batch = batch.reshape(n, -1, 2)
+                state, metrics = step(state, batch, frozen)
+            end = jax.device_get((state.players, state.carry, metrics))
+            end = jax.tree.map(lambda leaf: leaf[0], end) if layout == "pmap" else end
+            ends[layout] = ravel_pytree(end)[0]
+        for layout in ("mesh", "pmap"):
+            error = np.linalg.norm(ends[layout] - ends["one"]) / np.linalg.norm(ends["one"])
+            far[f"{name} {layout}"] = float(error)
+    return far
+
+
 @jax.jit
 def summed(state):
     """The fingerprint of a leaf of each kind and layout."""
@@ -154,6 +186,7 @@ def main():
     found["parameters"] = params.size
     found["unet"] = of_unet(meshes["8×1"])
     found["bounds"] = bounds_of_points()
+    found["toys"] = of_toys(meshes["8×1"], 8)
     json.dump(found, sys.stdout)
 
 

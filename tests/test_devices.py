@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import on_devices
 import pytest
+import toy_tasks
 from running import forked
 
 from jaxdiff.train import sharding
@@ -29,6 +30,13 @@ LAYOUTS = ["8×1", "2×4", "pmap"]
 def test_some_steps_end_in_the_same_parameters(found, layout):
     assert found[layout]["params"] < 1e-5
     assert found[layout]["loss"] < 1e-5
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", ["mesh", "pmap"])
+@pytest.mark.parametrize("name", toy_tasks.TASKS)
+def test_players_frozen_parameters_and_a_carry_end_where_one_device_ends(found, name, layout):
+    assert found["toys"][f"{name} {layout}"] < 1e-5
 
 
 @pytest.mark.slow
