@@ -6,13 +6,13 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from players import player_of
+from players import player_of, with_player
 
 from jaxdiff import recipes
 from jaxdiff.recipes.diffusion import assemble, fresh_state
 from jaxdiff.recipes.resuming import read_config
 from jaxdiff.train.checkpoints import Checkpoints
-from jaxdiff.train.formats import as_stored
+from jaxdiff.train.formats import as_stored, from_stored
 from jaxdiff.typing import InputError
 
 STORED = Path(__file__).parent / "stored" / "checkpoint_format_1.zip"
@@ -50,6 +50,15 @@ def test_a_run_goes_on_from_it_and_writes_the_layout_of_today(workdir):
         again = checkpoints.restore(fresh_state(model))
     pairs = zip(jax.tree.leaves(player_of(again)), jax.tree.leaves(player_of(state)), strict=True)
     assert all(np.array_equal(*pair) for pair in pairs)
+
+
+def test_every_part_of_a_state_keeps_its_place_in_the_first_layout(workdir):
+    state = fresh_state(assemble(*read_config(workdir)))
+    moved = jax.tree.map(lambda leaf: leaf + 1, player_of(state).params)
+    state = with_player(state, params=moved)  # or they would equal their averages
+    again = from_stored(as_stored(state, 1), state)
+    for a, b in zip(jax.tree.leaves(again), jax.tree.leaves(state), strict=True):
+        assert a is b
 
 
 def test_a_format_of_a_later_version_is_told_from_damage(workdir):

@@ -156,6 +156,36 @@ def test_players_see_what_those_before_them_have_become_and_repeat_their_turn():
     assert float(after.players["b"].params) == 7.0
 
 
+def test_a_player_that_repeats_its_turn_sees_what_it_has_become_itself():
+    """Each repeat moves it to one more than it saw of itself: by two in a step, not by one."""
+
+    def loss(params, view, key, batch, part):
+        return 0.5 * (params - view.params["a"] - jnp.ones(len(batch))) ** 2, ()
+
+    init, step = alternate(
+        lambda key: {"a": jnp.array(0.0)}, [Turn("a", loss, optax.sgd(1.0), repeats=2)]
+    )
+    after, _ = step(init(jax.random.key(0)), jnp.zeros(4), ())
+    assert float(after.players["a"].params) == 2.0
+
+
+def test_what_rows_say_beside_the_loss_comes_in_their_order():
+    def loss(params, view, key, batch, part):
+        return params * batch, (batch, part.rows)
+
+    init, step = alternate(
+        lambda key: {"a": jnp.array(0.0)},
+        [Turn("a", loss, optax.sgd(1.0))],
+        carry=(jnp.zeros(12), jnp.zeros(12, int)),
+        update_carry=lambda carry, aux: aux["a"],
+        microbatches=3,
+    )
+    batch = jnp.arange(12.0) ** 2
+    after, _ = step(init(jax.random.key(0)), batch, ())
+    np.testing.assert_array_equal(after.carry[0], batch)
+    np.testing.assert_array_equal(after.carry[1], np.arange(12))
+
+
 def _halved(loss_fn):
     def halved(*args):
         loss, aux = loss_fn(*args)
