@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import toy_tasks
 from jax.flatten_util import ravel_pytree
-from players import player_of
+from players import player_of, quiet
 from tiny import tiny_config
 
 from experiments.common import bounds, likelihoods
@@ -31,10 +31,6 @@ LAYOUTS = {"8×1": 1, "2×4": 4}
 COLLECTIVE = re.compile(
     r"= \(?(\S.*?)\)? (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)\("
 )
-
-
-def quiet(line):
-    """Swallow a line of report."""
 
 
 def small_run(network, shape):

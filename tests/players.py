@@ -1,6 +1,8 @@
-"""What tests of training need of its states: the one player of a diffusion model, and its loss."""
+"""What tests of training need of its states: their bits, the one player of a diffusion model."""
 
+import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.recipes.diffusion import PLAYER
 from jaxdiff.train import BatchSlice, View
@@ -25,3 +27,18 @@ def loss_of(model, *, stored=False):
         return loss_fn(params, view, key, batch, part or BatchSlice(jnp.arange(size), size))[0]
 
     return loss
+
+
+def bits(tree):
+    """Every leaf as raw bytes, keys included."""
+    leaves = jax.tree.leaves(tree)
+    return [
+        np.asarray(
+            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
+        ).tobytes()
+        for leaf in leaves
+    ]
+
+
+def quiet(line):
+    """Swallow a line of report."""

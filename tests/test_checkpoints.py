@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import shapes_of
-from players import player_of, with_player
+from players import bits, player_of, with_player
 from running import files_of_at_most
-from test_train import bits
 from tiny import tiny_config
 
 from jaxdiff import nets, recipes

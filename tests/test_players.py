@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 import toy_tasks
+from players import bits, quiet
 
 from jaxdiff import train
 from jaxdiff.train import Turn, alternate
@@ -20,18 +21,6 @@ from jaxdiff.typing import InputError
 SETTINGS = train.TrainingConfig(
     num_steps=6, batch_size=toy_tasks.BATCH, log_every=1, checkpoint_every=2, sample_every=100
 )
-
-
-def bits(state):
-    leaves = [
-        jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        for leaf in jax.tree.leaves(state)
-    ]
-    return [np.asarray(leaf).tobytes() for leaf in leaves]
-
-
-def quiet(line):
-    """Swallow a line of report."""
 
 
 def walked(name, steps=3, **layout):

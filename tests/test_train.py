@@ -6,36 +6,18 @@ import json
 import shutil
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import pytest
-from players import player_of
+from players import bits, player_of, quiet
 from tiny import tiny_config
 
 from jaxdiff import recipes, train
 from jaxdiff.files import atomic_write
 from jaxdiff.recipes import Run
-from jaxdiff.recipes import run as run_module
 from jaxdiff.recipes.diffusion import assemble, fresh_state
 from jaxdiff.recipes.resuming import identity_of, read_config
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.workdir import write_content
 from jaxdiff.typing import InputError
-
-
-def bits(tree):
-    """Every leaf as raw bytes, keys included."""
-    leaves = jax.tree.leaves(tree)
-    return [
-        np.asarray(
-            jax.random.key_data(leaf) if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else leaf
-        ).tobytes()
-        for leaf in leaves
-    ]
-
-
-def quiet(line):
-    """Swallow a line of report."""
 
 
 def write(workdir, config):
@@ -291,93 +273,6 @@ def test_load_gives_back_the_averaged_parameters(trained, final_state):
     assert bits(loaded.params) == bits(player_of(final_state(workdir)).averages[0])
 
 
-def test_samples_are_a_function_of_the_key_and_compile_once(trained):
-    run, _, _ = trained
-    first = run.sample(jax.random.key(0), 4)
-    compiled = run_module._compiled_walk()._cache_size()
-    again, other = run.sample(jax.random.key(0), 4), run.sample(jax.random.key(1), 4)
-    assert run_module._compiled_walk()._cache_size() == compiled
-    assert first.shape == (4, 2)
-    np.testing.assert_array_equal(first, again)
-    assert not np.allclose(first, other)
-
-
-def test_sampling_goes_inside_other_compiled_functions(trained):
-    run, _, _ = trained
-    inside = jax.jit(lambda key: run.sample(key, 4))(jax.random.key(0))
-    np.testing.assert_allclose(inside, run.sample(jax.random.key(0), 4), rtol=1e-4, atol=1e-5)
-
-
-def test_samples_are_the_walk_of_the_named_solver(trained):
-    """What ``sample`` compiles equals the library's own parts put together by hand."""
-    import jaxdiff
-    from jaxdiff import processes, schedules, solvers
-
-    run, _, _ = trained
-    key = jax.random.key(5)
-    prior_key, solver_key = jax.random.split(jax.random.split(key)[1])
-    times = schedules.karras_times(run.process, 4, t_min=1e-3)
-
-    @jax.jit
-    def by_hand():
-        x = processes.sample_prior(prior_key, run.process, (3, 2))
-        x = jaxdiff.sample(solver_key, solvers.heun(run.denoise_fn, run.process), x, times)
-        return run.denoise_fn(x, times[-1]).x0
-
-    expected = by_hand()
-    found = run.sample(key, 3, solver="heun", times="karras", num_steps=4)
-    np.testing.assert_allclose(found, expected, atol=2e-4, rtol=1e-4)
-
-
-def shifted(denoise_fn, process):
-    """A model whose every estimate of the data lies 3 further along the first axis."""
-
-    def guided(x, t):
-        estimate = denoise_fn(x, t)
-        push = jnp.array([[3.0, 0.0]])
-        blame = process.alpha(t) / process.sigma(t)
-        return estimate._replace(x0=estimate.x0 + push, eps=estimate.eps - blame * push)
-
-    return guided
-
-
-def test_a_guide_wraps_the_model_that_the_solver_sees(trained):
-    """One step of DDIM, x_s = α_s x̂_0 + σ_s ε̂, from the same noise: the shift in closed form."""
-    run, _, _ = trained
-    choices = {"solver": "ddim", "num_steps": 1, "times": "uniform"}
-    plain, guided = (
-        run.trajectory(jax.random.key(2), 4, guide=guide, **choices)[1] for guide in (None, shifted)
-    )
-    np.testing.assert_array_equal(plain[0], guided[0])
-    s, process = 1e-3, run.process
-    push = 3 * (process.alpha(s) - process.sigma(s) * process.alpha(1.0) / process.sigma(1.0))
-    np.testing.assert_allclose(guided[1] - plain[1], [[push, 0.0]] * 4, rtol=1e-4, atol=1e-5)
-    run.sample(jax.random.key(3), 4, guide=shifted, **choices)
-    compiled = run_module._compiled_walk()._cache_size()
-    run.sample(jax.random.key(4), 4, guide=shifted, **choices)
-    assert run_module._compiled_walk()._cache_size() == compiled
-
-
-def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(trained):
-    run, _, _ = trained
-    x, saved = run.trajectory(jax.random.key(0), 2, num_steps=5)
-    assert saved.shape == (6, 2, 2)
-    denoised = jax.jit(run.denoise_fn)(saved[-1], 1e-3)
-    np.testing.assert_allclose(denoised.x0, x, atol=1e-5)
-
-
-@pytest.mark.slow
-def test_a_class_conditional_run_listens_to_its_label(tmp_path):
-    config = tiny_config(num_steps=3, model=recipes.ModelConfig(class_conditional=True))
-    run = recipes.train(config, tmp_path, say=quiet)
-    same = [run.sample(jax.random.key(0), 2, label=k) for k in (0, 0, 1)]
-    np.testing.assert_array_equal(same[0], same[1])
-    assert not np.array_equal(same[0], same[2])
-    mixed = run.sample(jax.random.key(0), 2, label=jnp.array([0, 1]))
-    np.testing.assert_allclose(mixed[0], same[0][0], atol=1e-5)
-    assert run.sample(jax.random.key(0), 2).shape == (2, 2)
-
-
 @pytest.mark.parametrize(
     ("prepare", "sentence"),
     [
@@ -394,13 +289,3 @@ def test_a_workdir_without_a_model_is_told_in_one_sentence(tmp_path, prepare, se
     with pytest.raises(InputError, match=sentence) as caught:
         recipes.load(tmp_path)
     assert "\n" not in str(caught.value)
-
-
-def test_an_unknown_solver_or_option_is_told_in_one_sentence(trained):
-    run, _, _ = trained
-    with pytest.raises(InputError, match=r"solver\.name must be one of ancestral"):
-        run.sample(jax.random.key(0), 1, solver="rk9")
-    with pytest.raises(InputError, match=r"solver\.eta does not exist"):
-        run.sample(jax.random.key(0), 1, solver="heun", eta=0.5)
-    with pytest.raises(InputError, match="at least 1, got 0"):
-        run.sample(jax.random.key(0), 0)

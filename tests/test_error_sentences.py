@@ -1,0 +1,63 @@
+"""What goes wrong outside of flags is one sentence, too: config files, machines, disks."""
+
+import errno
+from types import SimpleNamespace
+
+import pytest
+from jax.errors import JaxRuntimeError
+from running import run
+
+from experiments.common import cli
+
+NO_CONFIGS = {
+    "raise AssertionError": "config.py is not a config file: AssertionError",
+    "raise SystemExit(3)": "config.py is not a config file: 3",
+    "return {'seed': 1}": "its get_config must return a ConfigDict, got dict",
+    "return [1]": "its get_config must return a ConfigDict, got list",
+    "pass": "its get_config must return a ConfigDict, got NoneType",
+}
+
+
+@pytest.mark.parametrize("body", NO_CONFIGS)
+def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
+    path = tmp_path / "config.py"
+    path.write_text(f"def get_config(): {body}\n")
+    done = run("experiments.train", f"--config={path}", f"--workdir={tmp_path / 'new'}")
+    assert done.returncode == 2, done.stderr
+    (said,) = [line for line in done.stderr.splitlines() if "did you forget a return" not in line]
+    assert said.startswith(f"error: {tmp_path}")
+    assert said.endswith(NO_CONFIGS[body])
+    assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "not be written: No space left on devi"),
+        (MemoryError(), "memory does not suffice: Python could allocate no more"),
+        (MemoryError("Unable to allocate 7.28 TiB"), "suffice: Unable to allocate 7.28 TiB"),
+        (
+            JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore"),
+            "memory does not suffice: Out of memory allocating 8 bytes.",
+        ),
+    ],
+    ids=["disk", "host", "array", "device"],
+)
+def test_what_a_machine_has_too_little_of_is_one_sentence(capsys, error, sentence):
+    def main():
+        raise error
+
+    with pytest.raises(SystemExit) as end:
+        cli._guarded(main, ["command"])
+    assert end.value.code == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert sentence in said
+    assert said.count("\n") == 1
+
+
+def test_what_is_left_of_a_failed_checkpoint_is_not_told():
+    told, other = [], SimpleNamespace(exc_value=RuntimeError("something else"))
+    for left in (SimpleNamespace(exc_value=RuntimeError("Event loop is closed")), other):
+        cli._report(left, report=told.append)
+    assert told == [other]
