@@ -16,6 +16,8 @@ import types
 import typing
 from collections.abc import Callable
 
+import jax.numpy as jnp
+import numpy as np
 from beartype.door import die_if_unbearable
 from beartype.roar import BeartypeDoorHintViolation as ShapeError
 from jaxtyping import AbstractArray, PyTree, jaxtyped
@@ -113,6 +115,8 @@ def _check(value, hint):
             for field, shape in _shapes(option).items():
                 _check(getattr(value, field), shape)
             return
+    if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iuf":
+        value = jnp.asarray(value)  # JAX takes them for its own: their shape alone is checked
     die_if_unbearable(value, hint)
 
 
