@@ -61,7 +61,7 @@ def normal(key: Key | Keys, x: Float[Array, "batch *event"]) -> Float[Array, "ba
         >>> bool((whole[2:] == half).all())
         True
     """
-    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
         return jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(key)
     return jax.random.normal(key, x.shape, x.dtype)
 

@@ -18,7 +18,7 @@ under ``jax.vmap`` over batches of one, which gives each example steps of its ow
 """
 
 from collections.abc import Callable
-from typing import TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import diffrax
 import jax
@@ -41,7 +41,7 @@ from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real, Scalar
 
 T = TypeVar("T")
 
-METHODS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+METHODS: dict[str, Callable[[], diffrax.AbstractSolver[Any]]] = {
     "tsit5": diffrax.Tsit5,
     "dopri5": diffrax.Dopri5,
 }
@@ -167,7 +167,7 @@ def integrate(
     """
     check_one_of(method=(method, METHODS))
     _check_tolerances(rtol, atol, max_steps)
-    controller: diffrax.AbstractStepSizeController = diffrax.StepTo(ts=angles)
+    controller: diffrax.AbstractStepSizeController[Any, Any] = diffrax.StepTo(ts=angles)
     if adaptive:
         controller = diffrax.PIDController(
             rtol=jnp.asarray(rtol),
