@@ -43,10 +43,10 @@ def test_every_array_of_a_public_function_has_a_shape(name):
     [
         (processes.perturb, (KEY, VP(), BATCH, jnp.ones(2)), {}),
         (processes.prior_log_prob, (VP(), jnp.ones(())), {}),
-        (schedules.time_at_log_snr, (VP(), jnp.array([1j])), {}),
+        (schedules.time_at_log_snr, (VP(), jnp.array([True])), {}),
         (predictions.to_denoised, (BATCH, BATCH[:, :1], 0.8, 0.6), {"kind": "v"}),
         (predictions.from_denoised, (Denoised(BATCH, BATCH[:1]), BATCH, 0.8, 0.6), {"kind": "v"}),
-        (losses.weights.eps, (VP(), jnp.array(0.5)), {}),
+        (losses.denoising, (KEY, None, VP(), BATCH, jnp.ones(2)), {}),
         (losses.bits_per_dim, (jnp.ones(2), BATCH), {}),
     ],
 )

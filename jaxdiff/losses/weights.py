@@ -27,8 +27,8 @@ from jaxdiff.typing import Array, Float, Scalar
 
 
 def eps(
-    process: Process, t: Float[Array, "batch"], *, target: str = "eps"
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in ε: L_simple, and λ = σ² on the error in the score.
 
     Args:
@@ -41,7 +41,9 @@ def eps(
     return per_target(process, t, jnp.zeros_like(t), target=target)
 
 
-def x0(process: Process, t: Float[Array, "batch"], *, target: str = "eps") -> Float[Array, "batch"]:
+def x0(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in x0.
 
     Args:
@@ -55,8 +57,8 @@ def x0(process: Process, t: Float[Array, "batch"], *, target: str = "eps") -> Fl
 
 
 def likelihood(
-    process: Process, t: Float[Array, "batch"], *, target: str = "eps"
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """½g² on the error in the score: integrated over t, an upper bound on −log p up to a constant.
 
     Args:
@@ -75,8 +77,8 @@ def likelihood(
 
 
 def likelihood_weighting(
-    process: Process, t: Float[Array, "batch"], *, target: str = "eps"
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """g² on the error in the score, twice :func:`likelihood`: λ of Song et al. and score_sde.
 
     Args:
@@ -90,8 +92,8 @@ def likelihood_weighting(
 
 
 def posterior(
-    process: Process, t: Float[Array, "batch"], *, num_steps: int, target: str = "eps"
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], *, num_steps: int, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in the posterior's mean, one step of a chain of T nearer the data.
 
     ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖² = (α_s(1 − SNR_t/SNR_s))² ‖x_0 − x̂_0‖²,  s = t − 1/T
@@ -115,8 +117,8 @@ def posterior(
 
 
 def min_snr(
-    process: Process, t: Float[Array, "batch"], *, target: str = "eps", gamma: Scalar = 5.0
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps", gamma: Scalar = 5.0
+) -> Float[Array, "*shape"]:
     """min(SNR, γ) on the error in x0.
 
     Args:
@@ -139,12 +141,12 @@ def min_snr(
 
 def p2(
     process: Process,
-    t: Float[Array, "batch"],
+    t: Float[Array, "*shape"],
     *,
     target: str = "eps",
     gamma: Scalar = 1.0,
     k: Scalar = 1.0,
-) -> Float[Array, "batch"]:
+) -> Float[Array, "*shape"]:
     """(k + SNR)^{−γ} on the error in ε: less of the clean-up, more of the content.
 
     Args:
@@ -166,8 +168,8 @@ def p2(
 
 
 def edm(
-    process: Process, t: Float[Array, "batch"], *, target: str = "eps", data_std: Scalar = 0.5
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps", data_std: Scalar = 0.5
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in EDM's F: every noise level starts with the same loss.
 
     Args:
@@ -188,8 +190,8 @@ LARGEST = 80.0
 
 
 def per_target(
-    process: Process, t: Float[Array, "batch"], log_on_eps: Float[Array, "batch"], *, target: str
-) -> Float[Array, "batch"]:
+    process: Process, t: Float[Array, "*shape"], log_on_eps: Float[Array, "*shape"], *, target: str
+) -> Float[Array, "*shape"]:
     """Turn a weight on the error in ε into the weight on the error in ``target``.
 
     Args:
