@@ -26,6 +26,10 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 import jax  # noqa: E402 (it reads the environment when it is imported)
 import jax.numpy as jnp  # noqa: E402
+import shape_checks  # noqa: E402
+
+shape_checks.install()  # before the library is imported
+
 import process_table  # noqa: E402
 import pytest  # noqa: E402
 import solver_table  # noqa: E402

@@ -9,7 +9,7 @@ import math
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, ArrayLike, Float, Key, Keys, PerEntry, Real, Shaped
 
 VARIANCE_FLOOR = 1e-30
 """Added under the root of every variance: σ(0) is 1e-15, so 1/σ and log σ stay finite."""
@@ -21,15 +21,13 @@ SIGMA_FLOOR = 1e-10
 """Below this σ the estimate of the noise means nothing, and a last step is of first order."""
 
 
-def expand_to(t: ArrayLike, x: Array) -> Array:
+def expand_to(
+    t: PerEntry, x: Shaped[Array, "batch *event"]
+) -> Shaped[Array, ""] | Shaped[Array, "batch *#event"]:
     """Append axes to ``t`` until it broadcasts against ``x``.
 
-    Args:
-        t: a scalar, or ``[batch]``.
-        x: ``[batch, ...]``.
-
     Returns:
-        ``t`` unchanged if it is a scalar, else ``[batch, 1, ..., 1]`` with the rank of ``x``.
+        ``t`` unchanged if it is a scalar, else with the rank of ``x``.
 
     Example:
         >>> expand_to(jnp.ones(4), jnp.ones((4, 8, 8, 1))).shape
@@ -39,8 +37,8 @@ def expand_to(t: ArrayLike, x: Array) -> Array:
     return t if t.ndim == 0 else t.reshape(t.shape + (1,) * (x.ndim - t.ndim))
 
 
-def sum_events(x: Array) -> Array:
-    """Sum over every axis but the first: ``[batch, ...] -> [batch]``.
+def sum_events(x: Float[Array, "batch *event"]) -> Float[Array, "batch"]:
+    """Sum over every axis but the first.
 
     Example:
         >>> sum_events(jnp.ones((4, 8, 8, 1)))
@@ -49,16 +47,13 @@ def sum_events(x: Array) -> Array:
     return jnp.sum(x.reshape(x.shape[0], math.prod(x.shape[1:])), axis=1)
 
 
-def normal(key: Key, x: Array) -> Array:
+def normal(key: Key | Keys, x: Float[Array, "batch *event"]) -> Float[Array, "batch *event"]:
     """Standard normal numbers in the shape and dtype of ``x``.
 
     Args:
-        key: randomness; or one key per example ``[batch]``, so that the numbers of an example do
-            not depend on how many others there are, nor on which device they are.
-        x: ``[batch, ...]``.
-
-    Returns:
-        ``[batch, ...]``.
+        key: randomness; or one key per example, so that the numbers of an example do not depend on
+            how many others there are, nor on which device they are.
+        x: whose shape and dtype the numbers have.
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 4)
@@ -66,12 +61,12 @@ def normal(key: Key, x: Array) -> Array:
         >>> bool((whole[2:] == half).all())
         True
     """
-    if jax.dtypes.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
         return jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(key)
     return jax.random.normal(key, x.shape, x.dtype)
 
 
-def std_of(variance: ArrayLike) -> Array:
+def std_of(variance: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Square root with a floor: √(variance + 1e-30), finite in value and in slope at zero.
 
     A plain root has an infinite slope at zero, which multiplies a vanishing cotangent to NaN.

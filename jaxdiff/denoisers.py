@@ -22,31 +22,31 @@ from jaxdiff.predictions import (
     to_denoised,
 )
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Scalar
 
 OF_NOISE = ("eps", "score", "sigma_score")
 """Kinds of predictions that the data follow from by division by α."""
 
-NoiseCondFn = Callable[[Process, Array], Array]
+NoiseCondFn = Callable[[Process, Float[Array, "batch"]], Float[Array, "batch"]]
 
 
-def time(process: Process, t: Array) -> Array:
-    """The noise level as time itself, ``[batch]``."""
+def time(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
+    """The noise level as time itself."""
     return t
 
 
-def log_sigma(process: Process, t: Array) -> Array:
-    """The noise level as log(σ/α), ``[batch]``: the same for every process at one SNR."""
+def log_sigma(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
+    """The noise level as log(σ/α): the same for every process at one SNR."""
     return -0.5 * process.log_snr(t)
 
 
-def log_snr(process: Process, t: Array) -> Array:
-    """The noise level as log(α²/σ²), ``[batch]``."""
+def log_snr(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
+    """The noise level as log(α²/σ²)."""
     return process.log_snr(t)
 
 
-def chain_index(process: Process, t: Array) -> Array:
-    """The noise level as the published networks of a chain are told it, 0 to T − 1, ``[batch]``.
+def chain_index(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
+    """The noise level as the published networks of a chain are told it, 0 to T − 1.
 
     On DDPM's chain the index of a step, t·T − 1, counts from the least noise; that of a rung of
     NCSN's ladder, T − t·T, from the largest σ.
@@ -58,11 +58,13 @@ def chain_index(process: Process, t: Array) -> Array:
 
 
 def denoiser(
-    network: Callable[[Array, Array], Array],
+    network: Callable[
+        [Float[Array, "batch *event"], Float[Array, "batch"]], Float[Array, "batch ..."]
+    ],
     process: Process,
     *,
     kind: str,
-    data_std: ArrayLike = 1.0,
+    data_std: Scalar = 1.0,
     noise_cond_fn: NoiseCondFn = time,
     scale_input: bool = True,
     learned_variance: bool = False,
@@ -72,19 +74,18 @@ def denoiser(
     x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), noise_cond_fn(t)), x_t, α, σ, kind)
 
     Args:
-        network: ``(x [batch, ...], noise_cond [batch]) -> [batch, ...]``, parameters, labels and
-            dropout already bound.
+        network: ``(x, noise_cond) -> output``, parameters, labels and dropout already bound.
         process: the forward process.
         kind: what the network predicts: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation σ_d of the data.
         noise_cond_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
-            :func:`log_snr`, :func:`chain_index`, or any ``(process, t [batch]) -> [batch]``.
+            :func:`log_snr`, :func:`chain_index`, or any function of ``(process, t)``.
         scale_input: whether the input is brought to unit variance; score_sde did not.
         learned_variance: whether the last axis of the output holds two predictions, the second
             being that of the reverse variance.
 
     Returns:
-        ``denoise_fn(x_t, t) -> Denoised``, or ``DenoisedWithVariance``; t a scalar or ``[batch]``.
+        ``denoise_fn(x_t, t) -> Denoised``, or ``DenoisedWithVariance``.
 
     Raises:
         InputError: if ``kind`` does not exist, or is undefined at the end of a process without

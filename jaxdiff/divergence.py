@@ -15,24 +15,29 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import sum_events
 from jaxdiff.checks import check_count, check_one_of
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, Float, Key, Shaped
 
-Field = Callable[[Array], Array]
-"""``[batch, ...] -> [batch, ...]``, each row by itself."""
+Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
+"""``x -> field(x)``, each row by itself."""
 
-DivergenceFn = Callable[[Field, Array], tuple[Array, Array]]
-"""``(field, x [batch, ...]) -> (field(x), divergence [batch])``."""
+DivergenceFn = Callable[
+    [Field, Float[Array, "batch *event"]],
+    tuple[Float[Array, "batch *event"], Float[Array, "batch"]],
+]
+"""``(field, x) -> (field(x), divergence)``."""
 
 UNROLLED = 8
 """Directions up to which a mean over them compiles to straight code instead of a loop."""
 
 
-def exact(field: Field, x: Array) -> tuple[Array, Array]:
+def exact(
+    field: Field, x: Float[Array, "batch *event"]
+) -> tuple[Float[Array, "batch *event"], Float[Array, "batch"]]:
     """Divergence by D forward derivatives: for low dimension.
 
     Args:
         field: whose divergence is taken.
-        x: where, ``[batch, ...]``, D numbers each.
+        x: where, D numbers each.
 
     Returns:
         ``(field(x), divergence [batch])``.
@@ -54,8 +59,13 @@ def exact(field: Field, x: Array) -> tuple[Array, Array]:
 
 
 def hutchinson(
-    key: Key, field: Field, x: Array, *, num_probes: int = 1, probe: str = "rademacher"
-) -> tuple[Array, Array]:
+    key: Key,
+    field: Field,
+    x: Float[Array, "batch *event"],
+    *,
+    num_probes: int = 1,
+    probe: str = "rademacher",
+) -> tuple[Float[Array, "batch *event"], Float[Array, "batch"]]:
     """Divergence along random directions, one forward derivative each, without bias.
 
     mean of vᵀ∇f v over v
@@ -63,7 +73,7 @@ def hutchinson(
     Args:
         key: randomness of the directions.
         field: whose divergence is estimated.
-        x: where, ``[batch, ...]``.
+        x: where.
         num_probes: directions per example.
         probe: their law, as in :func:`draw_probes`.
 
@@ -85,7 +95,9 @@ def hutchinson(
     return value, mean_over(lambda v: sum_events(v * push(v)), probes)
 
 
-def mean_over(fn: Callable[[Array], Array], items: Array) -> Array:
+def mean_over(
+    fn: Callable[[Array], Array], items: Shaped[Array, "items ..."]
+) -> Float[Array, "..."]:
     """Mean of ``fn`` over the first axis of ``items``, one after the other.
 
     A field is fastest on whole batches of its own shape, and memory does not grow with the number
@@ -100,19 +112,18 @@ def mean_over(fn: Callable[[Array], Array], items: Array) -> Array:
     return total / len(items)
 
 
-def draw_probes(key: Key, x: Array, *, num_probes: int, probe: str) -> Array:
+def draw_probes(
+    key: Key, x: Float[Array, "batch *event"], *, num_probes: int, probe: str
+) -> Float[Array, "{num_probes} batch *event"]:
     """Draw directions v with E vvᵀ = I.
 
     Args:
         key: randomness.
-        x: where they start, ``[batch, ...]``, D numbers each.
+        x: where they start, D numbers each.
         num_probes: directions per example.
         probe: "rademacher" (the trace of a diagonal Jacobian is then exact), "gaussian", "sphere"
             (of radius √D; unit vectors would give 1/D), or "coordinate" (√D times one axis: the
             field is projected on it).
-
-    Returns:
-        ``[num_probes, *x.shape]``.
 
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.

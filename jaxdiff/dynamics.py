@@ -17,18 +17,23 @@ import jax.numpy as jnp
 from jaxdiff.arrays import std_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, drift_diffusion
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, Float, Scalar
 
 
 class ReverseSde(NamedTuple):
-    """Drift in the shape of x, diffusion a scalar; time runs down, so dt is negative."""
+    """Drift and diffusion; time runs down, so dt is negative."""
 
-    drift: Array
-    diffusion: Array
+    drift: Float[Array, "batch *event"]
+    diffusion: Float[Array, ""]
 
 
 def reverse_sde(
-    denoise_fn: DenoiseFn, process: Process, x: Array, t: Array, *, eta: ArrayLike = 1.0
+    denoise_fn: DenoiseFn,
+    process: Process,
+    x: Float[Array, "batch *event"],
+    t: Scalar,
+    *,
+    eta: Scalar = 1.0,
 ) -> ReverseSde:
     """Coefficients of the reverse-time SDE.
 
@@ -37,8 +42,8 @@ def reverse_sde(
     Args:
         denoise_fn: the model.
         process: the forward process.
-        x: ``[batch, ...]``.
-        t: a scalar time with σ(t) > 0.
+        x: noisy data at t.
+        t: time, with σ(t) > 0.
         eta: amplitude η of the noise, relative to that of Anderson's reversal.
 
     Returns:

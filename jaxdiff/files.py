@@ -26,7 +26,7 @@ except ImportError:  # Windows
 
 
 @contextlib.contextmanager
-def telling(path: str | os.PathLike) -> Iterator[None]:
+def telling(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let an OSError in here name a file: of a full disk Python says no more than that it is full.
 
     Args:
@@ -61,7 +61,7 @@ def lock(file: IO[Any], *, wait: bool = True) -> None:
         fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
-def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
+def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """Write a file whole or not at all; missing parent folders are made.
 
     Args:
@@ -100,7 +100,7 @@ def atomic_write(path: str | os.PathLike, data: bytes | str) -> None:
             raise
 
 
-def check_writable(*paths: str | os.PathLike) -> None:
+def check_writable(*paths: str | os.PathLike[str]) -> None:
     """Refuse what :func:`atomic_write` could not write to, and leave everything as it is.
 
     Results that take long are asked for their place before they are begun.
@@ -128,7 +128,7 @@ def check_writable(*paths: str | os.PathLike) -> None:
             raise InputError(f"{folder} must be a writable folder, to write {path}")
 
 
-def clear_partial(folder: str | os.PathLike) -> None:
+def clear_partial(folder: str | os.PathLike[str]) -> None:
     """Delete, here and below, what writes left that a kill ended, and nothing of those at work.
 
     Args:
@@ -152,7 +152,7 @@ def clear_partial(folder: str | os.PathLike) -> None:
                     path.unlink()
 
 
-def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:
+def atomic_write_array(path: str | os.PathLike[str], **arrays: ArrayLike) -> None:
     """Write named arrays as one compressed ``.npz``, whole or not at all.
 
     Args:
@@ -171,7 +171,7 @@ def atomic_write_array(path: str | os.PathLike, **arrays: ArrayLike) -> None:
     atomic_write(path, buffer.getvalue())
 
 
-def append_line(path: str | os.PathLike, text: str) -> None:
+def append_line(path: str | os.PathLike[str], text: str) -> None:
     r"""Append one whole line, flushed, on a line of its own even after one that was cut short.
 
     Args:
@@ -203,7 +203,9 @@ def append_line(path: str | os.PathLike, text: str) -> None:
             file.write(f"{text}\n".encode())  # closing flushes: one write, at the end
 
 
-def read_lines_json(path: str | os.PathLike, *, fields: Sequence[str] = ()) -> list[dict[str, Any]]:
+def read_lines_json(
+    path: str | os.PathLike[str], *, fields: Sequence[str] = ()
+) -> list[dict[str, Any]]:
     r"""Read a log of one JSON object per line, without what a kill or a power cut left of others.
 
     Objects that were cut short are passed over in silence, and other lines with a warning: a log is

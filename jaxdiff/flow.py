@@ -18,7 +18,7 @@ under ``jax.vmap`` over batches of one, which gives each example steps of its ow
 """
 
 from collections.abc import Callable
-from typing import TypedDict, TypeVar, Unpack
+from typing import Any, TypedDict, TypeVar, Unpack
 
 import diffrax
 import jax
@@ -37,11 +37,11 @@ from jaxdiff.checks import (
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.schedules.inverse import divide, time_at_log_snr
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real, Scalar
 
 T = TypeVar("T")
 
-METHODS: dict[str, Callable[[], diffrax.AbstractSolver]] = {
+METHODS: dict[str, Callable[[], diffrax.AbstractSolver[Any]]] = {
     "tsit5": diffrax.Tsit5,
     "dopri5": diffrax.Dopri5,
 }
@@ -52,19 +52,19 @@ and two to begin with; on a fixed grid one."""
 class OdeOptions(TypedDict, total=False):
     """How well an ODE is solved: the options of :func:`integrate`, which all that call it take."""
 
-    rtol: ArrayLike
-    atol: ArrayLike
+    rtol: Scalar
+    atol: Scalar
     method: str
     max_steps: int
 
 
-def unit_scale(process: Process, t: ArrayLike) -> Array:
-    """Scale of x_t for data of unit variance, h = √(α² + σ²). ``t [...] -> [...]``."""
+def unit_scale(process: Process, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Scale of x_t for data of unit variance, h = √(α² + σ²)."""
     return jnp.sqrt(process.alpha(t) ** 2 + process.variance(t))
 
 
-def angle(process: Process, t: ArrayLike) -> Array:
-    """Noise level as an angle, φ = arctan(σ/α) ∈ [0, ½π], increasing. ``t [...] -> [...]``.
+def angle(process: Process, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+    """Noise level as an angle, φ = arctan(σ/α) ∈ [0, ½π], increasing.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -74,7 +74,7 @@ def angle(process: Process, t: ArrayLike) -> Array:
     return jnp.arctan2(process.sigma(t), process.alpha(t))
 
 
-def time_at_angle(process: Process, angles: ArrayLike) -> Array:
+def time_at_angle(process: Process, angles: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """The inverse of :func:`angle`, by bisection; beyond what the process reaches, its own ends.
 
     Its gradients are those of the implicit function, in the angles and in the process, taken in the
@@ -82,10 +82,10 @@ def time_at_angle(process: Process, angles: ArrayLike) -> Array:
 
     Args:
         process: the forward process.
-        angles: any shape.
+        angles: φ, in radians.
 
     Returns:
-        Times in [0, 1], in the shape of ``angles``.
+        Times in [0, 1].
     """
     angles = jnp.asarray(angles)
 
@@ -100,7 +100,9 @@ def time_at_angle(process: Process, angles: ArrayLike) -> Array:
     return times
 
 
-def velocity(denoise_fn: DenoiseFn, process: Process) -> Callable[[Array, Array], Array]:
+def velocity(
+    denoise_fn: DenoiseFn, process: Process
+) -> Callable[[Float[Array, "batch *event"], Float[Array, ""]], Float[Array, "batch *event"]]:
     """The field of the ODE, (y, φ) ↦ v̂ = cos φ · ε̂ − sin φ · x̂_0.
 
     Args:
@@ -108,7 +110,7 @@ def velocity(denoise_fn: DenoiseFn, process: Process) -> Callable[[Array, Array]
         process: the forward process.
 
     Returns:
-        ``(y [batch, ...], φ) -> dy/dφ [batch, ...]``, φ a scalar.
+        ``(y, φ) -> dy/dφ``.
 
     Example:
         >>> from jaxdiff import oracles, processes
@@ -131,11 +133,11 @@ def velocity(denoise_fn: DenoiseFn, process: Process) -> Callable[[Array, Array]
 def integrate(
     field: Callable[[T, Array], T],
     state: T,
-    angles: Array,
+    angles: Float[Array, "times"],
     *,
     adaptive: bool = True,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
+    rtol: Scalar = 1e-5,
+    atol: Scalar = 1e-5,
     method: str = "tsit5",
     max_steps: int = 1000,
 ) -> T:
@@ -144,7 +146,7 @@ def integrate(
     Args:
         field: the right-hand side.
         state: a pytree of leaves ``[batch, ...]``.
-        angles: ``[n + 1]``, strictly monotone.
+        angles: strictly monotone.
         adaptive: whether the steps between the two ends follow the tolerances; otherwise every
             interval of ``angles`` is one step.
         rtol: tolerated error of a step, relative to the state.
@@ -165,7 +167,7 @@ def integrate(
     """
     check_one_of(method=(method, METHODS))
     _check_tolerances(rtol, atol, max_steps)
-    controller: diffrax.AbstractStepSizeController = diffrax.StepTo(ts=angles)
+    controller: diffrax.AbstractStepSizeController[Any, Any] = diffrax.StepTo(ts=angles)
     if adaptive:
         controller = diffrax.PIDController(
             rtol=jnp.asarray(rtol),
@@ -198,23 +200,23 @@ def integrate(
 def solve_ode(
     denoise_fn: DenoiseFn,
     process: Process,
-    x: Array,
-    t: ArrayLike,
-    s: ArrayLike,
+    x: Float[Array, "batch *event"],
+    t: Scalar,
+    s: Scalar,
     **options: Unpack[OdeOptions],
-) -> Array:
+) -> Float[Array, "batch *event"]:
     """Carry a batch along the probability-flow ODE from t to s, towards the data or the noise.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        x: at t, ``[batch, ...]``.
-        t: where it starts, a scalar.
-        s: where it ends, a scalar.
+        x: the batch at t.
+        t: where it starts.
+        s: where it ends.
         **options: see :class:`OdeOptions`, in units of x/√(α² + σ²).
 
     Returns:
-        x at s, in the shape of ``x``.
+        x at s.
 
     Raises:
         InputError: as :func:`integrate`; if t or s lies outside [0, 1], or x is not a batch of
@@ -232,7 +234,9 @@ def solve_ode(
     return (unit_scale(process, s) * y).astype(x.dtype)
 
 
-def rescale(process: Process, x: Array, t: ArrayLike) -> Array:
+def rescale(
+    process: Process, x: Float[Array, "batch *event"], t: Scalar
+) -> Float[Array, "batch *event"]:
     """The variable of the ODE, y = x/√(α² + σ²), in float32 at least.
 
     Raises:

@@ -15,28 +15,28 @@ from jaxdiff.arrays import VARIANCE_FLOOR, expand_to, sum_events
 from jaxdiff.flow import OdeOptions
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, Float, InputError, Scalar
 
 
 def encode(
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     *,
-    t_min: ArrayLike = 1e-5,
+    t_min: Scalar = 1e-5,
     **options: Unpack[OdeOptions],
-) -> Array:
+) -> Float[Array, "batch *event"]:
     """Latent code of data: the ODE from t_min to t = 1.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``, taken as it is for x at t_min.
+        x0: data, taken as it is for x at t_min.
         t_min: where the walk starts.
         **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
-        x at t = 1, in the shape of ``x0``; in units of σ(1).
+        x at t = 1, in units of σ(1).
 
     Raises:
         InputError: as :func:`jaxdiff.flow.integrate`.
@@ -61,22 +61,22 @@ def encode(
 def decode(
     denoise_fn: DenoiseFn,
     process: Process,
-    latent: Array,
+    latent: Float[Array, "batch *event"],
     *,
-    t_min: ArrayLike = 1e-5,
+    t_min: Scalar = 1e-5,
     **options: Unpack[OdeOptions],
-) -> Array:
+) -> Float[Array, "batch *event"]:
     """Data of a latent code: the ODE from t = 1 to t_min, the inverse of :func:`encode`.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        latent: x at t = 1, ``[batch, ...]``.
+        latent: x at t = 1.
         t_min: where the walk ends.
         **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
-        x at t_min, in the shape of ``latent``.
+        x at t_min.
 
     Raises:
         InputError: as :func:`jaxdiff.flow.integrate`.
@@ -84,19 +84,23 @@ def decode(
     return flow.solve_ode(denoise_fn, process, latent, 1.0, t_min, **options)
 
 
-def interpolate(z0: Array, z1: Array, weights: Array) -> Array:
+def interpolate(
+    z0: Float[Array, "batch *event"],
+    z1: Float[Array, "batch *event"],
+    weights: Float[Array, "weights"],
+) -> Float[Array, "weights batch *event"]:
     """Spherical interpolation between codes, example by example.
 
     z(w) = [sin((1 − w)θ) z_0 + sin(wθ) z_1] / sin θ,    θ the angle between z_0 and z_1
 
     Args:
-        z0: codes at w = 0, ``[batch, ...]``.
-        z1: codes at w = 1, in the shape of ``z0``.
-        weights: w, ``[n]``, of any sign and size.
+        z0: codes at w = 0.
+        z1: codes at w = 1.
+        weights: w, of any sign and size.
 
     Returns:
-        ``[n, batch, ...]``. Parallel codes mix linearly, the limit as θ → 0. Opposite ones have no
-        great circle of their own: they too mix linearly.
+        The codes at each weight. Parallel ones mix linearly, the limit as θ → 0. Opposite ones have
+        no great circle of their own: they too mix linearly.
 
     Raises:
         InputError: if the codes differ in shape, or the weights are no vector.

@@ -31,26 +31,26 @@ from jaxdiff.flow import OdeOptions
 from jaxdiff.losses import bits_per_dim
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, prior_log_prob
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Key, Real, Scalar
 
 
 class LogLikelihood(NamedTuple):
-    """Log density in nats, and the latent code x_1 ``[batch, ...]`` of each example."""
+    """Log density in nats, along each probe where that was asked for, and the latent code x_1."""
 
-    log_prob: Array
-    latent: Array
+    log_prob: Float[Array, "*probes batch"]
+    latent: Float[Array, "batch *event"]
 
 
 def log_likelihood(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     *,
     num_probes: int | None = None,
     probe: str = "rademacher",
-    t_min: ArrayLike = 1e-5,
-    times: Array | None = None,
+    t_min: Scalar = 1e-5,
+    times: Float[Array, "times"] | None = None,
     **options: Unpack[OdeOptions],
 ) -> LogLikelihood:
     """Log density of examples under a model, by its probability-flow ODE.
@@ -61,18 +61,18 @@ def log_likelihood(
         key: randomness of the probes; the exact divergence uses none.
         denoise_fn: the model.
         process: the forward process.
-        x0: examples, ``[batch, ...]``, D numbers each, taken as they are for x at t_min.
+        x0: examples, D numbers each, taken as they are for x at t_min.
         num_probes: random directions per example that estimate the divergence, drawn once for the
             whole solution; None for the exact divergence, by D forward derivatives.
         probe: their law, as in :func:`jaxdiff.divergence.draw_probes`.
         t_min: where the walk starts; a model knows nothing below the time it was trained down to.
-        times: ``[n + 1]``, strictly increasing to 1: one step on each interval, from times[0]
-            instead of t_min, whatever the tolerances.
+        times: strictly increasing to 1: one step on each interval, from times[0] instead of t_min,
+            whatever the tolerances.
         **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`; of y
             and, in nats per dimension, of the integral.
 
     Returns:
-        ``LogLikelihood(log_prob [batch], latent)``, in nats per example; with probes an unbiased
+        ``LogLikelihood(log_prob, latent)``, in nats per example; with probes an unbiased
         estimate, the mean of :func:`log_likelihood_by_probe`.
 
     Raises:
@@ -109,12 +109,12 @@ def log_likelihood_by_probe(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     *,
     num_probes: int | None,
     probe: str = "rademacher",
-    t_min: ArrayLike = 1e-5,
-    times: Array | None = None,
+    t_min: Scalar = 1e-5,
+    times: Float[Array, "times"] | None = None,
     **options: Unpack[OdeOptions],
 ) -> LogLikelihood:
     """Estimate the log density along each probe by itself, on one solution that all share.
@@ -123,7 +123,7 @@ def log_likelihood_by_probe(
         key: as in :func:`log_likelihood`; so is all else.
         denoise_fn: the model.
         process: the forward process.
-        x0: examples, ``[batch, ...]``.
+        x0: examples.
         num_probes: random directions per example; None for the exact divergence, one estimate.
         probe: their law.
         t_min: where the walk starts.
@@ -131,8 +131,9 @@ def log_likelihood_by_probe(
         **options: of the solution.
 
     Returns:
-        ``LogLikelihood(log_prob [num_probes, batch], latent)``: independent, unbiased estimates, so
-        their mean has the standard error ``log_prob.std(0, ddof=1) / √num_probes``.
+        ``LogLikelihood(log_prob, latent)``, a row of ``log_prob`` for each probe: independent,
+        unbiased estimates, so their mean has the standard error
+        ``log_prob.std(0, ddof=1) / √num_probes``.
 
     Raises:
         InputError: as :func:`log_likelihood`.
@@ -178,12 +179,12 @@ def log_likelihood_by_probe(
 
 def dequantized_log_likelihood(
     key: Key,
-    log_prob_fn: Callable[[Key, Array], Array],
-    levels: Array,
+    log_prob_fn: Callable[[Key, Float[Array, "batch *event"]], Float[Array, "batch"]],
+    levels: Real[Array, "batch *event"],
     *,
-    to_data: Callable[[Array], Array],
+    to_data: Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]],
     num_samples: int = 1,
-) -> Array:
+) -> Float[Array, "batch"]:
     """Bound the log probability of levels by a density, under uniform dequantisation.
 
     log P(levels) ≥ E log 1/k Σ_i p(levels + u_i),    u_i ~ U[0, 1)^D
@@ -193,14 +194,14 @@ def dequantized_log_likelihood(
 
     Args:
         key: randomness of the dequantisation, and of what ``log_prob_fn`` draws.
-        log_prob_fn: ``(key, x0 [batch, ...]) -> [batch]``, log density of data in nats. One that
+        log_prob_fn: ``(key, x0) -> log density`` of data, in nats. One that
             estimates with probes gives a bound for k = 1 only: its noise would enter the sum.
-        levels: integers as a float or an integer array, ``[batch, ...]``.
+        levels: integers, as a float or an integer array.
         to_data: f, elementwise, from levels to data; the density of levels is p(f(u)) Π |f'(u_i)|.
         num_samples: k, points of the cube, one solution each.
 
     Returns:
-        ``[batch]``, in nats, a lower bound on log P(levels) in the mean over keys; minus it is the
+        In nats, a lower bound on log P(levels) in the mean over keys; minus it is the
         ``nats`` of :func:`jaxdiff.losses.bits_per_dim`, without its ``to_data``.
 
     Raises:

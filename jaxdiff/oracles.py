@@ -17,22 +17,24 @@ import jax.numpy as jnp
 
 from jaxdiff.predictions import Denoised, DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, InputError, Real
 
 
-def gaussian(process: Process, mean: ArrayLike, cov: ArrayLike) -> DenoiseFn:
+def gaussian(
+    process: Process, mean: Real[ArrayLike, "*event"], cov: Real[ArrayLike, "dim dim"]
+) -> DenoiseFn:
     """Exact denoiser of Gaussian data with any covariance.
 
     Args:
         process: the forward process.
-        mean: of the data, in the shape of one example, with D numbers.
-        cov: covariance of the flattened data, ``[D, D]``, positive semi-definite.
+        mean: of the data, in the shape of one example.
+        cov: covariance of the flattened data, positive semi-definite.
 
     Returns:
         ``denoise_fn(x_t, t) -> Denoised``.
 
     Raises:
-        InputError: if ``cov`` is not ``[D, D]``.
+        InputError: if ``cov`` is not that of as many numbers as ``mean`` has.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -60,20 +62,25 @@ def gaussian(process: Process, mean: ArrayLike, cov: ArrayLike) -> DenoiseFn:
     return _over_batch(process, denoise_one)
 
 
-def mixture(process: Process, weights: ArrayLike, means: ArrayLike, stds: ArrayLike) -> DenoiseFn:
+def mixture(
+    process: Process,
+    weights: Real[ArrayLike, "components"],
+    means: Real[ArrayLike, "components *event"],
+    stds: Real[ArrayLike, "components"],
+) -> DenoiseFn:
     """Exact denoiser of a mixture of isotropic Gaussians.
 
     Args:
         process: the forward process.
-        weights: of the K components, ``[K]``, positive; normalised here.
-        means: of the components, ``[K, ...]``.
-        stds: standard deviation of each component, ``[K]``, positive.
+        weights: of the components, positive; normalised here.
+        means: of the components.
+        stds: standard deviation of each component, positive.
 
     Returns:
         ``denoise_fn(x_t, t) -> Denoised``.
 
     Raises:
-        InputError: if the three do not agree on K.
+        InputError: if the three do not agree on the number of components.
 
     Example:
         >>> from jaxdiff.processes import VP

@@ -21,51 +21,51 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to
 from jaxdiff.checks import check_one_of
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, Float, PerExample, Scalar
 
 
 class Denoised(NamedTuple):
-    """Both views of one estimate, with α·x0 + σ·eps = x_t; each in the shape of x_t."""
+    """Both views of one estimate, with α·x0 + σ·eps = x_t."""
 
-    x0: Array
-    eps: Array
+    x0: Float[Array, "batch *event"]
+    eps: Float[Array, "batch *event"]
 
 
 class DenoisedWithVariance(NamedTuple):
     """What a model returns that has learned its reverse variance: both views, and one number more.
 
-    ``variance_fraction``, in the shape of x_t, is the log variance of a reverse step on the line
-    from 0, the posterior's, to 1, the transition's: see :mod:`jaxdiff.losses.reverse_step`.
+    ``variance_fraction`` is the log variance of a reverse step on the line from 0, the posterior's,
+    to 1, the transition's: see :mod:`jaxdiff.losses.reverse_step`.
     """
 
-    x0: Array
-    eps: Array
-    variance_fraction: Array
+    x0: Float[Array, "batch *event"]
+    eps: Float[Array, "batch *event"]
+    variance_fraction: Float[Array, "batch *event"]
 
 
 Estimate = Denoised | DenoisedWithVariance
 
 
-DenoiseFn = Callable[[Array, ArrayLike], Estimate]
-"""``denoise_fn(x_t [batch, ...], t)``, t a scalar or ``[batch]``: what a model is to all else."""
+DenoiseFn = Callable[[Float[Array, "batch *event"], PerExample], Estimate]
+"""``denoise_fn(x_t, t)``: what a model is to all else."""
 
 
 def to_denoised(
-    output: Array,
-    x_t: Array,
-    alpha: ArrayLike,
-    sigma: ArrayLike,
+    output: Float[Array, "batch *event"],
+    x_t: Float[Array, "batch *event"],
+    alpha: PerExample,
+    sigma: PerExample,
     *,
     kind: str,
-    data_std: ArrayLike = 1.0,
+    data_std: Scalar = 1.0,
 ) -> Denoised:
     """Turn a network's output into both views of its estimate.
 
     Args:
-        output: what the network predicts, ``[batch, ...]``.
-        x_t: noisy data, ``[batch, ...]``.
-        alpha: signal scale, a scalar or ``[batch]``; positive for "eps", "score" and "sigma_score".
-        sigma: noise scale, a scalar or ``[batch]``; positive for "x0".
+        output: what the network predicts.
+        x_t: noisy data.
+        alpha: signal scale; positive for "eps", "score" and "sigma_score".
+        sigma: noise scale; positive for "x0".
         kind: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation of the data; "edm" alone uses it.
 
@@ -105,25 +105,25 @@ def to_denoised(
 
 def from_denoised(
     denoised: Estimate,
-    x_t: Array,
-    alpha: ArrayLike,
-    sigma: ArrayLike,
+    x_t: Float[Array, "batch *event"],
+    alpha: PerExample,
+    sigma: PerExample,
     *,
     kind: str,
-    data_std: ArrayLike = 1.0,
-) -> Array:
+    data_std: Scalar = 1.0,
+) -> Float[Array, "batch *event"]:
     """Turn an estimate, or the truth itself, into what a network of that kind predicts.
 
     Args:
-        denoised: both views, each ``[batch, ...]``.
-        x_t: noisy data, ``[batch, ...]``; its shape alone is used.
-        alpha: signal scale, a scalar or ``[batch]``.
-        sigma: noise scale, a scalar or ``[batch]``; positive for "score".
+        denoised: both views.
+        x_t: noisy data; its shape alone is used.
+        alpha: signal scale.
+        sigma: noise scale; positive for "score".
         kind: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation of the data; "edm" alone uses it.
 
     Returns:
-        ``[batch, ...]``; the inverse of :func:`to_denoised`.
+        The inverse of :func:`to_denoised`.
 
     Raises:
         InputError: if ``kind`` is none of these.

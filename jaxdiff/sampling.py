@@ -9,25 +9,27 @@ import numpy as np
 
 from jaxdiff.checks import check_batch, known
 from jaxdiff.solvers.base import Solver
-from jaxdiff.typing import Array, InputError, Key, PyTree
+from jaxdiff.typing import Array, Float, InputError, Key, PyTree, Shaped
 
 
-def keep_sample(state: Any) -> Array:
+def keep_sample(state: Any) -> Float[Array, "batch *event"]:
     """Keep the sample at every time: what :func:`trajectory` does by default."""
     return state.x
 
 
-def sample(key: Key, solver: Solver, x_init: Array, times: Array) -> Array:
+def sample(
+    key: Key, solver: Solver, x_init: Float[Array, "batch *event"], times: Float[Array, "times"]
+) -> Float[Array, "batch *event"]:
     """Walk a batch along a grid of times.
 
     Args:
         key: randomness; one key per step is split from it.
         solver: as made by any function of :mod:`jaxdiff.solvers`.
-        x_init: where to start, ``[batch, ...]``: a draw from the prior, noised data, anything.
-        times: ``[n + 1]``, strictly decreasing to sample, strictly increasing to invert an ODE.
+        x_init: where to start: a draw from the prior, noised data, anything.
+        times: n + 1, strictly decreasing to sample, strictly increasing to invert an ODE.
 
     Returns:
-        x at ``times[-1]``, in the shape of ``x_init``; n steps were made, and no trajectory kept.
+        x at ``times[-1]``; n steps were made, and no trajectory kept.
 
     Raises:
         InputError: if ``times`` is not a strictly monotone vector of two or more in [0, 1], or
@@ -49,22 +51,22 @@ def sample(key: Key, solver: Solver, x_init: Array, times: Array) -> Array:
 def trajectory(
     key: Key,
     solver: Solver,
-    x_init: Array,
-    times: Array,
+    x_init: Float[Array, "batch *event"],
+    times: Float[Array, "times"],
     *,
     save_fn: Callable[[Any], PyTree] = keep_sample,
-) -> tuple[Array, PyTree]:
+) -> tuple[Float[Array, "batch *event"], PyTree[Shaped[Array, "times ..."]]]:
     """Walk a batch along a grid of times, and keep what ``save_fn`` picks on the way.
 
     Args:
         key: randomness; one key per step is split from it.
         solver: as made by any function of :mod:`jaxdiff.solvers`.
-        x_init: where to start, ``[batch, ...]``.
-        times: ``[n + 1]``, strictly monotone.
+        x_init: where to start.
+        times: strictly monotone.
         save_fn: maps the solver's state to what is kept; the sample itself by default.
 
     Returns:
-        ``(x, saved)``: the end of the walk, and a pytree of ``[n + 1, ...]`` that starts with
+        ``(x, saved)``: the end of the walk, and what was kept at every time, which starts with
         ``x_init`` and ends with x.
 
     Raises:
@@ -99,7 +101,7 @@ def trajectory(
     return last.x, saved
 
 
-def check_times(times: Array, *, towards_data: bool = False) -> None:
+def check_times(times: Shaped[Array, "..."], *, towards_data: bool = False) -> None:
     """Refuse a grid that is not strictly monotone in [0, 1], where its numbers are known.
 
     Args:

@@ -8,7 +8,7 @@ from jaxdiff.extras import require
 from jaxdiff.typing import InputError
 
 
-def read_tensors(path: str | os.PathLike) -> dict[str, np.ndarray]:
+def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read a safetensors file.
 
     Raises:

@@ -2,23 +2,33 @@
 
 A name that is unknown is told beside those that are known, of which the nearest is suggested.
 
-Shapes are written in jaxtyping's notation in the docstrings: ``[batch, ...]`` is a batch of
-examples, ``[batch]`` one number per example, ``[]`` a scalar.
+Shapes are written in the notation of jaxtyping, and tests check them: ``"batch *event"`` is a batch
+of examples, ``"batch"`` one number per example, ``""`` a scalar.
 """
 
 import difflib
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from jaxtyping import Array, ArrayLike, PRNGKeyArray, PyTree
+import jaxtyping
+from jaxtyping import Array, ArrayLike, Bool, Float, Int, PRNGKeyArray, PyTree, Real, Shaped
 
 __all__ = [
     "Array",
     "ArrayLike",
+    "Bool",
+    "Float",
     "InputError",
+    "Int",
     "Key",
+    "Keys",
     "Params",
+    "PerEntry",
+    "PerExample",
     "PyTree",
+    "Real",
+    "Scalar",
+    "Shaped",
     "WeightFn",
     "nearest",
     "one_line",
@@ -26,9 +36,17 @@ __all__ = [
 ]
 
 Key = PRNGKeyArray
+Keys = jaxtyping.Key[Array, "batch"]
+"""One key per example."""
 Params = PyTree
-WeightFn = Callable[[Any, Array], Array]
-"""``(process, t [batch]) -> [batch]``."""
+Scalar = Real[ArrayLike, ""]
+"""One number: of Python, of NumPy or an array without axes."""
+PerExample = Real[ArrayLike, ""] | Real[ArrayLike, "batch"]
+"""One number for all examples, or one for each."""
+PerEntry = PerExample | Real[ArrayLike, "batch *event"]
+"""One number for all examples, one for each, or one for each entry of each."""
+WeightFn = Callable[[Any, Float[Array, "batch"]], Float[Array, "batch"]]
+"""``(process, t) -> weights``."""
 
 
 def one_line(error: Exception) -> str:

@@ -17,11 +17,15 @@ from jaxdiff.arrays import SIGMA_FLOOR, expand_to
 from jaxdiff.checks import check_known, known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, ArrayLike, Real, Scalar
 
 
 def clip_denoised(
-    denoise_fn: DenoiseFn, process: Process, *, low: ArrayLike = -1.0, high: ArrayLike = 1.0
+    denoise_fn: DenoiseFn,
+    process: Process,
+    *,
+    low: Real[ArrayLike, "..."] = -1.0,
+    high: Real[ArrayLike, "..."] = 1.0,
 ) -> DenoiseFn:
     """Clip x̂_0 to the range of the data (static thresholding).
 
@@ -57,8 +61,8 @@ def dynamic_threshold(
     denoise_fn: DenoiseFn,
     process: Process,
     *,
-    quantile: ArrayLike = 0.995,
-    bound: ArrayLike = 1.0,
+    quantile: Scalar = 0.995,
+    bound: Scalar = 1.0,
 ) -> DenoiseFn:
     """Clip x̂_0 where most of it lies, and scale it back to the range of the data.
 

@@ -16,24 +16,24 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.arrays import sum_events
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, Float, Real
 
 
 def bits_per_dim(
-    nats: Array, levels: Array, *, to_data: Callable[[Array], Array] | None = None
-) -> Array:
+    nats: Float[Array, "batch"],
+    levels: Real[Array, "batch *event"],
+    *,
+    to_data: Callable[[Array], Array] | None = None,
+) -> Float[Array, "batch"]:
     """Turn −log p in nats into bits per dimension of the levels.
 
     [nats − Σ_i log |f'(u_i)|] / (D log 2)
 
     Args:
-        nats: −log p of each example, or a bound on it, ``[batch]``.
-        levels: the data in units of one level, ``[batch, ...]``, D numbers each.
+        nats: −log p of each example, or a bound on it.
+        levels: the data in units of one level, D numbers each.
         to_data: f, elementwise, from levels to the data of which ``nats`` is the density; absent
             where ``nats`` is of a probability of levels.
-
-    Returns:
-        ``[batch]``.
 
     Example:
         >>> u = jnp.array([[0.3, 77.9]])  # uniform on 256 levels is 8 bits, in any range

@@ -35,10 +35,16 @@ from jaxdiff.losses.elbo import Elbo, prior_kl, reconstruction
 from jaxdiff.losses.times import TimeSample
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, drift_diffusion, perturb
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Float, Key, PerEntry
 
 
-def denoising_rate(key: Key, denoise_fn: DenoiseFn, process: Process, x0: Array, t: Array) -> Array:
+def denoising_rate(
+    key: Key,
+    denoise_fn: DenoiseFn,
+    process: Process,
+    x0: Float[Array, "batch *event"],
+    t: Float[Array, "batch"],
+) -> Float[Array, "batch"]:
     """Integrand of the bound in its denoising form, at one noisy draw of each example.
 
     −½ SNR'(t) ‖x_0 − x̂_0‖² = ½ g²/σ² ‖ε − ε̂‖²
@@ -47,11 +53,11 @@ def denoising_rate(key: Key, denoise_fn: DenoiseFn, process: Process, x0: Array,
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: times, ``[batch]``, positive.
+        x0: data.
+        t: times, positive.
 
     Returns:
-        ``[batch]``, in nats per unit of time.
+        In nats per unit of time.
 
     Reference: Kingma et al. 2021, eq. 17; Song et al. 2021b, eq. 7 with λ = g².
     """
@@ -62,11 +68,11 @@ def girsanov_rate(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
-    t: Array,
+    x0: Float[Array, "batch *event"],
+    t: Float[Array, "batch"],
     *,
     divergence_fn: DivergenceFn = divergence.exact,
-) -> Array:
+) -> Float[Array, "batch"]:
     """Integrand of the bound in Girsanov's form, at one noisy draw of each example.
 
     ½ g² ‖s‖² + g² ∇·s − D f,  s = −ε̂/σ
@@ -75,12 +81,12 @@ def girsanov_rate(
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``, D numbers each.
-        t: times, ``[batch]``, positive.
+        x0: data, D numbers each.
+        t: times, positive.
         divergence_fn: of the score; ``partial(divergence.hutchinson, key)`` for high dimension.
 
     Returns:
-        ``[batch]``, in nats per unit of time.
+        In nats per unit of time.
 
     Reference: Huang et al. 2021, eq. 19; Song et al. 2021b, eq. 13.
     """
@@ -95,12 +101,12 @@ def continuous_elbo(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     time: TimeSample,
     *,
     t_min: float,
     decoder: Decoder = gaussian,
-    decoder_std: ArrayLike | None = None,
+    decoder_std: PerEntry | None = None,
 ) -> Elbo:
     """Estimate the continuous bound of the data, one noisy draw of each example.
 
@@ -110,8 +116,8 @@ def continuous_elbo(
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        time: one time per example with its weight, ``[batch]``, drawn on [t_min, 1] by
+        x0: data.
+        time: one time per example with its weight, drawn on [t_min, 1] by
             :mod:`jaxdiff.losses.times`. Least varies ``importance`` for ``weights.likelihood``.
         t_min: time of the least noisy latent, with σ(t_min) > 0.
         decoder: p(x_0 | x̂_0), of :mod:`jaxdiff.losses.decoders`.
@@ -150,12 +156,12 @@ def girsanov_bound(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     time: TimeSample,
     *,
     t_min: float,
     divergence_fn: DivergenceFn = divergence.exact,
-) -> Array:
+) -> Float[Array, "batch"]:
     """Bound −log p of the data as they are at t_min, by Girsanov's theorem.
 
     −E log π(x_1) + (1 − t_min) · weight · [½ g² ‖s‖² + g² ∇·s − D f]
@@ -164,13 +170,13 @@ def girsanov_bound(
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
+        x0: data.
         time: one time per example with its weight, as in :func:`continuous_elbo`.
         t_min: where the bound is taken, positive.
         divergence_fn: as in :func:`girsanov_rate`.
 
     Returns:
-        ``[batch]``, in nats, unbiased for a bound on −E log p_{t_min}(x_{t_min}) given x_0.
+        In nats, unbiased for a bound on −E log p_{t_min}(x_{t_min}) given x_0.
 
     Reference: Huang et al. 2021, eq. 19; Song et al. 2021b, theorem 3.
     """

@@ -4,7 +4,7 @@
     discretized_gaussian  log ∫ N(u; x̂_0, s²) du over the interval of x_0's level, a probability
     bernoulli             x_0 is one of two levels, x̂_0 its mean, a probability
 
-All take ``(x0, mean, std) -> [batch]``, summed over the event, in nats; what else they know is
+All take ``(x0, mean, std)`` and sum over the event, in nats; what else they know is
 bound by ``functools.partial``.
 """
 
@@ -15,37 +15,42 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to, sum_events
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, Float, InputError, PerEntry
 
-Decoder = Callable[[Array, Array, ArrayLike], Array]
-"""``(x0 [batch, ...], mean [batch, ...], std) -> [batch]``, log probabilities in nats."""
+Decoder = Callable[
+    [Float[Array, "batch *event"], Float[Array, "batch *event"], PerEntry],
+    Float[Array, "batch"],
+]
+"""``(x0, mean, std) -> log probabilities``, in nats."""
 
 
-def gaussian(x0: Array, mean: Array, std: ArrayLike) -> Array:
+def gaussian(
+    x0: Float[Array, "batch *event"], mean: Float[Array, "batch *event"], std: PerEntry
+) -> Float[Array, "batch"]:
     """Log density of the data around the estimate.
 
     log N(x_0; x̂_0, std² I)
 
     Args:
-        x0: data, ``[batch, ...]``.
-        mean: the estimate x̂_0, ``[batch, ...]``.
-        std: standard deviation, a scalar, ``[batch]``, or in the shape of ``x0``.
+        x0: data.
+        mean: the estimate x̂_0.
+        std: standard deviation.
 
     Returns:
-        ``[batch]``, in nats.
+        In nats.
     """
     return sum_events(jax.scipy.stats.norm.logpdf(x0, mean, expand_to(std, x0)))
 
 
 def discretized_gaussian(
-    x0: Array,
-    mean: Array,
-    std: ArrayLike,
+    x0: Float[Array, "batch *event"],
+    mean: Float[Array, "batch *event"],
+    std: PerEntry,
     *,
     num_levels: int = 256,
     low: float = -1.0,
     high: float = 1.0,
-) -> Array:
+) -> Float[Array, "batch"]:
     """Log probability of evenly spaced levels: the mass of a Gaussian on each level's interval.
 
     log [Φ((x_0 + w/2 − x̂_0)/s) − Φ((x_0 − w/2 − x̂_0)/s)],  w = (high − low)/(L − 1)
@@ -53,15 +58,15 @@ def discretized_gaussian(
     The outermost intervals reach to infinity, so that the L probabilities add up to 1.
 
     Args:
-        x0: data on the levels low, low + w, …, high, ``[batch, ...]``.
-        mean: the estimate x̂_0, ``[batch, ...]``.
-        std: standard deviation, a scalar, ``[batch]``, or in the shape of ``x0``.
+        x0: data on the levels low, low + w, …, high.
+        mean: the estimate x̂_0.
+        std: standard deviation.
         num_levels: number L of levels.
         low: the first level.
         high: the last.
 
     Returns:
-        ``[batch]``, in nats; finite and with finite gradients however far the estimate is off.
+        In nats; finite and with finite gradients however far the estimate is off.
 
     Raises:
         InputError: if there are fewer than two levels, or they do not increase.
@@ -90,21 +95,26 @@ def discretized_gaussian(
 
 
 def bernoulli(
-    x0: Array, mean: Array, std: ArrayLike, *, low: float = -1.0, high: float = 1.0
-) -> Array:
+    x0: Float[Array, "batch *event"],
+    mean: Float[Array, "batch *event"],
+    std: PerEntry,
+    *,
+    low: float = -1.0,
+    high: float = 1.0,
+) -> Float[Array, "batch"]:
     """Log probability of two levels, whose mean is the estimate.
 
     log p = y log q + (1 − y) log(1 − q),  q = (x̂_0 − low)/(high − low), y that of x_0
 
     Args:
-        x0: data, each low or high, ``[batch, ...]``.
-        mean: the estimate x̂_0, ``[batch, ...]``; probabilities are kept within 1e-6 of 0 and 1.
+        x0: data, each low or high.
+        mean: the estimate x̂_0; probabilities are kept within 1e-6 of 0 and 1.
         std: not used; the mean of two levels says all of them.
         low: the level of probability 1 − q.
         high: the level of probability q.
 
     Returns:
-        ``[batch]``, in nats.
+        In nats.
 
     Example:
         >>> half = jnp.zeros((1, 2))

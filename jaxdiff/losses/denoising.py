@@ -13,19 +13,19 @@ from jaxdiff.checks import check_one_of
 from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import Denoised, DenoiseFn, from_denoised
 from jaxdiff.processes import Process, perturb
-from jaxdiff.typing import Array, Key, WeightFn
+from jaxdiff.typing import Array, Float, Key, Keys, WeightFn
 
 
 def denoising(
-    key: Key,
+    key: Key | Keys,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
-    t: Array,
+    x0: Float[Array, "batch *event"],
+    t: Float[Array, "batch"],
     *,
     target: str = "eps",
     weight_fn: WeightFn | None = None,
-) -> Array:
+) -> Float[Array, "batch"]:
     """Squared error of the estimate at one noisy draw of each example.
 
     λ(t) ‖target − target̂‖²
@@ -34,14 +34,14 @@ def denoising(
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: one time per example, ``[batch]``.
+        x0: data.
+        t: one time per example.
         target: whose error is measured: "eps", "x0", "v" or "score"; independent of what the
             network inside ``denoise_fn`` predicts.
-        weight_fn: ``(process, t) -> [batch]``, as in :mod:`jaxdiff.losses.weights`; 1 if absent.
+        weight_fn: ``(process, t) -> weights``, as in :mod:`jaxdiff.losses.weights`; 1 if absent.
 
     Returns:
-        ``[batch]``, summed over the event.
+        Summed over the event.
 
     Raises:
         InputError: if ``target`` is none of these.

@@ -15,18 +15,20 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to, sum_events
 from jaxdiff.processes import Process, perturb
-from jaxdiff.typing import Array, Key, WeightFn
+from jaxdiff.typing import Array, Float, Key, Keys, WeightFn
 
 
 def dsm(
-    key: Key,
-    score_fn: Callable[[Array, Array], Array],
+    key: Key | Keys,
+    score_fn: Callable[
+        [Float[Array, "batch *event"], Float[Array, "batch"]], Float[Array, "batch *event"]
+    ],
     process: Process,
-    x0: Array,
-    t: Array,
+    x0: Float[Array, "batch *event"],
+    t: Float[Array, "batch"],
     *,
     weight_fn: WeightFn | None = None,
-) -> Array:
+) -> Float[Array, "batch"]:
     """Denoising score matching at one noisy draw of each example.
 
     λ(t) ½‖s(x_t, t) + ε/σ(t)‖²
@@ -35,15 +37,15 @@ def dsm(
 
     Args:
         key: randomness of the noise.
-        score_fn: ``(x_t [batch, ...], t [batch]) -> [batch, ...]``.
+        score_fn: ``(x_t, t) -> score``.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: one time per example, ``[batch]``, with σ(t) > 0.
-        weight_fn: ``(process, t) -> [batch]``; NCSN's λ = σ² is
+        x0: data.
+        t: one time per example, with σ(t) > 0.
+        weight_fn: ``(process, t) -> weights``; NCSN's λ = σ² is
             ``partial(losses.weights.eps, target="score")``. 1 if absent.
 
     Returns:
-        ``[batch]``, summed over the event.
+        Summed over the event.
 
     Example:
         >>> import jax

@@ -29,28 +29,28 @@ from jaxdiff.losses.decoders import Decoder, gaussian
 from jaxdiff.losses.reverse_step import posterior_kl
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, perturb
-from jaxdiff.typing import Array, ArrayLike, InputError, Key
+from jaxdiff.typing import Array, Float, InputError, Key, PerEntry, Scalar, Shaped
 
 
 class Elbo(NamedTuple):
-    """The three parts of the bound, each ``[batch]``, in nats; −log p(x_0) is at most their sum."""
+    """The three parts of the bound, in nats; −log p(x_0) is at most their sum."""
 
-    prior: Array
-    reconstruction: Array
-    denoising: Array
+    prior: Float[Array, "batch"]
+    reconstruction: Float[Array, "batch"]
+    denoising: Float[Array, "batch"]
 
 
 def elbo_terms(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     *,
-    times: Array,
+    times: Float[Array, "times"],
     num_terms: int | None = None,
-    variance_fraction: ArrayLike | None = None,
+    variance_fraction: PerEntry | None = None,
     decoder: Decoder = gaussian,
-    decoder_std: ArrayLike | None = None,
+    decoder_std: PerEntry | None = None,
 ) -> Elbo:
     """Estimate the bound in its denoising form, one noisy draw per latent.
 
@@ -58,8 +58,8 @@ def elbo_terms(
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``, D numbers each.
-        times: of the latents, ``[n + 1]``, strictly decreasing, the last above 0.
+        x0: data, D numbers each.
+        times: of the n + 1 latents, strictly decreasing, the last above 0.
         num_terms: how many of the n denoising terms to draw per example, at random
             (:func:`denoising_draws`, which tells their spread); all of them, one after the other in
             constant memory, if absent.
@@ -124,12 +124,12 @@ def denoising_draws(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     *,
-    times: Array,
+    times: Float[Array, "times"],
     num_terms: int,
-    variance_fraction: ArrayLike | None = None,
-) -> Array:
+    variance_fraction: PerEntry | None = None,
+) -> Float[Array, "{num_terms} batch"]:
     """Draw terms of the denoising part at random, each divergence over its probability.
 
     A pair (t, s) is drawn with probability in proportion to log SNR_s − log SNR_t, which all but
@@ -139,13 +139,13 @@ def denoising_draws(
         key: randomness of the choice and of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        times: of the latents, ``[n + 1]``, as in :func:`elbo_terms`.
+        x0: data.
+        times: of the latents, as in :func:`elbo_terms`.
         num_terms: how many to draw per example.
         variance_fraction: as in :func:`elbo_terms`.
 
     Returns:
-        ``[num_terms, batch]``, in nats: independent, each unbiased for the whole part, so that
+        In nats: independent, each unbiased for the whole part, so that
         :func:`jaxdiff.losses.mean_and_error` over the first axis gives it with its standard error.
 
     Raises:
@@ -172,18 +172,20 @@ def denoising_draws(
     return jax.lax.map(draw, (jax.random.split(noise_key, num_terms), picked))
 
 
-def prior_kl(process: Process, x0: Array, t: ArrayLike) -> Array:
+def prior_kl(
+    process: Process, x0: Float[Array, "batch *event"], t: Scalar
+) -> Float[Array, "batch"]:
     """The prior's part: how far the most noisy latent is from the prior.
 
     KL(N(α x_0, σ_t²) ‖ N(0, σ_1²)) = ½[D(r − 1 − log r) + α²‖x_0‖²/σ_1²],  r = σ_t²/σ_1²
 
     Args:
         process: the forward process.
-        x0: data, ``[batch, ...]``, D numbers each.
-        t: a scalar time.
+        x0: data, D numbers each.
+        t: time.
 
     Returns:
-        ``[batch]``, in nats.
+        In nats.
     """
     log_ratio = jnp.log(process.variance(t)) - jnp.log(process.variance(1.0))
     spread = x0[0].size * (jnp.expm1(log_ratio) - log_ratio)
@@ -195,32 +197,32 @@ def reconstruction(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
-    t: ArrayLike,
+    x0: Float[Array, "batch *event"],
+    t: Scalar,
     *,
     decoder: Decoder = gaussian,
-    std: ArrayLike | None = None,
-) -> Array:
+    std: PerEntry | None = None,
+) -> Float[Array, "batch"]:
     """The reconstruction's part, −log p(x_0 | x̂_0(x_t)) at one draw of the least noisy latent.
 
     Args:
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: a scalar time with σ(t) > 0.
+        x0: data.
+        t: time, with σ(t) > 0.
         decoder: p(x_0 | x̂_0).
         std: its standard deviation; σ/α if absent.
 
     Returns:
-        ``[batch]``, in nats.
+        In nats.
     """
     x_t, _ = perturb(key, process, x0, t)
     std = process.sigma(t) / process.alpha(t) if std is None else std
     return -decoder(x0, denoise_fn(x_t, t).x0, std)
 
 
-def check_latents(times: Array) -> None:
+def check_latents(times: Shaped[Array, "..."]) -> None:
     """Refuse times that are not those of a chain of latents.
 
     Raises:

@@ -29,19 +29,19 @@ from jaxdiff.losses.elbo import Elbo, check_latents, reconstruction
 from jaxdiff.losses.reverse_step import fraction_of, gaussian_kl, log_variance
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, perturb, posterior, transition
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Float, Key, PerEntry
 
 
 def consistency_terms(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     *,
-    times: Array,
-    variance_fraction: ArrayLike | None = None,
+    times: Float[Array, "times"],
+    variance_fraction: PerEntry | None = None,
     decoder: Decoder = gaussian,
-    decoder_std: ArrayLike | None = None,
+    decoder_std: PerEntry | None = None,
 ) -> Elbo:
     """Estimate the bound in its consistency form, two noisy draws per latent.
 
@@ -49,8 +49,8 @@ def consistency_terms(
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        times: of the latents, ``[n + 1]``, strictly decreasing, the last above 0.
+        x0: data.
+        times: of the latents, strictly decreasing, the last above 0.
         variance_fraction: as in :func:`jaxdiff.losses.elbo_terms`.
         decoder: as there.
         decoder_std: as there.

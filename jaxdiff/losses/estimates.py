@@ -4,17 +4,17 @@ from typing import NamedTuple
 
 import jax.numpy as jnp
 
-from jaxdiff.typing import Array, InputError
+from jaxdiff.typing import Array, Float, InputError
 
 
 class Mean(NamedTuple):
     """A mean and its standard error, in the same units."""
 
-    value: Array
-    std_error: Array
+    value: Float[Array, "*shape"]
+    std_error: Float[Array, "*shape"]
 
 
-def mean_and_error(draws: Array, axis: int = 0) -> Mean:
+def mean_and_error(draws: Float[Array, "..."], axis: int = 0) -> Mean:
     """Mean over independent draws, with its standard error.
 
     Args:

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 
 from jaxdiff.checks import is_count
 from jaxdiff.losses.times import TimeSample, stratified_units
-from jaxdiff.typing import Array, InputError, Key
+from jaxdiff.typing import Array, Float, InputError, Int, Key
 
 
 class LossHistory(NamedTuple):
-    """The last losses of every step ``[T, length]``, and how many were ever recorded ``[T]``."""
+    """The last losses of every step, and how many were ever recorded."""
 
-    losses: Array
-    counts: Array
+    losses: Float[Array, "steps length"]
+    counts: Int[Array, "steps"]
 
 
 def start(num_steps: int, *, length: int = 10) -> LossHistory:
@@ -51,13 +51,15 @@ def start(num_steps: int, *, length: int = 10) -> LossHistory:
     return LossHistory(jnp.zeros((num_steps, length)), jnp.zeros(num_steps, int))
 
 
-def record(history: LossHistory, t: Array, losses: Array) -> LossHistory:
+def record(
+    history: LossHistory, t: Float[Array, "batch"], losses: Float[Array, "batch"]
+) -> LossHistory:
     """Add the losses of a batch, the oldest of each step giving way.
 
     Args:
         history: what is known so far.
-        t: nodes i/T of the chain, ``[n]``, several of which may be the same.
-        losses: of each, not weighted by their importance, ``[n]``.
+        t: nodes i/T of the chain, several of which may be the same.
+        losses: of each, not weighted by their importance.
 
     Returns:
         The new history.

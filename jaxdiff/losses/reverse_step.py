@@ -18,23 +18,28 @@ import jax.numpy as jnp
 from jaxdiff.arrays import expand_to, sum_events
 from jaxdiff.predictions import Estimate
 from jaxdiff.processes import Process, one_minus_snr_ratio
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, Float, PerEntry, PerExample
 
 
 def log_variance(
-    process: Process, fraction: ArrayLike, x: Array, *, s: ArrayLike, t: ArrayLike
-) -> Array:
+    process: Process,
+    fraction: PerEntry,
+    x: Float[Array, "batch *event"],
+    *,
+    s: PerExample,
+    t: PerExample,
+) -> Float[Array, ""] | Float[Array, "batch *#event"]:
     """Log variance of the model's step from t to s.
 
     Args:
         process: the forward process.
-        fraction: v, a scalar, ``[batch]``, or in the shape of ``x``.
-        x: what is stepped, ``[batch, ...]``; its shape alone is used.
-        s: earlier time, a scalar or ``[batch]``, below t.
+        fraction: v.
+        x: what is stepped; its shape alone is used.
+        s: earlier time, below t.
         t: later time.
 
     Returns:
-        In a shape that broadcasts against ``x``; finite at s = 0 and at t = 1.
+        Finite at s = 0 and at t = 1.
 
     Reference: Nichol & Dhariwal 2021, eq. 15.
     """
@@ -42,7 +47,14 @@ def log_variance(
     return expand_to(small, x) + excess(process, fraction, x, s=s, t=t)
 
 
-def excess(process: Process, fraction: ArrayLike, x: Array, *, s: ArrayLike, t: ArrayLike) -> Array:
+def excess(
+    process: Process,
+    fraction: PerEntry,
+    x: Float[Array, "batch *event"],
+    *,
+    s: PerExample,
+    t: PerExample,
+) -> Float[Array, ""] | Float[Array, "batch *#event"]:
     """Log variance of the model's step, less that of the posterior: δ = v log(σ_t²/σ_s²)."""
     widest = 2 * (jnp.log(process.sigma(t)) - jnp.log(process.sigma(s)))
     return expand_to(fraction, x) * expand_to(widest, x)
@@ -50,25 +62,22 @@ def excess(process: Process, fraction: ArrayLike, x: Array, *, s: ArrayLike, t: 
 
 def posterior_kl(
     process: Process,
-    x0: Array,
+    x0: Float[Array, "batch *event"],
     denoised: Estimate,
     *,
-    s: ArrayLike,
-    t: ArrayLike,
-    variance_fraction: ArrayLike | None = None,
-) -> Array:
+    s: PerExample,
+    t: PerExample,
+    variance_fraction: PerEntry | None = None,
+) -> Float[Array, "batch"]:
     """KL(q(x_s|x_t, x_0) ‖ p(x_s|x_t)) of one step, in nats.
 
     Args:
         process: the forward process.
-        x0: data, ``[batch, ...]``.
+        x0: data.
         denoised: the model's estimate at t.
-        s: earlier time, a scalar or ``[batch]``, with σ(s) > 0.
+        s: earlier time, with σ(s) > 0.
         t: later time.
         variance_fraction: v; by default the model's own, or 0 where it has none.
-
-    Returns:
-        ``[batch]``.
 
     Reference: Ho et al. 2020, eq. 8; Nichol & Dhariwal 2021, eq. 15.
     """
@@ -79,7 +88,7 @@ def posterior_kl(
     return 0.5 * sum_events(jnp.expm1(-delta) + delta + jnp.exp(-delta) * error)
 
 
-def fraction_of(denoised: Estimate, variance_fraction: ArrayLike | None) -> ArrayLike:
+def fraction_of(denoised: Estimate, variance_fraction: PerEntry | None) -> PerEntry:
     """The fraction asked for; else the model's own; else that of the posterior, 0."""
     if variance_fraction is not None:
         return variance_fraction
@@ -87,9 +96,12 @@ def fraction_of(denoised: Estimate, variance_fraction: ArrayLike | None) -> Arra
 
 
 def gaussian_kl(
-    mean_q: Array, log_variance_q: Array, mean_p: ArrayLike, log_variance_p: Array
-) -> Array:
-    """KL(q ‖ p) of two Gaussians with independent components, ``[batch]``, in nats.
+    mean_q: Float[Array, "batch *event"],
+    log_variance_q: Float[Array, ""] | Float[Array, "batch *#event"],
+    mean_p: PerEntry,
+    log_variance_p: Float[Array, ""] | Float[Array, "batch *#event"],
+) -> Float[Array, "batch"]:
+    """KL(q ‖ p) of two Gaussians with independent components, in nats.
 
     ½ Σ_i [e^{d} − 1 − d + (μ_q − μ_p)² e^{−log σ_p²}],  d = log σ_q² − log σ_p²
     """

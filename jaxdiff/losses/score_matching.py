@@ -31,10 +31,12 @@ from jaxdiff import divergence
 from jaxdiff.arrays import sum_events
 from jaxdiff.divergence import DivergenceFn, draw_probes, mean_over
 from jaxdiff.divergence import Field as ScoreFn
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Float, Key, Scalar
 
 
-def esm(score_fn: ScoreFn, true_score_fn: ScoreFn, x: Array) -> Array:
+def esm(
+    score_fn: ScoreFn, true_score_fn: ScoreFn, x: Float[Array, "batch *event"]
+) -> Float[Array, "batch"]:
     """Explicit score matching, where the true score is known.
 
     ½‖s(x) − ∇log p(x)‖²
@@ -42,10 +44,10 @@ def esm(score_fn: ScoreFn, true_score_fn: ScoreFn, x: Array) -> Array:
     Args:
         score_fn: the model.
         true_score_fn: ∇log p.
-        x: data, ``[batch, ...]``.
+        x: data.
 
     Returns:
-        ``[batch]``, in inverse squared units of the data.
+        In inverse squared units of the data.
 
     Example:
         >>> esm(lambda x: -2 * x, lambda x: -x, jnp.array([[3.0, 4.0]]))
@@ -56,19 +58,24 @@ def esm(score_fn: ScoreFn, true_score_fn: ScoreFn, x: Array) -> Array:
     return 0.5 * sum_events(jnp.square(score_fn(x) - true_score_fn(x)))
 
 
-def ism(score_fn: ScoreFn, x: Array, *, divergence_fn: DivergenceFn = divergence.exact) -> Array:
+def ism(
+    score_fn: ScoreFn,
+    x: Float[Array, "batch *event"],
+    *,
+    divergence_fn: DivergenceFn = divergence.exact,
+) -> Float[Array, "batch"]:
     """Implicit score matching, by default with the exact trace: D forward derivatives.
 
     ½‖s(x)‖² + tr ∇s(x)
 
     Args:
         score_fn: the model.
-        x: data, ``[batch, ...]``, D numbers each.
+        x: data, D numbers each.
         divergence_fn: of the trace; ``partial(divergence.hutchinson, key)`` estimates it in one
             derivative, whatever D.
 
     Returns:
-        ``[batch]``; its mean differs from that of :func:`esm` by −½E‖∇log p‖².
+        Its mean differs from that of :func:`esm` by −½E‖∇log p‖².
 
     Example:
         >>> ism(lambda x: -x, jnp.array([[3.0, 4.0]]))  # ½·25 − 2
@@ -83,12 +90,12 @@ def ism(score_fn: ScoreFn, x: Array, *, divergence_fn: DivergenceFn = divergence
 def ssm(
     key: Key,
     score_fn: ScoreFn,
-    x: Array,
+    x: Float[Array, "batch *event"],
     *,
     num_probes: int = 1,
     variance_reduction: bool = False,
     probe: str = "rademacher",
-) -> Array:
+) -> Float[Array, "batch"]:
     """Sliced score matching: the trace along random directions, one derivative each.
 
     ½(vᵀs)² + vᵀ∇s v, or with variance reduction ½‖s‖² + vᵀ∇s v, averaged over directions
@@ -96,13 +103,13 @@ def ssm(
     Args:
         key: randomness of the directions.
         score_fn: the model.
-        x: data, ``[batch, ...]``.
+        x: data.
         num_probes: directions per example.
         variance_reduction: whether E(vᵀs)² is replaced by the ‖s‖² that it equals.
         probe: "rademacher", "gaussian", "sphere" or "coordinate", all with E vvᵀ = I.
 
     Returns:
-        ``[batch]``, unbiased for :func:`ism`. With Rademacher directions and variance reduction the
+        Unbiased for :func:`ism`. With Rademacher directions and variance reduction the
         trace of a diagonal Jacobian is exact.
 
     Raises:
@@ -126,13 +133,13 @@ def ssm(
 def fd_ssm(
     key: Key,
     score_fn: ScoreFn,
-    x: Array,
+    x: Float[Array, "batch *event"],
     *,
-    step: ArrayLike = 1e-2,
+    step: Scalar = 1e-2,
     num_probes: int = 1,
     variance_reduction: bool = False,
     probe: str = "rademacher",
-) -> Array:
+) -> Float[Array, "batch"]:
     """Sliced score matching by finite differences: two evaluations of the score, no derivative.
 
     vᵀ∇s v ≈ vᵀ(s(x + hv) − s(x − hv))/(2h), and s ≈ ½(s(x + hv) + s(x − hv)), both to O(h²)
@@ -140,14 +147,14 @@ def fd_ssm(
     Args:
         key: randomness of the directions.
         score_fn: the model.
-        x: data, ``[batch, ...]``.
+        x: data.
         step: h, in units of the data; below 1e-3 float32 cancels.
         num_probes: directions per example.
         variance_reduction: as in :func:`ssm`.
         probe: as in :func:`ssm`.
 
     Returns:
-        ``[batch]``, equal to :func:`ssm` for the same key up to O(h²).
+        Equal to :func:`ssm` for the same key up to O(h²).
 
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.

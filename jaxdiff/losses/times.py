@@ -14,14 +14,14 @@ import jax.numpy as jnp
 from jaxdiff.checks import known_scalar
 from jaxdiff.processes import Process
 from jaxdiff.schedules import log_snr_times
-from jaxdiff.typing import Array, ArrayLike, InputError, Key, WeightFn
+from jaxdiff.typing import Array, Float, InputError, Key, Scalar, WeightFn
 
 
 class TimeSample(NamedTuple):
-    """Times and their importance weights, both ``[n]``."""
+    """Times and their importance weights."""
 
-    t: Array
-    weight: Array
+    t: Float[Array, "batch"]
+    weight: Float[Array, "batch"]
 
 
 def uniform(
@@ -99,7 +99,7 @@ def importance(
         key: randomness.
         n: how many; stratified, as in :func:`stratified`.
         process: the forward process.
-        weight_fn: λ, ``(process, t [m]) -> [m]``, positive.
+        weight_fn: λ, ``(process, t) -> weights``, positive.
         t_min: lower end, positive.
         t_max: upper end.
         num_steps: length T of a discrete chain, to draw from i/T instead, with t_min = 0 if wanted.
@@ -152,8 +152,8 @@ def log_normal(
     n: int,
     process: Process,
     *,
-    mean: ArrayLike = -1.2,
-    std: ArrayLike = 1.2,
+    mean: Scalar = -1.2,
+    std: Scalar = 1.2,
     t_min: float = 1e-3,
     t_max: float = 1.0,
     num_steps: int | None = None,
@@ -210,8 +210,8 @@ def log_normal(
     )
 
 
-def stratified_units(key: Key, n: int) -> Array:
-    """Evenly spaced numbers on the circle (0, 1] with one random offset, ``[n]``, each uniform."""
+def stratified_units(key: Key, n: int) -> Float[Array, "{n}"]:
+    """Evenly spaced numbers on the circle (0, 1] with one random offset, each uniform."""
     return 1 - (jnp.arange(n) / n + jax.random.uniform(key)) % 1
 
 

@@ -19,34 +19,34 @@ from jaxdiff.losses.decoders import Decoder, gaussian
 from jaxdiff.losses.reverse_step import posterior_kl
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process, perturb
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, ArrayLike, Float, Key, Keys, PerEntry, Scalar
 
 
 def vlb(
-    key: Key,
+    key: Key | Keys,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
-    t: Array,
+    x0: Float[Array, "batch *event"],
+    t: Float[Array, "batch"],
     *,
     num_steps: int,
-    variance_fraction: ArrayLike | None = None,
+    variance_fraction: PerEntry | None = None,
     decoder: Decoder = gaussian,
-) -> Array:
+) -> Float[Array, "batch"]:
     """One random term of the bound for each example, T times over.
 
     Args:
         key: randomness of the noise.
         denoise_fn: the model.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: nodes i/T of the chain, ``[batch]``.
+        x0: data.
+        t: nodes i/T of the chain.
         num_steps: length T of the chain.
         variance_fraction: as in :func:`jaxdiff.losses.elbo_terms`.
         decoder: p(x_0 | x̂_0) of the last step, with the std σ/α at 1/T.
 
     Returns:
-        ``[batch]``, in nats; its mean over t is the bound without the prior.
+        In nats; its mean over t is the bound without the prior.
 
     Example:
         >>> from jaxdiff import oracles, processes
@@ -63,16 +63,16 @@ def vlb(
 
 
 def hybrid(
-    key: Key,
+    key: Key | Keys,
     denoise_fn: DenoiseFn,
     process: Process,
-    x0: Array,
-    t: Array,
+    x0: Float[Array, "batch *event"],
+    t: Float[Array, "batch"],
     *,
     num_steps: int,
-    vlb_weight: ArrayLike = 1e-3,
+    vlb_weight: Scalar = 1e-3,
     decoder: Decoder = gaussian,
-) -> Array:
+) -> Float[Array, "batch"]:
     """L_simple for the estimate, and a little of the bound for the variance learned with it.
 
     ‖ε − ε̂‖² + λ L_vlb(stop_gradient(x̂_0), v)
@@ -81,15 +81,12 @@ def hybrid(
         key: randomness of the noise.
         denoise_fn: the model, whose estimate has a ``variance_fraction``.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: nodes i/T of the chain, ``[batch]``.
+        x0: data.
+        t: nodes i/T of the chain.
         num_steps: length T of the chain.
         vlb_weight: λ, on the bound in nats. The published code measures the bound in bits and hence
             trains with λ = 0.001/log 2 in this sense.
         decoder: as in :func:`vlb`.
-
-    Returns:
-        ``[batch]``.
 
     Reference: Nichol & Dhariwal 2021, eq. 16.
     """

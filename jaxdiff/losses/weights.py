@@ -23,51 +23,51 @@ import jax.numpy as jnp
 
 from jaxdiff.checks import check_one_of
 from jaxdiff.processes import Process, drift_diffusion, one_minus_snr_ratio
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, Float, Scalar
 
 
-def eps(process: Process, t: Array, *, target: str = "eps") -> Array:
+def eps(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in ε: L_simple, and λ = σ² on the error in the score.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
-
-    Returns:
-        ``[batch]``.
 
     Reference: Ho et al. 2020, eq. 14; Song & Ermon 2019, section 4.2.
     """
     return per_target(process, t, jnp.zeros_like(t), target=target)
 
 
-def x0(process: Process, t: Array, *, target: str = "eps") -> Array:
+def x0(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in x0.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
-
-    Returns:
-        ``[batch]``.
 
     Reference: Salimans & Ho 2022, section 4.
     """
     return per_target(process, t, -process.log_snr(t), target=target)
 
 
-def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
+def likelihood(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """½g² on the error in the score: integrated over t, an upper bound on −log p up to a constant.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
 
     Returns:
-        ``[batch]``, in nats per unit of time.
+        In nats per unit of time.
 
     Reference: Song et al. 2021b, theorem 1.
     """
@@ -76,35 +76,33 @@ def likelihood(process: Process, t: Array, *, target: str = "eps") -> Array:
     return per_target(process, t, log_weight, target=target)
 
 
-def likelihood_weighting(process: Process, t: Array, *, target: str = "eps") -> Array:
+def likelihood_weighting(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """g² on the error in the score, twice :func:`likelihood`: λ of Song et al. and score_sde.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
-
-    Returns:
-        ``[batch]``.
 
     Reference: Song et al. 2021b, theorem 1, without its ½; score_sde's ``losses.py``.
     """
     return 2 * likelihood(process, t, target=target)
 
 
-def posterior(process: Process, t: Array, *, num_steps: int, target: str = "eps") -> Array:
+def posterior(
+    process: Process, t: Float[Array, "*shape"], *, num_steps: int, target: str = "eps"
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in the posterior's mean, one step of a chain of T nearer the data.
 
     ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖² = (α_s(1 − SNR_t/SNR_s))² ‖x_0 − x̂_0‖²,  s = t − 1/T
 
     Args:
         process: the forward process.
-        t: nodes i/T of the chain, ``[batch]``.
+        t: nodes i/T of the chain.
         num_steps: length T of the chain.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
-
-    Returns:
-        ``[batch]``.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -118,17 +116,16 @@ def posterior(process: Process, t: Array, *, num_steps: int, target: str = "eps"
     return per_target(process, t, 2 * log_moved - process.log_snr(t), target=target)
 
 
-def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike = 5.0) -> Array:
+def min_snr(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps", gamma: Scalar = 5.0
+) -> Float[Array, "*shape"]:
     """min(SNR, γ) on the error in x0.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
         gamma: cap on the signal-to-noise ratio.
-
-    Returns:
-        ``[batch]``.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -144,23 +141,20 @@ def min_snr(process: Process, t: Array, *, target: str = "eps", gamma: ArrayLike
 
 def p2(
     process: Process,
-    t: Array,
+    t: Float[Array, "*shape"],
     *,
     target: str = "eps",
-    gamma: ArrayLike = 1.0,
-    k: ArrayLike = 1.0,
-) -> Array:
+    gamma: Scalar = 1.0,
+    k: Scalar = 1.0,
+) -> Float[Array, "*shape"]:
     """(k + SNR)^{−γ} on the error in ε: less of the clean-up, more of the content.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
         gamma: strength; 0 is L_simple.
         k: what bounds the weight where SNR vanishes.
-
-    Returns:
-        ``[batch]``.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -173,17 +167,16 @@ def p2(
     return per_target(process, t, log_weight, target=target)
 
 
-def edm(process: Process, t: Array, *, target: str = "eps", data_std: ArrayLike = 0.5) -> Array:
+def edm(
+    process: Process, t: Float[Array, "*shape"], *, target: str = "eps", data_std: Scalar = 0.5
+) -> Float[Array, "*shape"]:
     """Weight 1 on the error in EDM's F: every noise level starts with the same loss.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``, positive.
+        t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
         data_std: standard deviation σ_d of the data.
-
-    Returns:
-        ``[batch]``.
 
     Reference: Karras et al. 2022, eq. 8 and table 1.
     """
@@ -196,17 +189,16 @@ LARGEST = 80.0
 """Logarithm of the largest weight: e⁸⁰ is finite in float32."""
 
 
-def per_target(process: Process, t: Array, log_on_eps: Array, *, target: str) -> Array:
+def per_target(
+    process: Process, t: Float[Array, "*shape"], log_on_eps: Float[Array, "*shape"], *, target: str
+) -> Float[Array, "*shape"]:
     """Turn a weight on the error in ε into the weight on the error in ``target``.
 
     Args:
         process: the forward process.
-        t: times, ``[batch]``.
-        log_on_eps: logarithm of the weight on ‖Δε‖², ``[batch]``.
+        t: times.
+        log_on_eps: logarithm of the weight on ‖Δε‖².
         target: "eps", "x0", "v" or "score".
-
-    Returns:
-        ``[batch]``.
 
     Raises:
         InputError: if ``target`` is none of these.

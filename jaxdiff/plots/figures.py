@@ -15,7 +15,7 @@ from jaxdiff.typing import InputError
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-PathLike = str | os.PathLike
+PathLike = str | os.PathLike[str]
 INK, DATA, SAMPLES = "#333333", "#7a8793", "#1f6fb4"
 
 

@@ -16,41 +16,43 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import expand_to, normal, std_of, sum_events
 from jaxdiff.processes.base import Process
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, ArrayLike, Float, Key, Keys, PerExample, Real
 
 
 class Noised(NamedTuple):
     """A noisy example and the noise in it: x_t = α x_0 + σ eps."""
 
-    x_t: Array
-    eps: Array
+    x_t: Float[Array, "batch *event"]
+    eps: Float[Array, "batch *event"]
 
 
 class Transition(NamedTuple):
     """x_t | x_s ~ N(scale · x_s, std²), s < t."""
 
-    scale: Array
-    std: Array
+    scale: Float[Array, "*#times"]
+    std: Float[Array, "*#times"]
 
 
 class Gaussian(NamedTuple):
     """A Gaussian with independent components of one standard deviation."""
 
-    mean: Array
-    std: Array
+    mean: Float[Array, "batch *event"]
+    std: Float[Array, ""] | Float[Array, "batch"]
 
 
-def drift_diffusion(process: Process, t: ArrayLike) -> tuple[Array, Array]:
+def drift_diffusion(
+    process: Process, t: Real[ArrayLike, "*shape"]
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
     """Coefficients of the forward SDE dx = f x dt + g dw.
 
     f = d log α/dt,    g² = dσ²/dt − 2fσ²
 
     Args:
         process: the forward process.
-        t: times, any shape.
+        t: times.
 
     Returns:
-        ``(f, g2)`` in the shape of ``t``, per unit of time; f ≤ 0 and g2 ≥ 0.
+        ``(f, g2)``, per unit of time; f ≤ 0 and g2 ≥ 0.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -67,17 +69,19 @@ def drift_diffusion(process: Process, t: ArrayLike) -> tuple[Array, Array]:
     return f, slope - 2 * f * variance
 
 
-def perturb(key: Key, process: Process, x0: Array, t: ArrayLike) -> Noised:
+def perturb(
+    key: Key | Keys, process: Process, x0: Float[Array, "batch *event"], t: PerExample
+) -> Noised:
     """Draw x_t = α(t) x_0 + σ(t) ε.
 
     Args:
-        key: randomness of ε; or one key per example ``[batch]``.
+        key: randomness of ε; or one key per example.
         process: the forward process.
-        x0: data, ``[batch, ...]``.
-        t: one time, or one per example ``[batch]``.
+        x0: data.
+        t: one time, or one per example.
 
     Returns:
-        ``Noised(x_t, eps)``, both in the shape of ``x0``.
+        ``Noised(x_t, eps)``.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -92,18 +96,20 @@ def perturb(key: Key, process: Process, x0: Array, t: ArrayLike) -> Noised:
     return Noised(alpha * x0 + sigma * eps, eps)
 
 
-def transition(process: Process, *, s: ArrayLike, t: ArrayLike) -> Transition:
+def transition(
+    process: Process, *, s: Real[ArrayLike, "*#times"], t: Real[ArrayLike, "*#times"]
+) -> Transition:
     """Law of x_t given x_s.
 
     α_ts = α_t/α_s,    σ_ts = σ_t √(1 − SNR_t/SNR_s)
 
     Args:
         process: the forward process.
-        s: earlier time, any shape.
-        t: later time, t ≥ s, in the shape of ``s``.
+        s: earlier time.
+        t: later time, t ≥ s.
 
     Returns:
-        ``Transition(scale, std)`` in the shape of the times.
+        ``Transition(scale, std)``.
 
     Example:
         >>> from jaxdiff.processes import DiscreteVP
@@ -118,20 +124,27 @@ def transition(process: Process, *, s: ArrayLike, t: ArrayLike) -> Transition:
     return Transition(scale, process.sigma(t) * std_of(one_minus_snr_ratio(process, s=s, t=t)))
 
 
-def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: ArrayLike) -> Gaussian:
+def posterior(
+    process: Process,
+    x_t: Float[Array, "batch *event"],
+    x0: Float[Array, "batch *event"],
+    *,
+    s: PerExample,
+    t: PerExample,
+) -> Gaussian:
     """Law of x_s given x_t and x_0: a step of the chain run backwards.
 
     mean = (α_ts σ_s²/σ_t²) x_t + α_s (1 − r) x_0,    std = σ_s √(1 − r),    r = SNR_t/SNR_s
 
     Args:
         process: the forward process.
-        x_t: noisy data at t, ``[batch, ...]``.
-        x0: data, or an estimate of it, in the shape of ``x_t``.
-        s: earlier time, a scalar or ``[batch]``.
-        t: later time, t ≥ s, a scalar or ``[batch]``.
+        x_t: noisy data at t.
+        x0: data, or an estimate of it.
+        s: earlier time.
+        t: later time, t ≥ s.
 
     Returns:
-        ``Gaussian(mean, std)``: the mean in the shape of ``x_t``, the std in that of the times.
+        ``Gaussian(mean, std)``.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -148,16 +161,15 @@ def posterior(process: Process, x_t: Array, x0: Array, *, s: ArrayLike, t: Array
     return Gaussian(mean, process.sigma(s) * std_of(lost))
 
 
-def one_minus_snr_ratio(process: Process, *, s: ArrayLike, t: ArrayLike) -> Array:
+def one_minus_snr_ratio(
+    process: Process, *, s: Real[ArrayLike, "*#times"], t: Real[ArrayLike, "*#times"]
+) -> Float[Array, "*#times"]:
     """Share of the signal-to-noise ratio that is lost from s to t: 1 − SNR_t/SNR_s ∈ [0, 1].
 
     Args:
         process: the forward process.
-        s: earlier time, any shape.
-        t: later time, in the shape of ``s``.
-
-    Returns:
-        In the shape of the times.
+        s: earlier time.
+        t: later time, t ≥ s.
     """
     return -jnp.expm1(_log_snr_change(process, s, t))
 
@@ -167,7 +179,9 @@ def _log_snr_change(process: Process, s: ArrayLike, t: ArrayLike) -> Array:
     return jnp.minimum(process.log_snr(t) - process.log_snr(s), 0.0)
 
 
-def sample_prior(key: Key, process: Process, shape: tuple[int, ...]) -> Array:
+def sample_prior(
+    key: Key, process: Process, shape: tuple[int, ...]
+) -> Float[Array, "batch *event"]:
     """Draw from the law at which sampling starts, N(0, σ(1)² I).
 
     Args:
@@ -183,16 +197,16 @@ def sample_prior(key: Key, process: Process, shape: tuple[int, ...]) -> Array:
     return process.sigma(1.0) * jax.random.normal(key, shape)
 
 
-def prior_log_prob(process: Process, x: Array) -> Array:
+def prior_log_prob(process: Process, x: Float[Array, "batch *event"]) -> Float[Array, "batch"]:
     """Log density of the prior N(0, σ(1)² I).
 
     log p(x) = −‖x‖²/(2σ²) − D log σ − ½D log 2π
 
     Args:
         process: the forward process.
-        x: ``[batch, ...]`` with D numbers per example.
+        x: with D numbers per example.
 
     Returns:
-        ``[batch]``, in nats.
+        In nats.
     """
     return sum_events(jax.scipy.stats.norm.logpdf(x, scale=process.sigma(1.0)))

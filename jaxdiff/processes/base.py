@@ -20,7 +20,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdiff.arrays import VARIANCE_FLOOR, std_of
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 
 @dataclass_transform(frozen_default=True, eq_default=False)
@@ -50,12 +50,12 @@ class Process(ABC):
         )
 
     @abstractmethod
-    def log_alpha(self, t: ArrayLike) -> Array:
-        """Log of the signal scale, log α(t) ≤ 0, non-increasing. ``t [...] -> [...]``."""
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Log of the signal scale, log α(t) ≤ 0, non-increasing."""
 
     @abstractmethod
-    def variance(self, t: ArrayLike) -> Array:
-        """Variance of the noise, σ²(t) ≥ 0, in data units squared. ``t [...] -> [...]``."""
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Variance of the noise, σ²(t) ≥ 0, in data units squared."""
 
     @property
     def num_steps(self) -> int | None:
@@ -67,24 +67,24 @@ class Process(ABC):
         """Whether α(1) is known to be 0, to rounding: x_1 is noise alone."""
         return False
 
-    def index(self, t: ArrayLike) -> Array:
-        """Number of the chain's step at t, as published networks are told it. ``t [...] -> [...]``.
+    def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Number of the chain's step at t, as published networks are told it.
 
         Raises:
             InputError: in continuous time.
         """
         raise InputError("the index of a step as noise level takes a chain, got a process without")
 
-    def alpha(self, t: ArrayLike) -> Array:
-        """Signal scale α(t) (DDPM's √ᾱ). ``t [...] -> [...]``."""
+    def alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Signal scale α(t) (DDPM's √ᾱ)."""
         return jnp.exp(self.log_alpha(t))
 
-    def sigma(self, t: ArrayLike) -> Array:
-        """Noise scale σ(t) = √σ², at least 1e-15 so that 1/σ is finite. ``t [...] -> [...]``."""
+    def sigma(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Noise scale σ(t) = √σ², at least 1e-15 so that 1/σ is finite."""
         return std_of(self.variance(t))
 
-    def log_snr(self, t: ArrayLike) -> Array:
-        """Log signal-to-noise ratio, log(α²/σ²), strictly decreasing. ``t [...] -> [...]``."""
+    def log_snr(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
+        """Log signal-to-noise ratio, log(α²/σ²), strictly decreasing."""
         return 2 * self.log_alpha(t) - jnp.log(self.variance(t) + VARIANCE_FLOOR)
 
 

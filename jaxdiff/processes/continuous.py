@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdiff.checks import check_known, known
 from jaxdiff.processes.base import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real, Scalar
 
 
 class VP(Process):
@@ -29,17 +29,17 @@ class VP(Process):
     Reference: Song et al. 2021, eq. 32 and 33.
     """
 
-    beta_min: ArrayLike = 0.1
-    beta_max: ArrayLike = 20.0
+    beta_min: Scalar = 0.1
+    beta_max: Scalar = 20.0
 
     def __post_init__(self) -> None:
         _check_betas(self.beta_min, self.beta_max)
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return _linear_beta_log_alpha(t, self.beta_min, self.beta_max)
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`."""
         return -jnp.expm1(2 * self.log_alpha(t))
 
@@ -59,17 +59,17 @@ class SubVP(Process):
     Reference: Song et al. 2021, eq. 28 and 29.
     """
 
-    beta_min: ArrayLike = 0.1
-    beta_max: ArrayLike = 20.0
+    beta_min: Scalar = 0.1
+    beta_max: Scalar = 20.0
 
     def __post_init__(self) -> None:
         _check_betas(self.beta_min, self.beta_max)
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return _linear_beta_log_alpha(t, self.beta_min, self.beta_max)
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`."""
         return jnp.expm1(2 * self.log_alpha(t)) ** 2
 
@@ -91,8 +91,8 @@ class VE(Process):
     Reference: Song et al. 2021, eq. 30 and 31.
     """
 
-    sigma_min: ArrayLike = 0.01
-    sigma_max: ArrayLike = 50.0
+    sigma_min: Scalar = 0.01
+    sigma_max: Scalar = 50.0
 
     def __post_init__(self) -> None:
         check_known(
@@ -103,11 +103,11 @@ class VE(Process):
             got="sigma_min={}, sigma_max={}",
         )
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return jnp.zeros_like(jnp.asarray(t) * 1.0)
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`."""
         log_min, log_max = jnp.log(self.sigma_min), jnp.log(self.sigma_max)
         return jnp.exp(2 * (log_min + t * (log_max - log_min)))
@@ -134,8 +134,8 @@ class CosineVP(Process):
     Reference: Nichol & Dhariwal 2021, eq. 17.
     """
 
-    s: ArrayLike = 0.008
-    log_snr_min: ArrayLike = -20.0
+    s: Scalar = 0.008
+    log_snr_min: Scalar = -20.0
 
     def __post_init__(self) -> None:
         first, last = known(self.s), known(self.log_snr_min)
@@ -146,7 +146,7 @@ class CosineVP(Process):
                 f"log_snr_min={self.log_snr_min}"
             )
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         # Two forms of one number: near the data through σ², which does not cancel there; near
         # the noise through the angle left to ½π, which stays exact where the cosine vanishes.
@@ -155,7 +155,7 @@ class CosineVP(Process):
         near_data = 0.5 * jnp.log1p(-jnp.minimum(self.variance(t), 0.9))
         return jnp.where(jnp.asarray(t) < 0.5, near_data, near_noise)
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`. 1 − cos²φ/cos²φ₀ = sin(φ − φ₀) sin(φ + φ₀) / cos²φ₀."""
         first, last = self._complements()
         turned = t * (first - last)

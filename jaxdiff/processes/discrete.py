@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdiff.checks import check_known, known
 from jaxdiff.processes.base import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 ALL_SIGNAL = -44.0
 """Logarithm of the factor by which a step with β = 1 scales the signal, for −∞."""
@@ -23,7 +23,7 @@ class DiscreteVP(Process):
     log α(t_i) = ½ Σ_{j ≤ i} log(1 − β_j),    σ² = 1 − α²
 
     Args:
-        log_alphas: log α at t_0 … t_T, ``[T + 1]``, starting with 0; see :meth:`from_betas`.
+        log_alphas: log α at t_0 … t_T, starting with 0; see :meth:`from_betas`.
 
     Example:
         >>> process = DiscreteVP.from_betas(jnp.array([0.1, 0.2]))
@@ -33,11 +33,11 @@ class DiscreteVP(Process):
     Reference: Ho et al. 2020, eq. 4; Lin et al. 2024 for β_T = 1.
     """
 
-    log_alphas: Array
+    log_alphas: Float[Array, "nodes"]
 
     @classmethod
-    def from_betas(cls, betas: ArrayLike) -> "DiscreteVP":
-        """Build the chain from β_1 … β_T, ``[T]``, each in (0, 1), the last one in (0, 1].
+    def from_betas(cls, betas: Real[ArrayLike, "steps"]) -> "DiscreteVP":
+        """Build the chain from β_1 … β_T, each in (0, 1), the last one in (0, 1].
 
         β_T = 1 leaves no signal at t = 1: zero terminal SNR, as Lin et al. 2024 have it. α(1) is
         then below 1e-19, which no sum with noise of unit variance tells from 0, and the log SNR
@@ -70,18 +70,18 @@ class DiscreteVP(Process):
         nodes = known(self.log_alphas)
         return nodes is not None and bool(nodes[-1] - nodes[-2] <= 0.99 * ALL_SIGNAL)
 
-    def index(self, t: ArrayLike) -> Array:
+    def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """Number of the step that ends at t, counted from the least noise: t·T − 1, 0 to T − 1.
 
         Reference: Ho et al. 2020; so their networks, and score_sde's of VP, are told the level.
         """
         return jnp.asarray(t) * self.num_steps - 1
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return _interpolate(self.log_alphas, t)
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`."""
         return -jnp.expm1(2 * self.log_alpha(t))
 
@@ -90,7 +90,7 @@ class DiscreteVE(Process):
     """NCSN's ladder as a chain, x_i = x_{i−1} + √(σ_i² − σ_{i−1}²) ε, at t_i = i/L, σ(t_0) = 0.
 
     Args:
-        variances: σ² at t_0 … t_L, ``[L + 1]``, starting with 0; see :meth:`from_sigmas`.
+        variances: σ² at t_0 … t_L, starting with 0; see :meth:`from_sigmas`.
 
     Example:
         >>> process = DiscreteVE.from_sigmas(jnp.array([1.0, 10.0]))
@@ -100,11 +100,11 @@ class DiscreteVE(Process):
     Reference: Song et al. 2021, eq. 20.
     """
 
-    variances: Array
+    variances: Float[Array, "nodes"]
 
     @classmethod
-    def from_sigmas(cls, sigmas: ArrayLike) -> "DiscreteVE":
-        """Build the chain from σ_1 < … < σ_L, ``[L]``, in units of the data.
+    def from_sigmas(cls, sigmas: Real[ArrayLike, "steps"]) -> "DiscreteVE":
+        """Build the chain from σ_1 < … < σ_L, in units of the data.
 
         Raises:
             InputError: if ``sigmas`` is not a vector of increasing positive numbers.
@@ -122,18 +122,18 @@ class DiscreteVE(Process):
         """Number L of rungs."""
         return self.variances.shape[0] - 1
 
-    def index(self, t: ArrayLike) -> Array:
+    def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """Number of the rung at t, counted from the largest σ: L − t·L, from 0 to L − 1.
 
         Reference: Song & Ermon 2019; so their networks, and score_sde's of VE, are told the level.
         """
         return self.num_steps - jnp.asarray(t) * self.num_steps
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return jnp.zeros_like(jnp.asarray(t) * 1.0)
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`."""
         return _interpolate(self.variances, t)
 

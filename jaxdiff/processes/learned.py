@@ -20,7 +20,7 @@ import jax.numpy as jnp
 
 from jaxdiff.checks import is_count
 from jaxdiff.processes.base import Process
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 
 class LearnedVP(Process):
@@ -29,22 +29,22 @@ class LearnedVP(Process):
     w(t) ∝ e^h t + Σ_j e^{h_j} [sigmoid(e^{k_j} (t − c_j)) − sigmoid(−e^{k_j} c_j)], with w(1) = 1
 
     Args:
-        log_snr_max: log SNR at t = 0, ``[]``.
-        log_range: logarithm of the range of log SNR, ``[]``, so that it never turns around.
-        log_slope: h, log of the line's share, ``[]``.
-        log_heights: h_j, ``[steps]``.
-        log_steepness: k_j, ``[steps]``.
-        centres: c_j, ``[steps]``.
+        log_snr_max: log SNR at t = 0.
+        log_range: logarithm of the range of log SNR, so that it never turns around.
+        log_slope: h, log of the line's share.
+        log_heights: h_j.
+        log_steepness: k_j.
+        centres: c_j.
 
     Reference: Kingma et al. 2021, section 4 and appendix H.
     """
 
-    log_snr_max: Array
-    log_range: Array
-    log_slope: Array
-    log_heights: Array
-    log_steepness: Array
-    centres: Array
+    log_snr_max: Float[Array, ""]
+    log_range: Float[Array, ""]
+    log_slope: Float[Array, ""]
+    log_heights: Float[Array, "steps"]
+    log_steepness: Float[Array, "steps"]
+    centres: Float[Array, "steps"]
 
     @classmethod
     def create(
@@ -80,11 +80,11 @@ class LearnedVP(Process):
             centres=(jnp.arange(num_steps) + 0.5) / num_steps,
         )
 
-    def log_alpha(self, t: ArrayLike) -> Array:
+    def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return 0.5 * jax.nn.log_sigmoid(self._log_snr(t))
 
-    def variance(self, t: ArrayLike) -> Array:
+    def variance(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.variance`."""
         return jax.nn.sigmoid(-self._log_snr(t))
 

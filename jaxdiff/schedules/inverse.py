@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, ArrayLike, Float, Real
 
 
 @jax.jit
-def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
+def time_at_log_snr(process: Any, log_snr: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Times at which log SNR, which falls with t, takes given values: its inverse function.
 
     Found by bisection to the last bits, so that it serves every process, in closed form or not. Its
@@ -18,10 +18,10 @@ def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
 
     Args:
         process: the forward process, a pytree.
-        log_snr: values of log SNR, any shape; beyond what the process reaches, its own ends.
+        log_snr: values of log SNR; beyond what the process reaches, its own ends.
 
     Returns:
-        Times in [0, 1], in the shape of ``log_snr``.
+        Times in [0, 1].
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -51,6 +51,8 @@ def time_at_log_snr(process: Any, log_snr: ArrayLike) -> Array:
     return times
 
 
-def divide(linear: Callable[[Array], Array], value: Array) -> Array:
+def divide(
+    linear: Callable[[Array], Array], value: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
     """Solve an elementwise linear equation, for the gradient of an elementwise root."""
     return value / linear(jnp.ones_like(value))

@@ -9,10 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.checks import is_count
-from jaxdiff.typing import Array, InputError
+from jaxdiff.typing import Array, Float, InputError
 
 
-def leading_times(num_steps: int, *, chain_steps: int = 1000, offset: int = 0) -> Array:
+def leading_times(
+    num_steps: int, *, chain_steps: int = 1000, offset: int = 0
+) -> Float[Array, "{num_steps}+1"]:
     """Every ⌊T/n⌋-th step of the chain from its first: τ_j = j ⌊T/n⌋ + offset.
 
     The spacing of DDIM's and of Stable Diffusion's samplers (there with offset 1). It starts
@@ -24,7 +26,7 @@ def leading_times(num_steps: int, *, chain_steps: int = 1000, offset: int = 0) -
         offset: added to every τ.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from ((n − 1)⌊T/n⌋ + offset + 1)/T to 0.
+        Strictly decreasing from ((n − 1)⌊T/n⌋ + offset + 1)/T to 0.
 
     Raises:
         InputError: if n lies outside 1 … T, or the offset leads beyond the chain.
@@ -45,7 +47,7 @@ def leading_times(num_steps: int, *, chain_steps: int = 1000, offset: int = 0) -
     return _to_the_data(taus + 1, chain_steps)
 
 
-def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
+def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "{num_steps}+1"]:
     """From the chain's last step, t = 1, in steps of T/n, each rounded: τ_j + 1 = round(T − jT/n).
 
     Args:
@@ -53,7 +55,7 @@ def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
         chain_steps: length T of the chain.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from 1 to 0.
+        Strictly decreasing from 1 to 0.
 
     Raises:
         InputError: if n lies outside 1 … T.
@@ -69,7 +71,7 @@ def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
     return _to_the_data(nodes, chain_steps)
 
 
-def linspace_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
+def linspace_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "{num_steps}+1"]:
     """Both ends of the chain and what lies evenly between them: τ = round(linspace(0, T − 1, n)).
 
     A single step starts at the noise, t = 1, where the formula would start at the data.
@@ -79,7 +81,7 @@ def linspace_times(num_steps: int, *, chain_steps: int = 1000) -> Array:
         chain_steps: length T of the chain.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from 1 over 1/T (if n > 1) to 0.
+        Strictly decreasing from 1 over 1/T (if n > 1) to 0.
 
     Raises:
         InputError: if n lies outside 1 … T.

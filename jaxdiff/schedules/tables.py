@@ -11,19 +11,18 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.checks import check_count, is_count, known_scalar
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 
-def linear_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02) -> Array:
+def linear_betas(
+    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Float[Array, "{num_steps}"]:
     """DDPM's schedule: β rises linearly.
 
     Args:
         num_steps: length T of the chain.
         beta_start: β_1, in (0, 1).
         beta_end: β_T, in (0, 1).
-
-    Returns:
-        ``[T]``.
 
     Raises:
         InputError: if T < 1 or a β lies outside (0, 1).
@@ -38,16 +37,15 @@ def linear_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 
     return jnp.linspace(beta_start, beta_end, num_steps)
 
 
-def quadratic_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02) -> Array:
+def quadratic_betas(
+    num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02
+) -> Float[Array, "{num_steps}"]:
     """√β rises linearly (the "scaled linear" schedule of latent diffusion).
 
     Args:
         num_steps: length T of the chain.
         beta_start: β_1, in (0, 1).
         beta_end: β_T, in (0, 1).
-
-    Returns:
-        ``[T]``.
 
     Raises:
         InputError: if T < 1 or a β lies outside (0, 1).
@@ -58,15 +56,12 @@ def quadratic_betas(num_steps: int, *, beta_start: float = 1e-4, beta_end: float
     return jnp.linspace(math.sqrt(beta_start), math.sqrt(beta_end), num_steps) ** 2
 
 
-def constant_betas(num_steps: int, *, beta: float = 0.02) -> Array:
+def constant_betas(num_steps: int, *, beta: float = 0.02) -> Float[Array, "{num_steps}"]:
     """Every β the same.
 
     Args:
         num_steps: length T of the chain.
         beta: in (0, 1).
-
-    Returns:
-        ``[T]``.
 
     Raises:
         InputError: if T < 1 or β lies outside (0, 1).
@@ -79,7 +74,7 @@ def constant_betas(num_steps: int, *, beta: float = 0.02) -> Array:
 
 def sigmoid_betas(
     num_steps: int, *, beta_start: float = 1e-4, beta_end: float = 0.02, steepness: float = 6.0
-) -> Array:
+) -> Float[Array, "{num_steps}"]:
     """β rises along a logistic curve evaluated from −steepness to +steepness.
 
     Args:
@@ -87,9 +82,6 @@ def sigmoid_betas(
         beta_start: lower asymptote, in (0, 1).
         beta_end: upper asymptote, in (0, 1).
         steepness: half-width of the range of the logistic function.
-
-    Returns:
-        ``[T]``.
 
     Raises:
         InputError: if T < 1 or a β lies outside (0, 1).
@@ -101,7 +93,9 @@ def sigmoid_betas(
     return beta_start + (beta_end - beta_start) * rise
 
 
-def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -> Array:
+def cosine_betas(
+    num_steps: int, *, s: float = 0.008, max_beta: float = 0.999
+) -> Float[Array, "{num_steps}"]:
     """ᾱ_i = f(i/T) / f(0) with f(t) = cos²(½π (t + s)/(1 + s)), and β_i = 1 − ᾱ_i/ᾱ_{i−1}, capped.
 
     The ratio is taken through cos²a − cos²(a + δ) = sin(2a + δ) sin δ, which does not cancel.
@@ -110,9 +104,6 @@ def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -
         num_steps: length T of the chain.
         s: offset that keeps the first β from vanishing.
         max_beta: cap on β, at most 1; at 1 the last step forgets everything.
-
-    Returns:
-        ``[T]``.
 
     Raises:
         InputError: if T < 1, max_beta lies outside (0, 1], or s is negative or not finite.
@@ -128,16 +119,16 @@ def cosine_betas(num_steps: int, *, s: float = 0.008, max_beta: float = 0.999) -
     return jnp.asarray(np.minimum(betas, max_beta), jnp.result_type(float))
 
 
-def zero_terminal_snr(betas: ArrayLike) -> Array:
+def zero_terminal_snr(betas: Real[ArrayLike, "steps"]) -> Float[Array, "steps"]:
     """Betas of a chain that ends without signal, as near as can be to those of another.
 
     √ᾱ'_i = √ᾱ_1 (√ᾱ_i − √ᾱ_T)/(√ᾱ_1 − √ᾱ_T),    β'_T = 1
 
     Args:
-        betas: β_1 … β_T, ``[T]``, T ≥ 2, each in (0, 1).
+        betas: β_1 … β_T, T ≥ 2, each in (0, 1).
 
     Returns:
-        ``[T]``, with the same β_1.
+        Betas with the same β_1.
 
     Raises:
         InputError: if there are fewer than two, or one lies outside (0, 1).
@@ -158,7 +149,9 @@ def zero_terminal_snr(betas: ArrayLike) -> Array:
     return jnp.asarray(1 - ratios, jnp.result_type(float))
 
 
-def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> Array:
+def geometric_sigmas(
+    num_scales: int, *, sigma_min: float, sigma_max: float
+) -> Float[Array, "{num_scales}"]:
     """NCSN's ladder: σ_1 = σ_min to σ_L = σ_max with a constant ratio, increasing.
 
     Args:
@@ -167,7 +160,7 @@ def geometric_sigmas(num_scales: int, *, sigma_min: float, sigma_max: float) -> 
         sigma_max: σ_L ≥ σ_min.
 
     Returns:
-        ``[L]``, increasing.
+        Increasing.
 
     Raises:
         InputError: if L < 1 or not 0 < σ_min ≤ σ_max.

@@ -14,7 +14,7 @@ import numpy as np
 
 from jaxdiff.checks import check_known, is_count, known
 from jaxdiff.schedules.inverse import time_at_log_snr
-from jaxdiff.typing import Array, ArrayLike, InputError
+from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 
 class _Process(Protocol):
@@ -26,10 +26,12 @@ class _Process(Protocol):
     @property
     def ends_without_signal(self) -> bool: ...
 
-    def log_snr(self, t: ArrayLike) -> Array: ...
+    def log_snr(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]: ...
 
 
-def uniform_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -> Array:
+def uniform_times(
+    num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0
+) -> Float[Array, "{num_steps}+1"]:
     """Evenly spaced times, t_k = t_max + (t_min − t_max) k/n.
 
     Args:
@@ -38,7 +40,7 @@ def uniform_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -> 
         t_min: where it ends, exactly.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from t_max to t_min.
+        Strictly decreasing from t_max to t_min.
 
     Raises:
         InputError: if n < 1 or not 0 ≤ t_min < t_max ≤ 1.
@@ -51,7 +53,9 @@ def uniform_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -> 
     return jnp.linspace(t_max, t_min, num_steps + 1)
 
 
-def quadratic_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -> Array:
+def quadratic_times(
+    num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0
+) -> Float[Array, "{num_steps}+1"]:
     """Evenly spaced √t, which spends more steps near the data.
 
     Args:
@@ -60,7 +64,7 @@ def quadratic_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -
         t_min: where it ends, exactly.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from t_max to t_min.
+        Strictly decreasing from t_max to t_min.
 
     Raises:
         InputError: if n < 1 or not 0 ≤ t_min < t_max ≤ 1.
@@ -78,7 +82,7 @@ def quadratic_times(num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0) -
 
 def log_snr_times(
     process: _Process, num_steps: int, *, t_max: float = 1.0, t_min: float = 1e-3
-) -> Array:
+) -> Float[Array, "{num_steps}+1"]:
     """Times at which log SNR = 2 log(α/σ) is evenly spaced.
 
     Args:
@@ -88,7 +92,7 @@ def log_snr_times(
         t_min: where it ends, exactly; positive, since log SNR may diverge at the data.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from t_max to t_min.
+        Strictly decreasing from t_max to t_min.
 
     Raises:
         InputError: if n < 1 or not 0 < t_min < t_max ≤ 1.
@@ -121,7 +125,7 @@ def karras_times(
     rho: float = 7.0,
     t_max: float = 1.0,
     t_min: float = 1e-3,
-) -> Array:
+) -> Float[Array, "{num_steps}+1"]:
     """Times at which (σ/α)^{1/ρ} is evenly spaced between σ_max and σ_min.
 
     Args:
@@ -134,7 +138,7 @@ def karras_times(
         t_min: last time, where sigma_min is not given; positive.
 
     Returns:
-        ``[n + 1]``, strictly decreasing. A ratio beyond what the process reaches is clipped to
+        Strictly decreasing. A ratio beyond what the process reaches is clipped to
         its own end.
 
     Raises:
@@ -184,7 +188,7 @@ def logistic_times(
     rho: float = 2.0,
     t_max: float = 1.0,
     t_min: float = 0.0,
-) -> Array:
+) -> Float[Array, "{num_steps}+1"]:
     """Times at which r^{1/ρ}/(1 + r^{1/ρ}) is evenly spaced, r = σ/α: the default of samplers.
 
     This is the logistic function of log r/ρ: even in r^{1/ρ} near the data, as Karras's grid, in
@@ -201,7 +205,7 @@ def logistic_times(
         t_min: where it ends, exactly.
 
     Returns:
-        ``[n + 1]``, strictly decreasing from t_max to t_min.
+        Strictly decreasing from t_max to t_min.
 
     Raises:
         InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or rho is not positive, or so large that

@@ -5,15 +5,15 @@ from jaxdiff.checks import check_one_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Key, Scalar
 
 
 def adaptive(
     denoise_fn: DenoiseFn,
     process: Process,
     *,
-    rtol: ArrayLike = 1e-5,
-    atol: ArrayLike = 1e-5,
+    rtol: Scalar = 1e-5,
+    atol: Scalar = 1e-5,
     method: str = "tsit5",
     max_steps: int = 1000,
 ) -> Solver:

@@ -14,27 +14,31 @@ import jax.numpy as jnp
 from jaxdiff.arrays import ALPHA_FLOOR, SIGMA_FLOOR
 from jaxdiff.predictions import Estimate
 from jaxdiff.processes import Process
-from jaxdiff.typing import Array, Key
+from jaxdiff.typing import Array, ArrayLike, Bool, Float, Key, Real, Scalar
+
+StepFn = Callable[
+    [Key, Float[Array, "batch *event"], Float[Array, ""], Float[Array, ""]],
+    Float[Array, "batch *event"],
+]
+"""``(key, x, t, s) -> x``."""
 
 
 class Solver(NamedTuple):
     """Pure functions of a walk; see :func:`jaxdiff.sample` for the loop around them."""
 
-    init: Callable[[Array, Array], Any]
-    step: Callable[[Key, Any, Array, Array], Any]
+    init: Callable[[Float[Array, "batch *event"], Float[Array, ""]], Any]
+    step: Callable[[Key, Any, Float[Array, ""], Float[Array, ""]], Any]
     draws_noise: bool = False  # as a reverse SDE does, which has steps towards the data alone
-    finish: Callable[[Key, Any, Array], Any] | None = None
+    finish: Callable[[Key, Any, Float[Array, ""]], Any] | None = None
 
 
 class State(NamedTuple):
     """The state of every solver without a memory."""
 
-    x: Array
+    x: Float[Array, "batch *event"]
 
 
-def one_step(
-    step: Callable[[Key, Array, Array, Array], Array], *, draws_noise: bool = False
-) -> Solver:
+def one_step(step: StepFn, *, draws_noise: bool = False) -> Solver:
     """Make a solver of a function that maps the sample at t to the sample at s.
 
     Args:
@@ -51,7 +55,7 @@ def one_step(
     )
 
 
-def ddim_step(estimate: Estimate, process: Process, s: Array) -> Array:
+def ddim_step(estimate: Estimate, process: Process, s: Scalar) -> Float[Array, "batch *event"]:
     """The sample at s that has the data and the noise of an estimate, α_s x̂_0 + σ_s ε̂.
 
     This is a step of DDIM, the first-order solution of the probability-flow ODE; every solver of
@@ -60,7 +64,7 @@ def ddim_step(estimate: Estimate, process: Process, s: Array) -> Array:
     return process.alpha(s) * estimate.x0 + process.sigma(s) * estimate.eps
 
 
-def finite_step(process: Process, t: Array, s: Array) -> Array:
+def finite_step(process: Process, t: Scalar, s: Scalar) -> Bool[Array, ""]:
     """Whether a step from t to s can be refined in the variable σ/α.
 
     It cannot where it ends at the data, whose ε̂ says nothing, or has an end without signal, where
@@ -71,6 +75,6 @@ def finite_step(process: Process, t: Array, s: Array) -> Array:
     )
 
 
-def half_log_snr(process: Process, t: Array) -> Array:
+def half_log_snr(process: Process, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """λ(t) = log(α/σ), the variable in which the ODE's exponential integrators step."""
     return 0.5 * process.log_snr(t)

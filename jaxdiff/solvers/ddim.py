@@ -8,10 +8,10 @@ from jaxdiff.checks import known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, one_minus_snr_ratio
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Key, Scalar
 
 
-def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> Solver:
+def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solver:
     """Denoising diffusion implicit models, for every process.
 
     x_s = α_s x̂_0 + √(σ_s² − η²σ̃²) ε̂ + η σ̃ z,    σ̃ the posterior's standard deviation

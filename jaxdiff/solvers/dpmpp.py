@@ -21,10 +21,10 @@ from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, half_log_snr
 from jaxdiff.solvers.multistep import WeightsFn, multistep
 from jaxdiff.solvers.quadrature import POINTS, exponential_weights, lagrange
-from jaxdiff.typing import Array, ArrayLike
+from jaxdiff.typing import Array, Float, Scalar
 
 
-def dpmpp_1(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> Solver:
+def dpmpp_1(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solver:
     """DPM-Solver++ of order 1: DDIM at η = 0, SDE-DPM-Solver++ 1 (ancestral sampling) at η = 1.
 
     x_s = α_s x̂_0 + e^{−η²h} σ_s ε̂ + σ_s √(1 − e^{−2η²h}) z
@@ -47,7 +47,7 @@ def dpmpp_1(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) ->
     )
 
 
-def dpmpp_2m(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> Solver:
+def dpmpp_2m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solver:
     """DPM-Solver++(2M), and at η = 1 SDE-DPM-Solver++(2M).
 
     The first-order step with x̂_0 + (h/2h') (x̂_0 − x̂_0') for x̂_0, a ' marking the step before
@@ -81,7 +81,7 @@ def dpmpp_2m(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -
     return multistep(denoise_fn, process, weights, length=1, view=lambda e: e.x0, eta=eta)
 
 
-def dpmpp_3m(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -> Solver:
+def dpmpp_3m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solver:
     """DPM-Solver++(3M), and with noise its SDE.
 
     x̂_0(λ) is the parabola through the estimates of this step and of the two before.
@@ -103,7 +103,7 @@ def dpmpp_3m(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 0.0) -
     return multistep(denoise_fn, process, weights, length=2, view=lambda e: e.x0, eta=eta)
 
 
-def data_weights(process: Process, eta: ArrayLike = 0.0) -> WeightsFn:
+def data_weights(process: Process, eta: Scalar = 0.0) -> WeightsFn:
     """Weights of earlier estimates of the data: none, a line's or a parabola's.
 
     Args:
@@ -125,7 +125,9 @@ def data_weights(process: Process, eta: ArrayLike = 0.0) -> WeightsFn:
     return weights_fn
 
 
-def exact_weights(nodes: Sequence[Array], width: Array, decay: Array) -> list[Array]:
+def exact_weights(
+    nodes: Sequence[Float[Array, ""]], width: Float[Array, ""], decay: Float[Array, ""]
+) -> list[Float[Array, ""]]:
     """∫_0^1 k e^{−k(1−u)} ℓ_j(λ_0 + uh) du for every node but the first.
 
     Args:

@@ -8,10 +8,10 @@ from jaxdiff.dynamics import reverse_sde
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Key, Scalar
 
 
-def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: ArrayLike = 1.0) -> Solver:
+def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 1.0) -> Solver:
     """The plainest discretisation of the reverse SDE, and of the family between it and the ODE.
 
     x_s = x_t + [f x_t + ½(1 + η²) g² ε̂/σ](s − t) + η g √(t − s) z

@@ -19,7 +19,7 @@ from jaxdiff.checks import check_count, check_one_of, known_scalar
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, one_step
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Key, Scalar
 
 SMALLEST_NOISE = 1e-6
 """Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then moves nothing, whatever ε̂ is."""
@@ -32,7 +32,7 @@ def langevin(
     denoise_fn: DenoiseFn,
     process: Process,
     *,
-    snr: ArrayLike = 0.16,
+    snr: Scalar = 0.16,
     num_steps: int = 1,
     norms: str = "example",
 ) -> Solver:
@@ -93,7 +93,7 @@ def annealed_langevin(
     denoise_fn: DenoiseFn,
     process: Process,
     *,
-    step_size: ArrayLike = 0.062,
+    step_size: Scalar = 0.062,
     num_steps: int = 5,
     denoise: bool = True,
 ) -> Solver:
@@ -176,5 +176,5 @@ def _walk_at(
 
 
 def _norms(x: Array) -> Array:
-    """Length of every example, ``[batch]``, with a finite slope at zero."""
+    """Length of every example, with a finite slope at zero."""
     return std_of(sum_events(x**2))

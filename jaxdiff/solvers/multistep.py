@@ -21,16 +21,16 @@ from jaxdiff.checks import known_scalar
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.solvers.base import Solver, half_log_snr
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Float, Int, Key, Scalar
 
 
 class History(NamedTuple):
     """The sample, and what was seen on the way to it, the newest first."""
 
-    x: Array
-    values: tuple[Array, ...]  # earlier estimates, each in the shape of x
-    times: tuple[Array, ...]  # at which they were made
-    made: Array  # how many of them there are yet
+    x: Float[Array, "batch *event"]
+    values: tuple[Float[Array, "batch *event"], ...]  # earlier estimates
+    times: tuple[Float[Array, ""], ...]  # at which they were made
+    made: Int[Array, ""]  # how many of them there are yet
 
 
 class PredictedHistory(NamedTuple):
@@ -40,32 +40,39 @@ class PredictedHistory(NamedTuple):
     it from there, such as Langevin steps in between, is kept by the correction.
     """
 
-    x: Array
-    values: tuple[Array, ...]
-    times: tuple[Array, ...]
-    made: Array
-    eps: Array
-    predicted: Array
+    x: Float[Array, "batch *event"]
+    values: tuple[Float[Array, "batch *event"], ...]
+    times: tuple[Float[Array, ""], ...]
+    made: Int[Array, ""]
+    eps: Float[Array, "batch *event"]
+    predicted: Float[Array, "batch *event"]
 
 
 Memory = TypeVar("Memory", History, PredictedHistory)
 
-WeightsFn = Callable[[Array, Sequence[Array], Array], list[Array]]
+WeightsFn = Callable[
+    [Float[Array, ""], Sequence[Float[Array, ""]], Float[Array, ""]], list[Float[Array, ""]]
+]
 """``(t, earlier times, s) -> weights``, one for each of the earlier times that it is given."""
 
 
-def start(x: Array, t: Array, length: int) -> History:
+def start(x: Float[Array, "batch *event"], t: Scalar, length: int) -> History:
     """A history of ``length`` estimates, none of them made yet."""
     nothing = (jnp.zeros_like(x),) * length
     return History(x, nothing, (as_time(t),) * length, jnp.zeros((), int))
 
 
-def as_time(t: ArrayLike) -> Array:
+def as_time(t: Scalar) -> Float[Array, ""]:
     """A time in the precision of now, so that a state keeps its type from step to step."""
     return jnp.asarray(t, jnp.result_type(float))
 
 
-def remember(state: Memory, x: Array, value: Array, t: Array) -> Memory:
+def remember(
+    state: Memory,
+    x: Float[Array, "batch *event"],
+    value: Float[Array, "batch *event"],
+    t: Float[Array, ""],
+) -> Memory:
     """Move on to ``x``, and keep the estimate made at ``t``; the oldest is forgotten."""
     length = len(state.values)
     return state._replace(
@@ -76,7 +83,9 @@ def remember(state: Memory, x: Array, value: Array, t: Array) -> Memory:
     )
 
 
-def usable_history(state: Memory, sigma: Array, t: Array, s: Array) -> tuple[Array, Array]:
+def usable_history(
+    state: Memory, sigma: Float[Array, ""], t: Float[Array, ""], s: Float[Array, ""]
+) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """Where the weights' step ends, and on how many earlier estimates it leans.
 
     On none if it ends where σ = 0; its weights, then 0, are those of a shorter step, whose gradient
@@ -87,8 +96,12 @@ def usable_history(state: Memory, sigma: Array, t: Array, s: Array) -> tuple[Arr
 
 
 def weights_of(
-    weights_fn: WeightsFn, t: Array, times: Sequence[Array], s: Array, count: Array
-) -> list[Array]:
+    weights_fn: WeightsFn,
+    t: Float[Array, ""],
+    times: Sequence[Float[Array, ""]],
+    s: Float[Array, ""],
+    count: Int[Array, ""],
+) -> list[Float[Array, ""]]:
     """The weights that use the ``count`` newest of the earlier times, with 0 for the others.
 
     A rule may give weights besides those of the earlier times; they come first. A weight that two
@@ -111,7 +124,11 @@ def _padded(row: list[Array], widest: list[Array], s: Array) -> list[Array]:
     return row + [jnp.zeros_like(s)] * (len(widest) - len(row))
 
 
-def correction(weights: Sequence[Array], values: Sequence[Array], value: Array) -> Array | float:
+def correction(
+    weights: Sequence[Float[Array, ""]],
+    values: Sequence[Float[Array, "batch *event"]],
+    value: Float[Array, "batch *event"],
+) -> Float[Array, "batch *event"] | float:
     """Σ_j w_j (v_j − v_0)."""
     return sum((w * (v - value) for w, v in zip(weights, values, strict=True)), start=0.0)
 
@@ -122,8 +139,8 @@ def multistep(
     weights_fn: WeightsFn,
     *,
     length: int,
-    view: Callable[[Estimate], Array],
-    eta: ArrayLike = 0.0,
+    view: Callable[[Estimate], Float[Array, "batch *event"]],
+    eta: Scalar = 0.0,
 ) -> Solver:
     """Make a solver of a rule for its weights.
 

@@ -11,7 +11,7 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.typing import Array
+from jaxdiff.typing import Array, Float
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 POINTS: np.ndarray = 0.5 * (_NODES + 1)
@@ -20,14 +20,14 @@ WEIGHTS: np.ndarray = 0.5 * _WEIGHTS
 """Weights of the points, ``[16]``, with sum 1."""
 
 
-def exponential_weights(width: Array) -> Array:
+def exponential_weights(width: Float[Array, ""]) -> Float[Array, "16"]:
     """Weights of ∫_0^1 k e^{−k(1−u)} (·) du, the kernel of an exponential integrator.
 
     Args:
-        width: k, a scalar of either sign: the length of the step in log SNR.
+        width: k, of either sign: the length of the step in log SNR.
 
     Returns:
-        ``[16]``, with sum 1 − e^{−k}.
+        Weights with sum 1 − e^{−k}.
 
     Example:
         >>> round(float(jnp.sum(exponential_weights(jnp.array(1.0)))), 4)  # 1 − 1/e
@@ -37,27 +37,26 @@ def exponential_weights(width: Array) -> Array:
     return jnp.asarray(WEIGHTS, width.dtype) * width * jnp.exp(-width * (1 - points))
 
 
-def mean_share(width: Array) -> Array:
+def mean_share(width: Float[Array, ""]) -> Float[Array, ""]:
     """∫_0^1 k e^{−k(1−u)} u du = 1 − (1 − e^{−k})/k, the weight of a slope; about k/2.
 
     Args:
-        width: k, a scalar of either sign.
-
-    Returns:
-        A scalar.
+        width: k, of either sign.
     """
     return jnp.sum(exponential_weights(width) * jnp.asarray(POINTS, width.dtype))
 
 
-def lagrange(nodes: list[Array], points: Array) -> list[Array]:
+def lagrange(
+    nodes: list[Float[Array, ""]], points: Float[Array, "points"]
+) -> list[Float[Array, "points"]]:
     """Basis polynomials of Lagrange: the j-th is 1 at node j and 0 at the others.
 
     Args:
-        nodes: k scalars, all different.
-        points: where the polynomials are wanted, ``[q]``.
+        nodes: all different.
+        points: where the polynomials are wanted.
 
     Returns:
-        k arrays ``[q]``, with sum 1.
+        One array for each node, with sum 1.
 
     Example:
         >>> [p.tolist() for p in lagrange([jnp.array(0.0), jnp.array(1.0)], jnp.array([0.25]))]

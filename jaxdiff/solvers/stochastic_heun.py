@@ -13,17 +13,17 @@ from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
 from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.solvers.heun import heun
-from jaxdiff.typing import Array, ArrayLike, Key
+from jaxdiff.typing import Array, Key, Scalar
 
 
 def stochastic_heun(
     denoise_fn: DenoiseFn,
     process: Process,
     *,
-    churn: ArrayLike = math.sqrt(2) - 1,
-    noise_scale: ArrayLike = 1.0,
-    sigma_min: ArrayLike = 0.0,
-    sigma_max: ArrayLike = math.inf,
+    churn: Scalar = math.sqrt(2) - 1,
+    noise_scale: Scalar = 1.0,
+    sigma_min: Scalar = 0.0,
+    sigma_max: Scalar = math.inf,
 ) -> Solver:
     """Heun's method with churn, the stochastic sampler of EDM.
 

@@ -27,7 +27,7 @@ FORMS = (
 """Files that hold the tensors, or list those that do, the first that is there being read."""
 
 
-def load_diffusers(folder: str | os.PathLike) -> tuple[UNet, Params]:
+def load_diffusers(folder: str | os.PathLike[str]) -> tuple[UNet, Params]:
     """Read a UNet2DModel: ``config.json``, and its tensors in one file or several.
 
     Args:
@@ -46,13 +46,13 @@ def load_diffusers(folder: str | os.PathLike) -> tuple[UNet, Params]:
     return net, from_diffusers(_tensors(folder), net, cosines_first=cosines_first)
 
 
-def is_diffusers(folder: str | os.PathLike) -> bool:
+def is_diffusers(folder: str | os.PathLike[str]) -> bool:
     """Whether a folder is one of diffusers' rather than of ours."""
     folder = Path(folder)
     return (folder / PIPELINE_FILE).exists() or any((folder / name).exists() for name in FORMS)
 
 
-def unet_folder(folder: str | os.PathLike) -> Path:
+def unet_folder(folder: str | os.PathLike[str]) -> Path:
     """The folder of the UNet2DModel of a pipeline, or the one that is given.
 
     Raises:

@@ -23,7 +23,7 @@ class ScoreSdeCheckpoint(NamedTuple):
     """Updates that were made."""
 
 
-def load_score_sde(path: str | os.PathLike, net: UNet) -> ScoreSdeCheckpoint:
+def load_score_sde(path: str | os.PathLike[str], net: UNet) -> ScoreSdeCheckpoint:
     """Read a ``checkpoint_N.pth`` of score_sde_pytorch; this needs torch.
 
     Args:

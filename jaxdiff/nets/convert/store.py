@@ -26,7 +26,7 @@ CONFIG_FILE, WEIGHTS_FILE = "config.json", "model.safetensors"
 NETWORKS: Mapping[str, type[nn.Module]] = {"UNet": UNet, "DiT": DiT, "MLP": MLP}
 
 
-def save(folder: str | os.PathLike, net: nn.Module, variables: Params) -> None:
+def save(folder: str | os.PathLike[str], net: nn.Module, variables: Params) -> None:
     """Write a network: ``model.safetensors`` and ``config.json``, each whole or not at all.
 
     A tensor is named by its path, such as ``params.conv_in.kernel``.
@@ -57,7 +57,7 @@ def save(folder: str | os.PathLike, net: nn.Module, variables: Params) -> None:
     atomic_write(Path(folder) / CONFIG_FILE, config + "\n")
 
 
-def load(folder: str | os.PathLike) -> tuple[nn.Module, Params]:
+def load(folder: str | os.PathLike[str]) -> tuple[nn.Module, Params]:
     """Read what :func:`save` wrote.
 
     Args:
@@ -84,7 +84,9 @@ def load(folder: str | os.PathLike) -> tuple[nn.Module, Params]:
     return net, traverse_util.unflatten_dict(arrays, ".")
 
 
-def _shape_of_data(net: nn.Module, tensors: Mapping[str, np.ndarray], path: Path) -> tuple:
+def _shape_of_data(
+    net: nn.Module, tensors: Mapping[str, np.ndarray], path: Path
+) -> tuple[int, ...]:
     """A shape of data for which the network has as many parameters as the file holds.
 
     Raises:

@@ -13,7 +13,7 @@ INDEX = ".index.json"
 """What the name of a file ends with that lists the parts which a set of tensors is split into."""
 
 
-def read_pickle(path: str | os.PathLike, what: str) -> Any:
+def read_pickle(path: str | os.PathLike[str], what: str) -> Any:
     """Read a pickle of torch, tensors and plain containers alone; this needs torch.
 
     Args:
