@@ -61,9 +61,14 @@ def normal(key: Key | Keys, x: Float[Array, "batch *event"]) -> Float[Array, "ba
         >>> bool((whole[2:] == half).all())
         True
     """
-    if jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1:
+    if is_per_example(key):
         return jax.vmap(lambda k: jax.random.normal(k, x.shape[1:], x.dtype))(key)
     return jax.random.normal(key, x.shape, x.dtype)
+
+
+def is_per_example(key: Key | Keys) -> bool:
+    """Whether there is one key per example, rather than one for all."""
+    return jnp.issubdtype(key.dtype, jax.dtypes.prng_key) and key.ndim == 1
 
 
 def std_of(variance: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:

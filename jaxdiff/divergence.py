@@ -13,9 +13,9 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.arrays import sum_events
+from jaxdiff.arrays import is_per_example, sum_events
 from jaxdiff.checks import check_count, check_one_of
-from jaxdiff.typing import Array, Float, Key, Shaped
+from jaxdiff.typing import Array, Float, Key, Keys, Shaped
 
 Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
 """``x -> field(x)``, each row by itself."""
@@ -59,7 +59,7 @@ def exact(
 
 
 def hutchinson(
-    key: Key,
+    key: Key | Keys,
     field: Field,
     x: Float[Array, "batch *event"],
     *,
@@ -71,7 +71,7 @@ def hutchinson(
     mean of vᵀ∇f v over v
 
     Args:
-        key: randomness of the directions.
+        key: randomness of the directions; or one key per example.
         field: whose divergence is estimated.
         x: where.
         num_probes: directions per example.
@@ -113,12 +113,12 @@ def mean_over(
 
 
 def draw_probes(
-    key: Key, x: Float[Array, "batch *event"], *, num_probes: int, probe: str
+    key: Key | Keys, x: Float[Array, "batch *event"], *, num_probes: int, probe: str
 ) -> Float[Array, "{num_probes} batch *event"]:
     """Draw directions v with E vvᵀ = I.
 
     Args:
-        key: randomness.
+        key: randomness; or one key per example.
         x: where they start, D numbers each.
         num_probes: directions per example.
         probe: "rademacher" (the trace of a diagonal Jacobian is then exact), "gaussian", "sphere"
@@ -131,7 +131,11 @@ def draw_probes(
     check_count("num_probes is at least 1", num_probes)
     check_one_of(probe=(probe, PROBES))
     dim = math.prod(x.shape[1:])
-    flat = PROBES[probe](key, (num_probes, x.shape[0], dim), x.dtype)
+    if is_per_example(key):
+        own = jax.vmap(lambda k: PROBES[probe](k, (num_probes, dim), x.dtype), out_axes=1)
+        flat = own(key)
+    else:
+        flat = PROBES[probe](key, (num_probes, x.shape[0], dim), x.dtype)
     return flat.reshape(num_probes, *x.shape)
 
 

@@ -26,6 +26,7 @@ def get_config() -> ConfigDict:
     config.model.learned_variance = True
     config.model.class_conditional = True
     config.model.label_dropout = 0.1
+    config.loss.name = "hybrid"
     config.loss.vlb_weight = 1e-3
     config.optimizer.name = "adamw"
     config.optimizer.learning_rate = 1e-4

@@ -35,11 +35,11 @@ from jaxdiff.losses.elbo import Elbo, prior_kl, reconstruction
 from jaxdiff.losses.times import TimeSample
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, drift_diffusion, perturb
-from jaxdiff.typing import Array, Float, Key, PerEntry
+from jaxdiff.typing import Array, Float, Key, Keys, PerEntry
 
 
 def denoising_rate(
-    key: Key,
+    key: Key | Keys,
     denoise_fn: DenoiseFn,
     process: Process,
     x0: Float[Array, "batch *event"],
@@ -50,7 +50,7 @@ def denoising_rate(
     −½ SNR'(t) ‖x_0 − x̂_0‖² = ½ g²/σ² ‖ε − ε̂‖²
 
     Args:
-        key: randomness of the noise.
+        key: randomness of the noise; or one key per example.
         denoise_fn: the model.
         process: the forward process.
         x0: data.
@@ -65,7 +65,7 @@ def denoising_rate(
 
 
 def girsanov_rate(
-    key: Key,
+    key: Key | Keys,
     denoise_fn: DenoiseFn,
     process: Process,
     x0: Float[Array, "batch *event"],
@@ -78,7 +78,7 @@ def girsanov_rate(
     ½ g² ‖s‖² + g² ∇·s − D f,  s = −ε̂/σ
 
     Args:
-        key: randomness of the noise.
+        key: randomness of the noise; or one key per example.
         denoise_fn: the model.
         process: the forward process.
         x0: data, D numbers each.
@@ -181,6 +181,22 @@ def girsanov_bound(
     Reference: Huang et al. 2021, eq. 19; Song et al. 2021b, theorem 3.
     """
     rate = girsanov_rate(key, denoise_fn, process, x0, time.t, divergence_fn=divergence_fn)
+    return prior_cross_entropy(process, x0) + (1 - t_min) * time.weight * rate
+
+
+def prior_cross_entropy(
+    process: Process, x0: Float[Array, "batch *event"]
+) -> Float[Array, "batch"]:
+    """Cross entropy from the last latent to the prior, in closed form.
+
+    −E log π(x_1) = KL(q(x_1|x_0) ‖ π) + ½ D log 2πe σ²(1)
+
+    Args:
+        process: the forward process.
+        x0: data, D numbers each.
+
+    Returns:
+        In nats.
+    """
     entropy = 0.5 * x0[0].size * jnp.log(2 * math.pi * math.e * process.variance(1.0))
-    cross_entropy = prior_kl(process, x0, 1.0) + entropy  # −E log π(x_1)
-    return cross_entropy + (1 - t_min) * time.weight * rate
+    return prior_kl(process, x0, 1.0) + entropy

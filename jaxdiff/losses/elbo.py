@@ -29,7 +29,7 @@ from jaxdiff.losses.decoders import Decoder, gaussian
 from jaxdiff.losses.reverse_step import posterior_kl
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, perturb
-from jaxdiff.typing import Array, Float, InputError, Key, PerEntry, Scalar, Shaped
+from jaxdiff.typing import Array, Float, InputError, Key, Keys, PerEntry, Scalar, Shaped
 
 
 class Elbo(NamedTuple):
@@ -194,7 +194,7 @@ def prior_kl(
 
 
 def reconstruction(
-    key: Key,
+    key: Key | Keys,
     denoise_fn: DenoiseFn,
     process: Process,
     x0: Float[Array, "batch *event"],
@@ -206,7 +206,7 @@ def reconstruction(
     """The reconstruction's part, −log p(x_0 | x̂_0(x_t)) at one draw of the least noisy latent.
 
     Args:
-        key: randomness of the noise.
+        key: randomness of the noise; or one key per example.
         denoise_fn: the model.
         process: the forward process.
         x0: data.

@@ -31,7 +31,7 @@ from jaxdiff import divergence
 from jaxdiff.arrays import sum_events
 from jaxdiff.divergence import DivergenceFn, draw_probes, mean_over
 from jaxdiff.divergence import Field as ScoreFn
-from jaxdiff.typing import Array, Float, Key, Scalar
+from jaxdiff.typing import Array, Float, Key, Keys, Scalar
 
 
 def esm(
@@ -88,7 +88,7 @@ def ism(
 
 
 def ssm(
-    key: Key,
+    key: Key | Keys,
     score_fn: ScoreFn,
     x: Float[Array, "batch *event"],
     *,
@@ -101,7 +101,7 @@ def ssm(
     ½(vᵀs)² + vᵀ∇s v, or with variance reduction ½‖s‖² + vᵀ∇s v, averaged over directions
 
     Args:
-        key: randomness of the directions.
+        key: randomness of the directions; or one key per example.
         score_fn: the model.
         x: data.
         num_probes: directions per example.
@@ -131,7 +131,7 @@ def ssm(
 
 
 def fd_ssm(
-    key: Key,
+    key: Key | Keys,
     score_fn: ScoreFn,
     x: Float[Array, "batch *event"],
     *,
@@ -145,7 +145,7 @@ def fd_ssm(
     vᵀ∇s v ≈ vᵀ(s(x + hv) − s(x − hv))/(2h), and s ≈ ½(s(x + hv) + s(x − hv)), both to O(h²)
 
     Args:
-        key: randomness of the directions.
+        key: randomness of the directions; or one key per example.
         score_fn: the model.
         x: data.
         step: h, in units of the data; below 1e-3 float32 cancels.

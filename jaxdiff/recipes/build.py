@@ -4,6 +4,7 @@
 in :mod:`jaxdiff.recipes.objective` into a loss, in :mod:`jaxdiff.recipes.diffusion` into one value.
 """
 
+import dataclasses
 import functools
 from typing import Any
 
@@ -14,7 +15,7 @@ import optax
 
 from jaxdiff import data, denoisers
 from jaxdiff.predictions import DenoiseFn
-from jaxdiff.processes import Process
+from jaxdiff.processes import LearnedVP, Process
 from jaxdiff.recipes import names
 from jaxdiff.recipes.config import Choice, Config, DataConfig, choice
 from jaxdiff.solvers import Solver
@@ -48,6 +49,25 @@ def process(config: Config) -> Process:
             f"{config.process.as_dict()}"
         )
     return built
+
+
+PROCESS = "process"
+"""Collection of the variables that holds the parameters of a learned process."""
+
+
+def with_process(variables: Params, forward: Process) -> Params:
+    """The variables of a network, with the parameters of a process that is learned beside it."""
+    if not isinstance(forward, LearnedVP):
+        return variables
+    own = {f.name: getattr(forward, f.name) for f in dataclasses.fields(forward)}
+    return {**variables, PROCESS: own}
+
+
+def process_of(forward: Process, params: Params) -> Process:
+    """The process as far as it has been learned; one that is not learned is what it was."""
+    if not isinstance(forward, LearnedVP) or params is None:
+        return forward
+    return dataclasses.replace(forward, **params[PROCESS])
 
 
 def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> nn.Module:
@@ -109,6 +129,8 @@ def denoise_fn(
     rngs = None if dropout_key is None else {"dropout": dropout_key}
 
     model = config.model
+    if isinstance(forward, LearnedVP):
+        params = {name: part for name, part in params.items() if name != PROCESS}
 
     def apply(x: Array, noise_cond: Array) -> Array:
         own = label
@@ -149,10 +171,14 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         rate = optax.warmup_constant_schedule(start, peak, warmup)
     adamw = functools.partial(optax.adamw, weight_decay=settings.weight_decay, mask=_trainable)
     make = adamw if settings.name == "adamw" else optax.adam
-    return optax.chain(
+    chain = optax.chain(
         optax.clip_by_global_norm(settings.clip_norm),
         make(rate, b1=settings.b1, b2=settings.b2, eps=settings.epsilon),
     )
+    if config.process.name != "learned_vp":
+        return chain
+    parts = {"network": chain, PROCESS: optax.adam(settings.process_learning_rate)}
+    return optax.multi_transform(parts, _learner)
 
 
 def ema_schedules(config: Config) -> tuple[averages.EmaSchedule, ...]:
@@ -167,6 +193,11 @@ def ema_schedules(config: Config) -> tuple[averages.EmaSchedule, ...]:
 def _trainable(variables: Params) -> dict[str, bool]:
     """Which collections may decay: not the constants, to which no gradient flows."""
     return {name: name != "constants" for name in variables}
+
+
+def _learner(variables: Params) -> dict[str, str]:
+    """By which chain each collection moves."""
+    return {name: PROCESS if name == PROCESS else "network" for name in variables}
 
 
 def solver(chosen: Choice, model: DenoiseFn, forward: Process) -> Solver:

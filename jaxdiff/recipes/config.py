@@ -9,6 +9,7 @@ from typing import Any
 
 from jaxdiff import fields
 from jaxdiff.data.resizing import RESIZES
+from jaxdiff.divergence import PROBES
 from jaxdiff.losses.weights import TARGETS
 from jaxdiff.predictions import KINDS
 from jaxdiff.train.settings import TrainingConfig
@@ -80,7 +81,23 @@ class ModelConfig:
 
 @dataclasses.dataclass(frozen=True)
 class LossConfig:
-    """What is minimised: ``vlb_weight`` adds that much of the bound, for a learned variance.
+    """What is minimised: the loss, its times, and its weight at each of them.
+
+    ============== ================================================================================
+    ``denoising``  λ ‖target − target̂‖²: DDPM, NCSN, EDM, every weighting
+    ``vlb``        one term of a chain's bound, with a learned variance or without
+    ``hybrid``     ‖ε − ε̂‖² and ``vlb_weight`` of the bound, which trains the variance alone
+    ``dsm``        ½ λ ‖s + ε/σ‖²
+    ``ism``        ½ λ (‖s‖² + 2 ∇·s) of noisy data, whose noise need not be known
+    ``ssm``        the same, sliced along a random direction
+    ``ssm_vr``     the same, with the norm in closed form
+    ``fd_ssm``     the same as ``ssm_vr``, by finite differences
+    ``elbo``       the bound in continuous time, ends included (VDM)
+    ``girsanov``   the bound in Girsanov's form on the data at ``t_min``
+    ============== ================================================================================
+
+    ``weight`` is that on ε̂ for the scores, whose λ = σ² it calls 1. ``ism`` and ``girsanov`` take
+    a ``divergence``, which "hutchinson" estimates along a random ``probe``.
 
     Without ``importance_weights`` the loss is averaged over the distribution that times are drawn
     from, instead of uniform times. ``reduction`` "mean" averages over the dimensions of an example,
@@ -89,18 +106,28 @@ class LossConfig:
     weight of that name, and twice ``likelihood``, which already contains the ½.
     """
 
+    name: str = fields.one_of(
+        "denoising",
+        *("denoising", "vlb", "hybrid", "dsm", "ism", "ssm", "ssm_vr", "fd_ssm"),
+        *("elbo", "girsanov"),
+    )
     target: str = fields.one_of("eps", *TARGETS)
     weight: Choice = Choice("eps")
     times: Choice = Choice("stratified")
     importance_weights: bool = True
     vlb_weight: float = fields.non_negative(0.0)
+    divergence: str = fields.one_of("exact", "exact", "hutchinson")
+    probe: str = fields.one_of("rademacher", *PROBES)
     reduction: str = fields.one_of("mean", "mean", "sum")
     t_min: float = fields.fraction(1e-3)
 
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerConfig:
-    """The optax chain: clip, then Adam or AdamW, with a learning rate that warms up."""
+    """The optax chain: clip, then Adam or AdamW, with a learning rate that warms up.
+
+    The parameters of a learned process move by Adam at a rate of their own, without decay.
+    """
 
     name: str = fields.one_of("adam", "adam", "adamw")
     learning_rate: float = fields.positive(2e-4)
@@ -111,6 +138,7 @@ class OptimizerConfig:
     epsilon: float = fields.positive(1e-8)
     weight_decay: float = fields.non_negative(0.0)
     clip_norm: float = fields.positive(1.0)
+    process_learning_rate: float = fields.positive(1e-3)
 
 
 @dataclasses.dataclass(frozen=True)

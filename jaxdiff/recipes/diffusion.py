@@ -100,7 +100,7 @@ def init_params(model: Diffusion, key: Key) -> Params:
     label = jnp.zeros(1, int) if model.config.model.class_conditional else None
     x = jnp.zeros((1, *model.shape))
     params: Params = jax.jit(model.network.init)(key, x, jnp.ones(1), label)
-    return params
+    return build.with_process(params, model.process)
 
 
 def algorithm(model: Diffusion, **layout: Any) -> Algorithm:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
+import jax.numpy as jnp
 
 from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
 from jaxdiff.nets import embeddings
@@ -75,6 +76,7 @@ PROCESSES: Mapping[str, Callable[..., Process]] = {
     "ddpm": _ddpm,
     "ddpm_cosine": _ddpm_cosine,
     "ncsn": _ncsn,
+    "learned_vp": processes.LearnedVP.create,
 }
 NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "unet": nets.UNet,
@@ -116,7 +118,16 @@ WEIGHTS: Mapping[str, Callable[..., Array]] = {
     "edm": losses.weights.edm,
     "p2": losses.weights.p2,
 }
-TIME_SAMPLERS: Mapping[str, Callable[..., losses.times.TimeSample]] = {
+
+
+class LossAware(NamedTuple):
+    """How many of the last losses are kept at each step of a chain, and the share of even draws."""
+
+    length: int = 10
+    uniform_share: float = 1e-3
+
+
+TIME_SAMPLERS: Mapping[str, Callable[..., Any]] = {
     "uniform": lambda key, n, process, weight_fn, **ends: losses.times.uniform(key, n, **ends),
     "stratified": lambda key, n, process, weight_fn, **ends: losses.times.stratified(
         key, n, **ends
@@ -127,6 +138,10 @@ TIME_SAMPLERS: Mapping[str, Callable[..., losses.times.TimeSample]] = {
     "log_normal": lambda key, n, process, weight_fn, *, mean=-1.2, std=1.2, **ends: (
         losses.times.log_normal(key, n, process, mean=mean, std=std, **ends)
     ),
+    "fixed": lambda key, n, process, weight_fn, *, t_min, num_steps: losses.times.TimeSample(
+        jnp.full(n, t_min), jnp.ones(n)
+    ),  # one noise level, that of t_min
+    "loss_aware": LossAware,
 }
 STEPS: Mapping[str, Callable[..., Solver]] = {
     "ancestral": solvers.ancestral,

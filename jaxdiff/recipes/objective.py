@@ -14,12 +14,15 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff import data, losses
-from jaxdiff.processes import Process, chain_length
+from jaxdiff import data
+from jaxdiff.processes import LearnedVP, Process, with_fixed_ends, with_fixed_shape
 from jaxdiff.recipes import build, names
 from jaxdiff.recipes.config import Config
+from jaxdiff.recipes.loss_checks import check_loss
+from jaxdiff.recipes.measures import MEASURES, Measure
+from jaxdiff.recipes.time_sampling import TimeSampler, time_sampler
 from jaxdiff.train.state import BatchSlice, LossFn, View
-from jaxdiff.typing import Array, InputError, Key, Params, PyTree, WeightFn
+from jaxdiff.typing import Array, Key, Params, PyTree, WeightFn
 
 
 class Objective(NamedTuple):
@@ -45,20 +48,21 @@ def objective(config: Config, net: nn.Module, forward: Process) -> Objective:
     Raises:
         InputError: if its fields do not go together.
     """
-    weight_fn, draw_times = weight(config), time_sampler(config, forward)
-    jax.eval_shape(lambda key: draw_times(key, 1), jax.random.key(0))
-    if config.loss.vlb_weight:
-        _check_hybrid(config, forward)
-    loss_fn = _loss_fn(config, net, forward, weight_fn, draw_times)
-    return Objective(loss_fn, _of_stored(loss_fn, config), (), lambda carry, aux: carry)
+    check_loss(config, forward)
+    on_eps = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target="eps"))
+    sampler = time_sampler(config, forward, weight(on_eps))
+    jax.eval_shape(lambda key: sampler.draw(key, 1, sampler.history), jax.random.key(0))
+    measure = MEASURES[config.loss.name](config, weight(config))
+    loss_fn = _loss_fn(config, net, forward, measure, sampler)
+
+    def update_carry(carry: PyTree, aux: PyTree) -> PyTree:
+        return carry if sampler.record is None else sampler.record(carry, *aux)
+
+    return Objective(loss_fn, _of_stored(loss_fn, config), sampler.history, update_carry)
 
 
 def _loss_fn(
-    config: Config,
-    net: nn.Module,
-    forward: Process,
-    weight_fn: WeightFn,
-    draw_times: Callable[[Key, int], losses.times.TimeSample],
+    config: Config, net: nn.Module, forward: Process, measure: Measure, sampler: TimeSampler
 ) -> LossFn:
     settings = config.loss
 
@@ -67,8 +71,8 @@ def _loss_fn(
     ) -> tuple[Array, PyTree]:
         time_key, noise_key, dropout_key = jax.random.split(key, 3)
         x0, (rows, total) = batch["x"], part
-        t, importance = (drawn[rows] for drawn in draw_times(time_key, total))
-        noise_key = keys_per_row(noise_key, rows)
+        t, importance = (drawn[rows] for drawn in sampler.draw(time_key, total, view.carry))
+        noise_keys = keys_per_row(noise_key, rows)
         dropout_key = jax.random.fold_in(dropout_key, rows[0])
         label = batch["label"] if config.model.class_conditional else None
         if config.model.label_dropout:
@@ -79,27 +83,32 @@ def _loss_fn(
                 config.model.label_dropout,
                 net.num_classes,
             )
-        model = build.denoise_fn(config, net, forward, params, label=label, dropout_key=dropout_key)
-        if settings.vlb_weight:
-            error = losses.hybrid(
-                noise_key,
-                model,
-                forward,
-                x0,
-                t,
-                num_steps=chain_length(forward),
-                vlb_weight=settings.vlb_weight,
-            )
-        else:
-            error = losses.denoising(
-                noise_key, model, forward, x0, t, target=settings.target, weight_fn=weight_fn
-            )
-        if settings.importance_weights:
-            error *= importance
         scale = 0.5 if settings.reduction == "sum" else x0.shape[0] / x0.size
-        return error * scale, ()
+
+        def measured(params: Params, process: Process) -> tuple[Array, Array, Array | None]:
+            """Loss, its part that depends on the time, and that without importance."""
+            model = build.denoise_fn(
+                config, net, process, params, label=label, dropout_key=dropout_key
+            )
+            error, rest = measure(noise_keys, model, process, x0, t)
+            weighted = error * importance if settings.importance_weights else error
+            whole = weighted if rest is None else weighted + rest
+            return whole * scale, weighted * scale, error * scale
+
+        process = build.process_of(forward, params)
+        if isinstance(process, LearnedVP):
+            loss, *_ = measured(params, with_fixed_shape(process))
+            _, weighted, _ = measured(jax.lax.stop_gradient(params), with_fixed_ends(process))
+            return loss + _slope_alone(jnp.square(weighted)), ()
+        loss, _, error = measured(params, process)
+        return loss, () if sampler.record is None else (t, error)
 
     return loss
+
+
+def _slope_alone(x: Array) -> Array:
+    """Nothing, with the gradient of x."""
+    return x - jax.lax.stop_gradient(x)
 
 
 def _of_stored(loss_fn: LossFn, config: Config) -> LossFn:
@@ -138,25 +147,6 @@ def drop_labels(keys: Key, label: Array, share: float, num_classes: int) -> Arra
     return jnp.where(coins, num_classes - 1, label)
 
 
-def time_sampler(config: Config, forward: Process) -> Callable[[Key, int], losses.times.TimeSample]:
-    """Build ``(key, n) -> TimeSample`` for the process and weighting of the configuration."""
-    reserved = ("t_min", "t_max", "num_steps")
-    make = names.resolve(
-        names.TIME_SAMPLERS, config.loss.times, "config.loss.times", reserved=reserved
-    )
-    weight_fn = weight(
-        dataclasses.replace(config, loss=dataclasses.replace(config.loss, target="eps"))
-    )
-
-    def draw(key: Key, n: int) -> losses.times.TimeSample:
-        sample: losses.times.TimeSample = make(
-            key, n, forward, weight_fn, t_min=config.loss.t_min, num_steps=forward.num_steps
-        )
-        return sample
-
-    return draw
-
-
 def weight(config: Config) -> WeightFn:
     """Build the weighting, for the target whose error is measured and the data's own σ_d."""
     chosen = config.loss.weight
@@ -167,14 +157,3 @@ def weight(config: Config) -> WeightFn:
     if "data_std" in inspect.signature(names.WEIGHTS[chosen.name]).parameters:
         settings["data_std"] = config.model.data_std
     return functools.partial(make, **settings)
-
-
-def _check_hybrid(config: Config, forward: Process) -> None:
-    """Refuse to add the bound to a loss that it does not belong to."""
-    plain = config.loss.target == "eps" and config.loss.weight.name == "eps"
-    if not (plain and config.model.learned_variance and forward.num_steps is not None):
-        raise InputError(
-            "config.loss.vlb_weight must be 0 unless the process is a chain, "
-            "config.model.learned_variance is true and target and weight are eps (the hybrid loss "
-            f"of improved DDPM), got {config.loss.vlb_weight}"
-        )

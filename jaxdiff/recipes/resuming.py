@@ -69,7 +69,15 @@ def read_config(workdir: Path) -> tuple[Config, tuple[int, ...], int | None]:
 
 def _parsed(stored: Content) -> tuple[Config, tuple[int, ...], int | None]:
     example: Any = stored["example"]
-    return from_dict(stored["config"]), tuple(example["shape"]), example["num_classes"]
+    return from_dict(_named(stored["config"])), tuple(example["shape"]), example["num_classes"]
+
+
+def _named(config: Any) -> Any:
+    """The loss by its name, where a run was started before losses had names."""
+    loss = config.get("loss", {})
+    if "name" in loss or not loss.get("vlb_weight"):
+        return config
+    return {**config, "loss": {**loss, "name": "hybrid"}}
 
 
 def refused_changes(stored: Config, given: Config) -> list[str]:

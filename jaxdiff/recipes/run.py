@@ -49,8 +49,8 @@ class Run:
 
     @property
     def process(self) -> Process:
-        """The forward process."""
-        return self.model.process
+        """The forward process, as it has been learned where it is."""
+        return build.process_of(self.model.process, self.params)
 
     @property
     def network(self) -> nn.Module:
