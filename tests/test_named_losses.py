@@ -97,7 +97,7 @@ def test_the_bound_of_the_exact_model_is_the_entropy(name):
 
 
 def test_the_bound_with_a_decoder_is_the_entropy_and_the_decoders_gap():
-    """½ log 2πe, and from a decoder of variance σ²/α² where the posterior's is σ², α² − 1 − log α²."""
+    """½ log 2πe, and ½ (α² − 1 − log α²): its variance is σ²/α², the posterior's σ²."""
     alpha2 = float(processes.VP().alpha(T_MIN)) ** 2
     entropy = 0.5 * math.log(2 * math.pi * math.e)
     expected = entropy + 0.5 * (alpha2 - 1 - math.log(alpha2))

@@ -70,7 +70,8 @@ def test_a_config_survives_json(name):
 
 def test_configs_are_there_for_all_the_processes():
     required = {"digits_vp", "digits_subvp", "digits_ve", "digits_ddpm", "toy_vp", "toy_ve"}
-    assert required | {"mnist_vp"} <= set(CONFIGS)
+    others = {"mnist_vp", "toy_ssm", "toy_vdm", "digits_vdm", "digits_ncsn"}
+    assert required | others <= set(CONFIGS)
 
 
 @pytest.mark.parametrize(
