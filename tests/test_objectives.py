@@ -10,7 +10,10 @@ from quickly import first_is_quick
 from experiments.studies.objectives import __main__ as command
 from experiments.studies.objectives import rows
 from experiments.studies.objectives.rows import LOWEST, MEANS, OBJECTIVES, STDS, WEIGHTS
-from jaxdiff import oracles
+from jaxdiff import oracles, processes
+from jaxdiff.recipes import Config, build
+from jaxdiff.recipes.diffusion import algorithm
+from jaxdiff.train import BatchSlice, View
 
 
 def log_density(x):
@@ -40,32 +43,39 @@ def test_data_have_the_mean_of_the_mixture():
 
 @pytest.mark.parametrize("name", first_is_quick(OBJECTIVES))
 def test_a_row_gives_a_loss_per_example_slopes_for_all_its_parameters_and_a_score(name):
-    row, key, x = OBJECTIVES[name], jax.random.key(0), np.zeros((6, 2), np.float32)
-    params = jax.eval_shape(row.init, key)
+    model = rows.model_of(name, steps=4, batch=6, learning_rate=1e-3)
+    state = jax.eval_shape(algorithm(model).init, jax.random.key(0))
+    params, x = state.players["model"].params, np.zeros((6, 2), np.float32)
 
-    def mean_loss(params, state):
-        values, state = row.loss(params, state, key, x)
+    def mean_loss(params, key, carry):
+        view = View({"model": params}, {"model": ()}, carry)
+        loss_fn, part = model.objective.loss_fn, BatchSlice(jnp.arange(6), 6)
+        values, aux = loss_fn(params, view, key, {"x": x}, part)
         assert values.shape == (6,)
-        return jnp.mean(values), state
+        return jnp.mean(values), model.objective.update_carry(carry, aux)
 
-    slopes, state = jax.eval_shape(jax.grad(mean_loss, has_aux=True), params, row.state)
+    slopes, carry = jax.eval_shape(
+        jax.grad(mean_loss, has_aux=True), params, jax.random.key(0), state.carry
+    )
     assert jax.tree.structure(slopes) == jax.tree.structure(params)
-    assert jax.tree.structure(state) == jax.tree.structure(row.state)
-    assert jax.eval_shape(row.score, params, x).shape == (6, 2)
+    assert jax.tree.structure(carry) == jax.tree.structure(state.carry)
+    field = jax.eval_shape(lambda params, x: rows.score(model, params, x), params, x)
+    assert field.shape == (6, 2)
 
 
 @pytest.mark.parametrize("process", ["VP", "SUBVP", "VE", "CHAIN", "LADDER"])
 def test_score_of_a_model_of_noise_is_that_of_data_a_little_blurred(process):
     """x_t/α is the mixture with LOWEST² added to its variances: the oracle has its score too."""
-    forward = getattr(rows, process)
+    config = Config(process=getattr(rows, process))
+    forward = build.process(config)
 
     @jax.jit
     def both(key):
         x = rows.draw_data(key, 50)
         model = oracles.mixture(forward, WEIGHTS, MEANS, STDS)
-        blurred = oracles.mixture(rows.VP, WEIGHTS, MEANS, jnp.sqrt(STDS**2 + LOWEST**2))
-        expected = -blurred(x, 0.0).eps / rows.VP.sigma(0.0)
-        return rows._score(model, forward, x), expected
+        blurred = oracles.mixture(processes.VP(), WEIGHTS, MEANS, jnp.sqrt(STDS**2 + LOWEST**2))
+        expected = -blurred(x, 0.0).eps / processes.VP().sigma(0.0)
+        return rows.score_of(model, forward, x), expected
 
     found, expected = both(jax.random.key(1))
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 from jaxdiff import data
 from jaxdiff.processes import LearnedVP, Process, with_fixed_ends, with_fixed_shape
 from jaxdiff.recipes import build, names
-from jaxdiff.recipes.config import Config
+from jaxdiff.recipes.config import Config, choice
 from jaxdiff.recipes.loss_checks import check_loss
-from jaxdiff.recipes.measures import MEASURES, Measure
+from jaxdiff.recipes.measures import BOUNDS, MEASURES, Measure
 from jaxdiff.recipes.time_sampling import TimeSampler, time_sampler
 from jaxdiff.train.state import BatchSlice, LossFn, View
 from jaxdiff.typing import Array, Key, Params, PyTree, WeightFn
@@ -49,8 +49,7 @@ def objective(config: Config, net: nn.Module, forward: Process) -> Objective:
         InputError: if its fields do not go together.
     """
     check_loss(config, forward)
-    on_eps = dataclasses.replace(config, loss=dataclasses.replace(config.loss, target="eps"))
-    sampler = time_sampler(config, forward, weight(on_eps))
+    sampler = time_sampler(config, forward, weight(_on_eps(config)))
     jax.eval_shape(lambda key: sampler.draw(key, 1, sampler.history), jax.random.key(0))
     measure = MEASURES[config.loss.name](config, weight(config))
     loss_fn = _loss_fn(config, net, forward, measure, sampler)
@@ -104,6 +103,13 @@ def _loss_fn(
         return loss, () if sampler.record is None else (t, error)
 
     return loss
+
+
+def _on_eps(config: Config) -> Config:
+    """The configuration with the loss as a weight on the error of ε̂: of a bound, the likelihood."""
+    loss = config.loss
+    chosen = choice("likelihood") if loss.name in BOUNDS else loss.weight
+    return dataclasses.replace(config, loss=dataclasses.replace(loss, target="eps", weight=chosen))
 
 
 def _slope_alone(x: Array) -> Array:

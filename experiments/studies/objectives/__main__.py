@@ -4,16 +4,16 @@ Each trains the same small network. A table (error of the score at the data and 
 variance of the gradient) and a picture of every learned field beside the exact one.
 """
 
+import functools
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from absl import flags
 from jax.flatten_util import ravel_pytree
 from tqdm import tqdm
@@ -21,11 +21,14 @@ from tqdm import tqdm
 from experiments.common import cli
 from experiments.common.text import text_table
 from experiments.studies.objectives.fields import draw_fields
-from experiments.studies.objectives.rows import OBJECTIVES, Objective, draw_data, true_score
+from experiments.studies.objectives.rows import OBJECTIVES, draw_data, model_of, score, true_score
 from jaxdiff.files import atomic_write, check_writable
 from jaxdiff.plots import check_backend
+from jaxdiff.recipes import diffusion
+from jaxdiff.recipes.diffusion import PLAYER
+from jaxdiff.train import BatchSlice, TrainState, view_of
 from jaxdiff.train.memory import check_fits
-from jaxdiff.typing import Array, InputError, Key, Params, PyTree, out_of
+from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree, out_of
 
 WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the table and the picture.")
 STEPS = flags.DEFINE_integer("steps", 4000, "Updates per objective.", lower_bound=2)
@@ -39,6 +42,8 @@ BOX = 2.5
 CHUNKS = 10
 FLOAT = 4
 NUM_GRADIENTS = 64
+
+Field = Callable[[ArrayLike], Array]
 
 _draw_data = jax.jit(draw_data, static_argnums=1)
 
@@ -65,9 +70,9 @@ def main() -> None:
     with tqdm(total=len(names) * STEPS.value, unit="step", dynamic_ncols=True) as bar:
         for name in names:
             bar.set_description(name)
-            row, params = fit(name, OBJECTIVES[name], jax.random.key(SEED.value), bar)
+            row, field = fit(name, jax.random.key(SEED.value), bar)
             rows.append(row)
-            fields[name] = np.asarray(jax.jit(OBJECTIVES[name].score)(params, _grid(13)))
+            fields[name] = np.asarray(field(_grid(13)))
     record = {
         "steps": STEPS.value,
         "batch": BATCH.value,
@@ -82,56 +87,59 @@ def main() -> None:
     print(f"wrote {workdir / 'objectives.json'}\nwrote {workdir / 'objectives.png'}")
 
 
-def fit(name: str, objective: Objective, key: Key, bar: tqdm) -> tuple[Row, Params]:
-    """Train by Adam with a cosine decay, the data fresh at every step, and measure."""
+def fit(name: str, key: Key, bar: tqdm) -> tuple[Row, Field]:
+    """Train by the recipe's own step, the data fresh at every one, and measure."""
     steps, batch = STEPS.value, BATCH.value
-    optimizer = optax.adam(optax.cosine_decay_schedule(RATE.value, steps))
+    model = model_of(name, steps=steps, batch=batch, learning_rate=RATE.value)
+    algorithm = diffusion.algorithm(model)
 
-    def mean_loss(params: Params, state: PyTree, key: Key) -> tuple[Array, PyTree]:
-        data_key, loss_key = jax.random.split(key)
-        values, state = objective.loss(params, state, loss_key, draw_data(data_key, batch))
-        return jnp.mean(values), state
-
-    def update(carry: tuple, key: Key) -> tuple[tuple, None]:
-        params, opt_state, state = carry
-        gradient, state = jax.grad(mean_loss, has_aux=True)(params, state, key)
-        updates, opt_state = optimizer.update(gradient, opt_state, params)
-        return (optax.apply_updates(params, updates), opt_state, state), None
+    def examples(key: Key) -> PyTree:
+        return {"x": draw_data(key, batch), "label": jnp.zeros(batch, int)}
 
     @jax.jit
-    def run(carry: tuple, keys: Array) -> tuple:
-        return jax.lax.scan(update, carry, keys)[0]
+    def run(state: TrainState, keys: Array) -> TrainState:
+        def update(state: TrainState, key: Key) -> tuple[TrainState, None]:
+            return algorithm.step(state, examples(key), ())[0], None
+
+        return jax.lax.scan(update, state, keys)[0]
 
     @jax.jit
-    def gradients(params: Params, state: PyTree, keys: Array) -> Array:
+    def gradients(state: TrainState, keys: Array) -> Array:
+        view, part = view_of(state, ()), BatchSlice(jnp.arange(batch), batch)
+
         def one(key: Key) -> Array:
-            return ravel_pytree(jax.grad(mean_loss, has_aux=True)(params, state, key)[0])[0]
+            data_key, loss_key = jax.random.split(key)
+
+            def mean_loss(params: Params) -> Array:
+                loss_fn = model.objective.loss_fn
+                return jnp.mean(loss_fn(params, view, loss_key, examples(data_key), part)[0])
+
+            return ravel_pytree(jax.grad(mean_loss)(view.params[PLAYER]))[0]
 
         return jax.lax.map(one, keys)
 
     @jax.jit
-    def start(key: Key) -> tuple[tuple, Array, Array]:
-        init_key, train_key, variance_key = jax.random.split(key, 3)
-        params = objective.init(init_key)
-        carry = params, optimizer.init(params), objective.state
-        keys = jax.random.split(train_key, steps)
-        return carry, keys, jax.random.split(variance_key, NUM_GRADIENTS)
+    def start(key: Key) -> tuple[TrainState, Array, Array]:
+        init_key, data_key, variance_key = jax.random.split(key, 3)
+        keys = jax.random.split(data_key, steps)
+        return algorithm.init(init_key), keys, jax.random.split(variance_key, NUM_GRADIENTS)
 
-    carry, keys, variance_keys = start(key)
+    state, keys, variance_keys = start(key)
     chunk = max(1, steps // CHUNKS)
     seconds, done, spread = 0.0, 0, float("nan")
     while done < steps:
         part = keys[done : done + chunk]
-        compiled = run.lower(carry, part).compile() if done == 0 else run
+        compiled = run.lower(state, part).compile() if done == 0 else run
         started = time.perf_counter()
-        carry = jax.block_until_ready(compiled(carry, part))
+        state = jax.block_until_ready(compiled(state, part))
         seconds += time.perf_counter() - started
         done += len(part)
         bar.update(len(part))
         if done == len(part):
-            spread = _relative_variance(np.asarray(gradients(carry[0], carry[2], variance_keys)))
-    at_data, over_box = _errors(objective, carry[0], jax.random.key(SEED.value))
-    return Row(name, at_data, over_box, 1000 * seconds / steps, spread), carry[0]
+            spread = _relative_variance(np.asarray(gradients(state, variance_keys)))
+    field = jax.jit(functools.partial(score, model, state.players[PLAYER].params))
+    at_data, over_box = _errors(field, jax.random.key(SEED.value))
+    return Row(name, at_data, over_box, 1000 * seconds / steps, spread), field
 
 
 def _relative_variance(gradients: np.ndarray) -> float:
@@ -141,15 +149,15 @@ def _relative_variance(gradients: np.ndarray) -> float:
     return float(variance / (np.sum(mean**2) - variance / len(gradients)))
 
 
-def _errors(objective: Objective, params: Params, key: Key) -> tuple[float, float]:
+def _errors(field: Field, key: Key) -> tuple[float, float]:
     """Relative mean squared error of the score at the data, and over the box."""
 
     @jax.jit
-    def error(params: Params, x: Array) -> Array:
+    def error(x: Array) -> Array:
         exact = true_score(x)
-        return jnp.sum((objective.score(params, x) - exact) ** 2) / jnp.sum(exact**2)
+        return jnp.sum((field(x) - exact) ** 2) / jnp.sum(exact**2)
 
-    return float(error(params, _draw_data(key, 20_000))), float(error(params, _grid(101)))
+    return float(error(_draw_data(key, 20_000))), float(error(_grid(101)))
 
 
 def _grid(side: int) -> np.ndarray:
