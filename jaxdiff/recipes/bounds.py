@@ -70,14 +70,14 @@ def bits_per_dim(
         on_batch: called after each batch with its number of examples, ``n * draws`` in all.
 
     Returns:
-        ``BitsPerDim(bits, std_error, kind, n)``, an unbiased estimate of the bound: for images of
-        the probability of their levels, for vectors of their density.
+        ``BitsPerDim(bits, std_error, kind, n)``, an unbiased estimate of the bound: of −log₂ of the
+        probability of the levels of images, or of the density of vectors.
 
     Raises:
         InputError: if there is no example, they are not of the run's shape and type, there is not
             one label for each, a label is not a class of the run, or ``draws`` is below 1.
 
-    Reference: Ho et al. 2020, section 3; Song et al. 2021 (likelihood training), theorem 3.
+    Reference: Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11 and 18; Theis et al. 2016.
     """
     t_min = last_time(run)
     draw = functools.partial(_draw, t_min=t_min)

@@ -49,11 +49,11 @@ def ode_bits_per_dim(
         on_batch: called after each batch with its number of examples, ``n * draws`` in all.
 
     Returns:
-        ``BitsPerDim(bits, std_error, kind, n)``: for vectors an unbiased estimate of their density,
-        for images of an upper bound.
+        ``BitsPerDim(bits, std_error, kind, n)``, an unbiased estimate: for vectors of −log₂ of
+        their density, for images of an upper bound on −log₂ of the probability of their levels.
 
     Raises:
-        InputError: as :func:`jaxdiff.recipes.bits_per_dim`; if ``rtol`` is not above 0, or the
+        InputError: as :func:`jaxdiff.recipes.bits_per_dim`; if ``rtol`` is negative or 0, or the
             solver does not arrive.
 
     Example:
