@@ -6,17 +6,21 @@ Bits per dimension of the test split come with their standard error and their ki
 lower bound, and the likelihood by the probability-flow ODE.
 """
 
+import functools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from absl import flags
+from tqdm import tqdm
 
-from experiments.common import bounds, cli, drawing, figures, likelihoods
+from experiments.common import cli, drawing, figures
 from experiments.common.loading import load_run
-from jaxdiff import data
+from jaxdiff import data, recipes
 from jaxdiff.files import atomic_write, check_writable
-from jaxdiff.recipes import Run, build
+from jaxdiff.recipes import BitsPerDim, Run, bounds, build, likelihoods
 from jaxdiff.train.same_data import data_changes
 from jaxdiff.typing import InputError
 
@@ -63,13 +67,10 @@ def main() -> None:
     measured = figures.measure(samples, real_train, real_test, seed=SEED.value)
     bits = {}
     if held_out is not None:
-        bound = bounds.bits_per_dim(run, *held_out, draws=DRAWS.value, seed=SEED.value)
-        bits["bits_per_dim"] = _record(bound, DRAWS.value)
+        bits["bits_per_dim"] = _bits(recipes.bits_per_dim, run, *held_out, draws=DRAWS.value)
     if held_out is not None and ODE_DRAWS.value:
-        by_ode = likelihoods.ode_bits_per_dim(
-            run, *held_out, draws=ODE_DRAWS.value, rtol=RTOL.value, seed=SEED.value
-        )
-        bits["ode_bits_per_dim"] = _record(by_ode, ODE_DRAWS.value)
+        by_ode = functools.partial(recipes.ode_bits_per_dim, rtol=RTOL.value)
+        bits["ode_bits_per_dim"] = _bits(by_ode, run, *held_out, draws=ODE_DRAWS.value)
     record = figures.as_record(run, measured) | {"data_changed": changed} | bits
     atomic_write(path, json.dumps(record, indent=2) + "\n")
     print(figures.as_table(run, measured))
@@ -110,9 +111,13 @@ def _told(found: dict[str, Any]) -> str:
     )
 
 
-def _record(bound: bounds.Bound, draws: int) -> dict[str, Any]:
-    """A figure with all that it depends on."""
-    return bound._asdict() | {"draws": draws, "seed": SEED.value}
+def _bits(
+    measure: Callable[..., BitsPerDim], run: Run, x: np.ndarray, label: np.ndarray, *, draws: int
+) -> dict[str, Any]:
+    """Measure bits per dimension, with a progress bar: the figure with all that it depends on."""
+    with tqdm(total=len(x) * draws, unit="draw", dynamic_ncols=True) as bar:
+        found = measure(run, x, label, draws=draws, seed=SEED.value, on_batch=bar.update)
+    return found._asdict() | {"draws": draws, "seed": SEED.value}
 
 
 if __name__ == "__main__":

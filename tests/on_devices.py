@@ -19,9 +19,8 @@ from jax.flatten_util import ravel_pytree
 from players import player_of, quiet
 from tiny import tiny_config
 
-from experiments.common import bounds, likelihoods
 from jaxdiff import data
-from jaxdiff.recipes import Run, choice
+from jaxdiff.recipes import Run, bits_per_dim, choice, ode_bits_per_dim
 from jaxdiff.recipes.diffusion import algorithm, assemble, batch_spec, fresh_state
 from jaxdiff.train import compiled, sharding
 from jaxdiff.train.fingerprint import fingerprint
@@ -135,8 +134,8 @@ def bounds_of_points():
     run = dataclasses.replace(run, params=params)
     x, label = data.take_all(data.load("toy:moons").test, limit=21)
     return [
-        bounds.bits_per_dim(run, x, label, draws=2, seed=0).bits,
-        likelihoods.ode_bits_per_dim(run, x, label, draws=1, rtol=1e-4, seed=0).bits,
+        bits_per_dim(run, x, label, draws=2, seed=0).bits,
+        ode_bits_per_dim(run, x, label, draws=1, rtol=1e-4, seed=0).bits,
     ]
 
 

@@ -8,7 +8,7 @@ import pytest
 from running import run
 from tiny import tiny_config
 
-from experiments.common import bounds, figures
+from experiments.common import figures
 from jaxdiff import recipes
 from jaxdiff.recipes import Run
 from jaxdiff.recipes.diffusion import assemble
@@ -54,19 +54,6 @@ def test_figures_of_three_training_examples_are_of_what_there_is():
     assert values["precision", "train"] is None
     assert values["precision", "samples"] == 1.0
     assert values["nearest_distance", "samples"] == 0.0
-
-
-def test_one_example_has_bits_and_no_error():
-    config = tiny_config(data=recipes.DataConfig(name="digits"))
-    model = Run(assemble(config, (2,), None), params={"w": np.zeros(())})
-
-    def draw(run, key, x, label):
-        return x[:, 0] + 0 * run.params["w"]
-
-    x, label = np.array([[3.0, 0.0], [5.0, 0.0]], np.float32), np.zeros(2, np.int32)
-    options = {"draws": 2, "seed": 0, "kind": "a sum"}
-    assert bounds.averaged(draw, model, x[:1], label[:1], **options) == (3.0, None, "a sum", 1)
-    assert bounds.averaged(draw, model, x, label, **options) == (4.0, 1.0, "a sum", 2)
 
 
 @pytest.fixture(scope="module")

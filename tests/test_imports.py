@@ -55,7 +55,8 @@ NAMES = {
     "from_score_sde load_score_sde save load",
     "jaxdiff.plots": "image_grid trajectory_strip scatter curve",
     "jaxdiff.train": "Algorithm Player Task TrainState Turn View alternate fit",
-    "jaxdiff.recipes": "Config Run choice from_dict load train",
+    "jaxdiff.recipes": "BitsPerDim Config Run bits_per_dim choice from_dict load ode_bits_per_dim "
+    "train",
 }
 
 

@@ -164,17 +164,27 @@ def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("share", [(2, 2), (-1, 2), (0, 3)])
-def test_a_share_that_is_none_is_refused(share):
-    with pytest.raises(InputError, match=r"share must be \(index, count\) with"):
-        data.batches(data.load("toy:moons").train, batch_size=16, seed=0, share=share)
+@pytest.mark.parametrize(
+    ("index", "count", "says"),
+    [
+        (2, 2, "shard_index must be an integer from 0 to 1, got 2"),
+        (-1, 2, "shard_index must be an integer from 0 to 1, got -1"),
+        (0, 3, r"shard_count must be a divisor of batch_size \(16\), got 3"),
+        (0, 0, "shard_count must be an integer of at least 1, got 0"),
+    ],
+)
+def test_a_shard_that_does_not_exist_is_refused(index, count, says):
+    options = {"batch_size": 16, "seed": 0, "shard_index": index, "shard_count": count}
+    with pytest.raises(InputError, match=says):
+        data.batches(data.load("toy:moons").train, **options)
 
 
-def test_shares_of_a_batch_are_the_batch(tmp_path):
+def test_shards_of_a_batch_are_the_batch(tmp_path):
     source = data.load("digits").train
     options = {"batch_size": 12, "seed": 3, "start_step": 5}
     whole = next(data.batches(source, **options))
-    parts = [next(data.batches(source, **options, share=(i, 3))) for i in range(3)]
+    shards = [{"shard_index": index, "shard_count": 3} for index in range(3)]
+    parts = [next(data.batches(source, **options, **shard)) for shard in shards]
     for name in ("x", "label"):
         np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), whole[name])
 

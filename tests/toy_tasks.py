@@ -106,7 +106,7 @@ def batch_of(step):
     return np.random.default_rng(step).normal((1.0, -0.5), 0.5, (BATCH, 2)).astype(np.float32)
 
 
-def batches(*, start_step=0, share=(0, 1), workers=0):
+def batches(*, start_step=0, shard_index=0, shard_count=1, workers=0):
     step = start_step
     while True:
         yield batch_of(step)

@@ -71,7 +71,8 @@ def batches(
     batch_size: int,
     seed: int,
     start_step: int = 0,
-    share: tuple[int, int] = (0, 1),
+    shard_index: int = 0,
+    shard_count: int = 1,
     workers: int = 0,
 ) -> Iterator[Example]:
     """Iterate over shuffled batches of examples as they are stored, for ever.
@@ -81,8 +82,9 @@ def batches(
         batch_size: examples per batch; may exceed the size of the split.
         seed: with the step, decides everything in a batch; not negative.
         start_step: the step of the first batch; not negative.
-        share: ``(index, count)`` reads part ``index`` of each batch, which is cut into ``count``
-            equal ones: what each of several processes is to do.
+        shard_index: which part of each batch is read, from 0: each of several processes reads its
+            own.
+        shard_count: number of equal parts that a batch is cut into.
         workers: processes that read and decode, in a program that absl runs; 0 reads in threads
             of this one. They change nothing in a batch.
 
@@ -108,18 +110,22 @@ def batches(
         ("batch_size", batch_size, 1),
         ("seed", seed, 0),
         ("start_step", start_step, 0),
+        ("shard_count", shard_count, 1),
         ("workers", workers, 0),
     ]:
         if got < least:
             raise InputError(f"{name} must be an integer of at least {least}, got {got}")
     is_image = _holds_images(source)
-    index, count = share
-    if not 0 <= index < count or batch_size % count:
+    if batch_size % shard_count:
         raise InputError(
-            "share must be (index, count) with index < count, a divisor of batch_size "
-            f"({batch_size}), got {share}"
+            f"shard_count must be a divisor of batch_size ({batch_size}), got {shard_count}"
         )
-    mine = slice(index * batch_size // count, (index + 1) * batch_size // count)
+    if not 0 <= shard_index < shard_count:
+        raise InputError(
+            f"shard_index must be an integer from 0 to {shard_count - 1}, got {shard_index}"
+        )
+    size = batch_size // shard_count
+    mine = slice(shard_index * size, (shard_index + 1) * size)
 
     dtype = np.uint8 if is_image else np.float32
 

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from jaxdiff.data import Dataset
-from jaxdiff.recipes.config import Config, DataConfig, SamplingConfig, TrainingConfig, choice
+from jaxdiff.recipes.config import Config, DataConfig, SamplingConfig, choice
 from jaxdiff.recipes.diffusion import Diffusion
 from jaxdiff.recipes.parsing import from_dict
 from jaxdiff.train.identity import Content, Identity, differences
+from jaxdiff.train.settings import TrainingConfig
 from jaxdiff.train.workdir import as_config, read_content
 
 FREE_IN_TRAINING = (

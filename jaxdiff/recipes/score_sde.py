@@ -19,10 +19,10 @@ from jaxdiff.recipes.config import (
     ModelConfig,
     OptimizerConfig,
     SamplingConfig,
-    TrainingConfig,
     choice,
 )
 from jaxdiff.recipes.names import choice_of_network
+from jaxdiff.train.settings import TrainingConfig
 from jaxdiff.typing import InputError, out_of
 
 SECTIONS = ("data", "model", "optim", "sampling", "training")

@@ -215,7 +215,7 @@ class Checkpoints:
             return
         for name, leaf in _by_name({"state": as_stored(like, number)}).items():
             found = stored.get(name)
-            if found is None or jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+            if found is None or jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
                 continue
             if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
                 raise InputError(

@@ -39,7 +39,7 @@ def fingerprint(tree: PyTree) -> Array:
 
 def _words(leaf: Array) -> Array:
     """The bits of a leaf as 32-bit words; smaller numbers fill one each."""
-    if jax.dtypes.issubdtype(leaf.dtype, jax.dtypes.prng_key):
+    if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf)
     if leaf.dtype == bool:
         return leaf.astype(jnp.uint32)

@@ -49,9 +49,9 @@ class Task(NamedTuple):
             :func:`jaxdiff.train.alternate`.
         key: of the state at step 0.
         batch_spec: shapes and dtypes of a whole batch.
-        batches: ``(*, start_step, share, workers) -> iterator`` over the batches of the steps after
-            ``start_step``, of which process i of n, ``share=(i, n)``, gets its rows. It reads
-            nothing before the first is asked for.
+        batches: ``(*, start_step, shard_index, shard_count, workers) -> iterator`` over the batches
+            of the steps after ``start_step``, of which process ``shard_index`` of ``shard_count``
+            gets its rows. It reads nothing before the first is asked for.
         identity: of the run.
         frozen: what losses read and no step changes, such as a teacher's parameters.
         evaluate: figures of a state on held-out data by name, every ``eval_every`` steps; by
@@ -110,8 +110,12 @@ def fit(
     writes = jax.process_index() == 0
     mesh = sharding.mesh(fsdp=fsdp)
     sharding.check_batch(settings.batch_size, microbatches, mesh)
-    share = (jax.process_index(), jax.process_count())
-    batches = functools.partial(task.batches, share=share, workers=workers)
+    batches = functools.partial(
+        task.batches,
+        shard_index=jax.process_index(),
+        shard_count=jax.process_count(),
+        workers=workers,
+    )
     batches()  # reads nothing yet, and refuses what cannot be read
     tracing = traced(workdir / PROFILE, profile_steps)
     algorithm = on_mesh(task.algorithm, mesh, microbatches=microbatches)

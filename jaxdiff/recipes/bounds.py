@@ -1,4 +1,4 @@
-"""Bits per dimension of a trained run: the evidence lower bound of held-out data, its kind named.
+"""L9: bits per dimension of a run by the evidence lower bound (ELBO) of examples.
 
 A chain is bounded by its own latents at i/T, a continuous process by an integral down to the time
 at which the noise is as wide as one level: less noise tells nothing more of the level. Images are
@@ -15,23 +15,31 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from tqdm import tqdm
 
 from jaxdiff import losses, schedules
+from jaxdiff.checks import check_count
 from jaxdiff.compiling import compiler_options
+from jaxdiff.data.labels import whole_labels
 from jaxdiff.losses import decoders, times, weights
-from jaxdiff.recipes import Run
+from jaxdiff.recipes.run import Run
 from jaxdiff.train import sharding
-from jaxdiff.typing import Array, Key, Params
+from jaxdiff.typing import Array, InputError, Int, Key, Params, Real
 
 BATCH = 512
 NUM_LEVELS = 256
 
+OnBatch = Callable[[int], object]
+"""Called with the number of draws that were just taken, such as the ``update`` of a tqdm bar."""
 
-class Bound(NamedTuple):
-    """Mean over the examples, its standard error (that of the draws included), and what it is.
 
-    Of a single example there is no standard error.
+class BitsPerDim(NamedTuple):
+    """Mean over examples, and what it is a mean of.
+
+    Args:
+        bits: mean of −log₂ p per dimension, or of a bound on it.
+        std_error: its standard error, that of the draws included; None for a single example.
+        kind: what was measured, in words.
+        n: number of examples.
     """
 
     bits: float
@@ -40,57 +48,105 @@ class Bound(NamedTuple):
     n: int
 
 
-def bits_per_dim(run: Run, data: np.ndarray, label: np.ndarray, *, draws: int, seed: int) -> Bound:
-    """Bound the bits per dimension of examples under a run.
+def bits_per_dim(
+    run: Run,
+    data: Real[np.ndarray, "n *event"],
+    label: Int[np.ndarray, "n"],
+    *,
+    draws: int,
+    seed: int,
+    on_batch: OnBatch | None = None,
+) -> BitsPerDim:
+    """Bound the bits per dimension of examples under a run from above, by the ELBO.
+
+    −log₂ p(x) / D ≤ −ELBO(x) / (D log 2)
 
     Args:
         run: the trained run.
-        data: bytes ``[n, h, w, c]`` or vectors ``[n, d]``.
-        label: their classes ``[n]``, used where the run is conditional.
+        data: bytes for images, floats for vectors, as :func:`jaxdiff.data.take_all` returns them.
+        label: their classes, used where the run is conditional.
         draws: noisy draws of each example, each of another latent.
         seed: of the draws.
+        on_batch: called after each batch with its number of examples, ``n * draws`` in all.
 
     Returns:
-        ``Bound``: an upper bound of the bits per dimension, unbiased.
+        ``BitsPerDim(bits, std_error, kind, n)``, an unbiased estimate of the bound: of −log₂ of the
+        probability of the levels of images, or of the density of vectors.
+
+    Raises:
+        InputError: if there is no example, they are not of the run's shape and type, there is not
+            one label for each, a label is not a class of the run, or ``draws`` is below 1.
+
+    Reference: Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11 and 18; Theis et al. 2016.
     """
     t_min = last_time(run)
     draw = functools.partial(_draw, t_min=t_min)
-    return averaged(draw, run, data, label, draws=draws, seed=seed, kind=_kind(run, t_min))
+    return averaged(
+        draw, run, data, label, draws=draws, seed=seed, kind=_kind(run, t_min), on_batch=on_batch
+    )
 
 
-def check(run: Run, data: np.ndarray, label: np.ndarray) -> None:
-    """Refuse whatever :func:`bits_per_dim` would refuse, without computing anything.
+def check(run: Run, data: Real[np.ndarray, "n *event"], label: Int[np.ndarray, "n"]) -> None:
+    """Refuse the examples that :func:`bits_per_dim` would refuse, without computing anything.
 
     Raises:
         InputError: as it does.
     """
+    check_examples(run, data, label)
     draw = functools.partial(_draw, run, t_min=last_time(run))
     jax.eval_shape(draw, jax.random.key(0), data[:1], label[:1])
+
+
+def check_examples(
+    run: Run, data: Real[np.ndarray, "n *event"], label: Int[np.ndarray, "n"]
+) -> None:
+    """Refuse what are not examples of a run with a label each.
+
+    Raises:
+        InputError: saying what they must be.
+    """
+    if not len(data) or data.shape[1:] != run.shape:
+        shape = ", ".join(map(str, ("n", *run.shape)))
+        raise InputError(f"data must have shape ({shape}) with n at least 1, got {data.shape}")
+    kind, takes = (np.uint8, "bytes") if run.is_image else (np.floating, "floats")
+    if not np.issubdtype(data.dtype, kind):
+        raise InputError(f"data must be {takes}, got {data.dtype}")
+    if label.shape != data.shape[:1]:
+        raise InputError(f"label must have shape {data.shape[:1]}, got {label.shape}")
+    if run.config.model.class_conditional:
+        whole_labels("label", label, num_classes=run.num_classes)
 
 
 def averaged(
     draw: Callable[[Run, Key, Array, Array], Array],
     run: Run,
-    data: np.ndarray,
-    label: np.ndarray,
+    data: Real[np.ndarray, "n *event"],
+    label: Int[np.ndarray, "n"],
     *,
     draws: int,
     seed: int,
     kind: str,
-) -> Bound:
-    """Average an estimate over its draws and the examples, batch by batch, with a progress bar.
+    on_batch: OnBatch | None = None,
+) -> BitsPerDim:
+    """Average an estimate over its draws and the examples, batch by batch.
 
     A batch is divided over all devices, which changes nothing in what is drawn.
 
     Args:
         draw: one draw for each example, ``(run, key, data, label) -> [batch]``.
         run: the trained run.
-        data: examples ``[n, ...]``.
-        label: their classes ``[n]``.
+        data: examples.
+        label: their classes.
         draws: of each example, each by another key.
         seed: of the keys.
         kind: what is measured, in words.
+        on_batch: called after each batch with its number of examples.
+
+    Raises:
+        InputError: as :func:`bits_per_dim`.
     """
+    check_examples(run, data, label)
+    check_count("draws must be an integer of at least 1", draws)
     rows = sharding.batch_sharding(sharding.mesh())
 
     @functools.partial(jax.jit, compiler_options=compiler_options())
@@ -99,18 +155,18 @@ def averaged(
         return draw(dataclasses.replace(run, params=params), key, x, label)
 
     values = []
-    with tqdm(total=len(data) * draws, unit="draw", dynamic_ncols=True) as bar:
-        for start in range(0, len(data), BATCH):
-            part, classes = (jnp.asarray(a[start : start + BATCH]) for a in (data, label))
-            total = jnp.zeros(len(part))
-            for index in range(draws):
-                key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), start), index)
-                total += compiled(run.params, key, part, classes)
-                bar.update(len(part))
-            values.append(np.asarray(total, np.float64) / draws)
+    for start in range(0, len(data), BATCH):
+        part, classes = (jnp.asarray(a[start : start + BATCH]) for a in (data, label))
+        total = jnp.zeros(len(part))
+        for index in range(draws):
+            key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), start), index)
+            total += compiled(run.params, key, part, classes)
+            if on_batch is not None:
+                on_batch(len(part))
+        values.append(np.asarray(total, np.float64) / draws)
     bits = np.concatenate(values)
     error = float(bits.std(ddof=1) / np.sqrt(len(bits))) if len(bits) > 1 else None
-    return Bound(float(bits.mean()), error, kind, len(bits))
+    return BitsPerDim(float(bits.mean()), error, kind, len(bits))
 
 
 def _kind(run: Run, t_min: float) -> str:
