@@ -58,7 +58,7 @@ def test_every_config_builds_a_network_that_runs(name):
         "x": jax.ShapeDtypeStruct((4, *run.shape), jnp.float32),
         "label": jax.ShapeDtypeStruct((4,), jnp.int32),
     }
-    params = parameters(run.network, run.shape)
+    params = build.with_process(parameters(run.network, run.shape), run.process)
     assert jax.eval_shape(loss_fn, params, jax.random.key(0), batch).shape == (4,)
 
 

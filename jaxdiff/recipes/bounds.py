@@ -20,13 +20,13 @@ from jaxdiff import losses, schedules
 from jaxdiff.checks import check_count
 from jaxdiff.compiling import compiler_options
 from jaxdiff.data.labels import whole_labels
-from jaxdiff.losses import decoders, times, weights
+from jaxdiff.losses import times, weights
+from jaxdiff.recipes.measures import CONTINUOUS, NUM_LEVELS, decoder
 from jaxdiff.recipes.run import Run
 from jaxdiff.train import sharding
 from jaxdiff.typing import Array, InputError, Int, Key, Params, Real
 
 BATCH = 512
-NUM_LEVELS = 256
 
 OnBatch = Callable[[int], object]
 """Called with the number of draws that were just taken, such as the ``update`` of a tqdm bar."""
@@ -184,7 +184,8 @@ def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float) -> Arr
     """One unbiased draw of the bound of each example, in bits per dimension."""
     data_key, time_key, bound_key = jax.random.split(key, 3)
     low, high = run.value_range
-    levels, decoder, to_data = data.astype(jnp.float32), decoders.gaussian, None
+    levels, to_data = data.astype(jnp.float32), None
+    decode = decoder(run.config, is_image=run.is_image)
     if not run.is_image:
         x0 = levels
     elif run.config.data.dequantize:
@@ -193,28 +194,28 @@ def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float) -> Arr
         x0 = to_data(levels)
     else:
         x0 = low + (high - low) * levels / (NUM_LEVELS - 1)
-        decoder = functools.partial(
-            decoders.discretized_gaussian, num_levels=NUM_LEVELS, low=low, high=high
-        )
 
     model = run.conditioned(label if run.config.model.class_conditional else None)
     process, chain = run.process, run.process.num_steps
     if chain is not None:
         latents = jnp.arange(chain, 0, -1) / chain
         elbo = losses.elbo_terms(
-            bound_key, model, process, x0, times=latents, num_terms=1, decoder=decoder
+            bound_key, model, process, x0, times=latents, num_terms=1, decoder=decode
         )
     else:
         time = times.importance(time_key, len(x0), process, weights.likelihood, t_min=t_min)
         elbo = losses.continuous_elbo(
-            bound_key, model, process, x0, time, t_min=t_min, decoder=decoder
+            bound_key, model, process, x0, time, t_min=t_min, decoder=decode
         )
     return losses.bits_per_dim(jnp.sum(jnp.stack(elbo), axis=0), levels, to_data=to_data)
 
 
 def last_time(run: Run) -> float:
     """Time of the least noisy latent of a continuous process, within what training has seen."""
-    trained = run.config.loss.t_min or 1e-3
+    loss = run.config.loss
+    if loss.name in CONTINUOUS:  # trained on the bound from this very time
+        return loss.t_min
+    trained = loss.t_min or 1e-3
     if not run.is_image:
         return trained
     low, high = run.value_range

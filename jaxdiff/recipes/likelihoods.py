@@ -13,7 +13,6 @@ import numpy as np
 
 from jaxdiff import likelihood, losses
 from jaxdiff.recipes.bounds import (
-    NUM_LEVELS,
     BitsPerDim,
     OnBatch,
     averaged,
@@ -21,6 +20,7 @@ from jaxdiff.recipes.bounds import (
     dequantized,
     last_time,
 )
+from jaxdiff.recipes.measures import NUM_LEVELS
 from jaxdiff.recipes.run import Run
 from jaxdiff.typing import Array, Int, Key, Real
 

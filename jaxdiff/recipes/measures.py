@@ -112,7 +112,7 @@ def _vlb(config: Config, weight_fn: WeightFn) -> Measure:
             x0,
             t,
             num_steps=chain_length(process),
-            decoder=_decoder(config, x0),
+            decoder=decoder(config, is_image=x0.ndim == 4),
         )
         return error, prior_kl(process, x0, 1.0)
 
@@ -131,7 +131,7 @@ def _hybrid(config: Config, weight_fn: WeightFn) -> Measure:
             t,
             num_steps=chain_length(process),
             vlb_weight=config.loss.vlb_weight,
-            decoder=_decoder(config, x0),
+            decoder=decoder(config, is_image=x0.ndim == 4),
         )
         return error, None
 
@@ -147,7 +147,7 @@ def _elbo(config: Config, weight_fn: WeightFn) -> Measure:
         noise_keys, decoder_keys = _two(keys)
         rate = denoising_rate(noise_keys, model, process, x0, t)
         ends = prior_kl(process, x0, 1.0) + reconstruction(
-            decoder_keys, model, process, x0, t_min, decoder=_decoder(config, x0)
+            decoder_keys, model, process, x0, t_min, decoder=decoder(config, is_image=x0.ndim == 4)
         )
         return (1 - t_min) * rate, ends
 
@@ -179,9 +179,9 @@ def _divergence_fn(config: Config, keys: Keys) -> DivergenceFn:
     return functools.partial(divergence.hutchinson, keys, probe=config.loss.probe)
 
 
-def _decoder(config: Config, x0: Array) -> decoders.Decoder:
-    """Images are levels, unless noise was added to them; vectors are real numbers."""
-    if x0.ndim != 4 or config.data.dequantize:
+def decoder(config: Config, *, is_image: bool) -> decoders.Decoder:
+    """p(x_0 | x̂_0): images are levels, unless noise was added to them; vectors real numbers."""
+    if not is_image or config.data.dequantize:
         return decoders.gaussian
     return functools.partial(
         decoders.discretized_gaussian,
