@@ -84,8 +84,8 @@ def _loss_fn(
             )
         scale = 0.5 if settings.reduction == "sum" else x0.shape[0] / x0.size
 
-        def measured(params: Params, process: Process) -> tuple[Array, Array, Array | None]:
-            """Loss, its part that depends on the time, and that without importance."""
+        def measured(params: Params, process: Process) -> tuple[Array, Array, Array]:
+            """The loss, the part of it that depends on the time, and that without importance."""
             model = build.denoise_fn(
                 config, net, process, params, label=label, dropout_key=dropout_key
             )
@@ -96,11 +96,12 @@ def _loss_fn(
 
         process = build.process_of(forward, params)
         if isinstance(process, LearnedVP):
-            loss, *_ = measured(params, with_fixed_shape(process))
-            _, weighted, _ = measured(jax.lax.stop_gradient(params), with_fixed_ends(process))
-            return loss + _slope_alone(jnp.square(weighted)), ()
-        loss, _, error = measured(params, process)
-        return loss, () if sampler.record is None else (t, error)
+            whole, *_ = measured(params, with_fixed_shape(process))
+            held = jax.lax.stop_gradient(params)
+            _, varying, _ = measured(held, with_fixed_ends(process))
+            return whole + _slope_alone(jnp.square(varying)), ()
+        whole, _, error = measured(params, process)
+        return whole, () if sampler.record is None else (t, error)
 
     return loss
 
