@@ -19,7 +19,7 @@ from jaxdiff.processes import LearnedVP, Process, with_fixed_ends, with_fixed_sh
 from jaxdiff.recipes import build, names
 from jaxdiff.recipes.config import Config, choice
 from jaxdiff.recipes.loss_checks import check_loss
-from jaxdiff.recipes.measures import BOUNDS, MEASURES, Measure
+from jaxdiff.recipes.measures import BOUNDS, MEASURES, Case
 from jaxdiff.recipes.time_sampling import TimeSampler, time_sampler
 from jaxdiff.train.state import BatchSlice, LossFn, View
 from jaxdiff.typing import Array, Key, Params, PyTree, WeightFn
@@ -51,8 +51,7 @@ def objective(config: Config, net: nn.Module, forward: Process) -> Objective:
     check_loss(config, forward)
     sampler = time_sampler(config, forward, weight(_on_eps(config)))
     jax.eval_shape(lambda key: sampler.draw(key, 1, sampler.history), jax.random.key(0))
-    measure = MEASURES[config.loss.name](config, weight(config))
-    loss_fn = _loss_fn(config, net, forward, measure, sampler)
+    loss_fn = _loss_fn(config, net, forward, weight(config), sampler)
 
     def update_carry(carry: PyTree, aux: PyTree) -> PyTree:
         return carry if sampler.record is None else sampler.record(carry, *aux)
@@ -61,7 +60,7 @@ def objective(config: Config, net: nn.Module, forward: Process) -> Objective:
 
 
 def _loss_fn(
-    config: Config, net: nn.Module, forward: Process, measure: Measure, sampler: TimeSampler
+    config: Config, net: nn.Module, forward: Process, weight_fn: WeightFn, sampler: TimeSampler
 ) -> LossFn:
     settings = config.loss
 
@@ -89,7 +88,8 @@ def _loss_fn(
             model = build.denoise_fn(
                 config, net, process, params, label=label, dropout_key=dropout_key
             )
-            error, rest = measure(noise_keys, model, process, x0, t)
+            case = Case(config, weight_fn, noise_keys, model, process, x0, t)
+            error, rest = MEASURES[settings.name](case)
             weighted = error * importance if settings.importance_weights else error
             whole = weighted if rest is None else weighted + rest
             return whole * scale, weighted * scale, error * scale
