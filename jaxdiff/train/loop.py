@@ -27,7 +27,7 @@ from jaxdiff.train.same_data import check_same_data
 from jaxdiff.train.settings import TrainingConfig
 from jaxdiff.train.signals import stop_signals
 from jaxdiff.train.state import TrainState
-from jaxdiff.train.updates import traced, updates
+from jaxdiff.train.updates import profiled, updates
 from jaxdiff.train.workdir import (
     CHECKPOINTS,
     CONFIG_FILE,
@@ -117,7 +117,7 @@ def fit(
         workers=workers,
     )
     batches()  # reads nothing yet, and refuses what cannot be read
-    tracing = traced(workdir / PROFILE, profile_steps)
+    profiling = profiled(workdir / PROFILE, profile_steps)
     algorithm = on_mesh(task.algorithm, mesh, microbatches=microbatches)
     make = functools.partial(algorithm.init, task.key)
     like = sharding.laid_out(mesh, jax.eval_shape(make))
@@ -156,7 +156,7 @@ def fit(
                     first,
                     newest=lambda: checkpoints.latest_step,
                 ) as progress,
-                tracing as trace,
+                profiling as trace,
             ):
                 feed, until, stopped = batches(start_step=first), settings.num_steps, None
                 for update in updates(

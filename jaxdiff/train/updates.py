@@ -95,7 +95,7 @@ def next_batch(
     return batch, time.perf_counter() - began if idle else 0.0
 
 
-def traced(
+def profiled(
     folder: Path, steps: tuple[int, int] | None
 ) -> contextlib.AbstractContextManager[Callable[[int], None]]:
     """Write a ``jax.profiler`` trace of the steps from the first to the last of ``steps``.
@@ -105,11 +105,11 @@ def traced(
     """
     if steps is not None and not 0 < steps[0] <= steps[1]:
         raise InputError(f"profile_steps must be FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
-    return _traced(folder, steps)
+    return _profiled(folder, steps)
 
 
 @contextlib.contextmanager
-def _traced(folder: Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int], None]]:
+def _profiled(folder: Path, steps: tuple[int, int] | None) -> Iterator[Callable[[int], None]]:
     running: list[int] = []
 
     def before_step(step: int) -> None:
