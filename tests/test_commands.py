@@ -73,6 +73,16 @@ def test_training_says_what_it_wrote_and_where(tmp_path):
 
 
 @pytest.mark.slow
+def test_training_by_another_loss_is_a_flag(tmp_path):
+    (line,) = (c for c in readme_commands("experiments.train") if any("loss.name" in a for a in c))
+    done = run(*line, *SMALLEST_MLP, *FEW_SAMPLES, *FEW_STEPS, f"--workdir={tmp_path}")
+    assert_went_well(done)
+    loss = json.loads((tmp_path / "config.json").read_text())["config"]["loss"]
+    assert f"--config.loss.name={loss['name']}" in line
+    assert loss["name"] != "denoising"
+
+
+@pytest.mark.slow
 def test_training_again_goes_on_and_changes_nothing(digits_run):
     before = (digits_run / "metrics.jsonl").read_bytes()
     done = run("experiments.train", *DIGITS, *FEW_STEPS, f"--workdir={digits_run}")
@@ -92,7 +102,7 @@ def test_a_measurement_of_the_readme_runs(tmp_path, module):
 
 
 def test_the_readme_has_no_command_that_no_test_here_runs():
-    known = {"experiments.train": 2, "experiments.sample": 1, "experiments.evaluate": 1}
+    known = {"experiments.train": 3, "experiments.sample": 1, "experiments.evaluate": 1}
     known |= dict.fromkeys(SMALL, 1)
     modules = set(re.findall(r"python -m (experiments[.\w]*)", "\n".join(readme("bash"))))
     assert {module: len(readme_commands(module)) for module in modules} == known
