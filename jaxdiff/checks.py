@@ -1,6 +1,6 @@
-"""L0: what a caller can get wrong, checked alike everywhere: one sentence says what it got.
+"""L0: checks of what a caller passes, whose errors are one sentence: what it must be, what it got.
 
-Numbers can be checked where they are there; inside a transformation that hides them they pass.
+Numbers are checked where they are known; those that a JAX transformation hides always pass.
 """
 
 import math
@@ -17,8 +17,6 @@ from jaxdiff.typing import Array, ArrayLike, InputError, out_of
 def known(values: ArrayLike) -> np.ndarray | None:
     """The numbers themselves, or None inside a transformation that hides them.
 
-    What a caller got wrong can only be said of numbers that are there.
-
     Example:
         >>> known(jnp.ones(2)), jax.jit(lambda x: jnp.zeros(2 if known(x) is None else 3))(0.0)
         (array([1., 1.], dtype=float32), Array([0., 0.], dtype=float32))
@@ -27,25 +25,25 @@ def known(values: ArrayLike) -> np.ndarray | None:
 
 
 def known_scalar(
-    says: str, value: ArrayLike, low: float, high: float = math.inf, *, strict: bool = False
+    requirement: str, value: ArrayLike, low: float, high: float = math.inf, *, strict: bool = False
 ) -> float | None:
-    """A finite number between two others, or None inside a transformation that hides it.
+    """A finite number between two bounds, or None inside a transformation that hides it.
 
     Args:
-        says: what it is, and between which.
-        value: to be looked at.
-        low: the least that it may be.
-        high: the most.
-        strict: whether these two are themselves refused.
+        requirement: the first half of the error, "<name> must be <constraint>".
+        value: the number to check.
+        low: lower bound.
+        high: upper bound.
+        strict: whether the bounds themselves are excluded.
 
     Raises:
-        InputError: if it is none, with what ``says`` says of it.
+        InputError: if it is not such a number: ``requirement``, and the value.
 
     Example:
-        >>> known_scalar("eta lies in [0, 1]", "a", 0, 1)
+        >>> known_scalar("eta must be in [0, 1]", "a", 0, 1)
         Traceback (most recent call last):
             ...
-        jaxdiff.typing.InputError: eta lies in [0, 1], got 'a'
+        jaxdiff.typing.InputError: eta must be in [0, 1], got 'a'
     """
     number = known(value)
     if number is None:
@@ -53,26 +51,26 @@ def known_scalar(
     is_real = any(jnp.issubdtype(number.dtype, kind) for kind in (jnp.integer, jnp.floating))
     is_number = is_real and number.ndim == 0 and np.isfinite(number)
     if not is_number or not (low < number < high if strict else low <= number <= high):
-        raise InputError(f"{says}, got {value if is_number else repr(value)}")
+        raise InputError(f"{requirement}, got {value if is_number else repr(value)}")
     return float(number)
 
 
 def check_batch(name: str, x: Array) -> None:
-    """Refuse what is not a batch ``[batch, ...]`` of floats with an example in it.
+    """Check that x is a batch ``[batch, ...]`` of floats with at least one example.
 
-    In integers every step would be truncated; of no example there is nothing to compute.
+    In integers every step would be truncated.
 
     Raises:
         InputError: naming its dtype or its shape.
     """
     if not jnp.issubdtype(x.dtype, jnp.floating):
-        raise InputError(f"{name} is an array of floats, got {x.dtype}")
+        raise InputError(f"{name} must be an array of floats, got {x.dtype}")
     if x.ndim < 2 or x.shape[0] == 0:
-        raise InputError(f"{name} is a batch of examples, [batch, ...], got shape {x.shape}")
+        raise InputError(f"{name} must be a batch of examples [batch, ...], got shape {x.shape}")
 
 
 def is_count(number: object) -> bool:
-    """Whether it is a whole number of at least 1; a float is none, whatever it holds.
+    """Whether it is a positive integer; a float never is, whatever its value.
 
     Example:
         >>> is_count(3), is_count(3.0), is_count(0)
@@ -85,52 +83,52 @@ def is_count(number: object) -> bool:
 
 
 def check_known(
-    holds: Callable[..., ArrayLike], *values: ArrayLike, says: str, got: str = "{}"
+    holds: Callable[..., ArrayLike], *values: ArrayLike, requirement: str, got: str = "{}"
 ) -> None:
-    """Refuse values for which something does not hold; what a transformation hides passes.
+    """Check a condition on values; those that a transformation hides pass.
 
     Args:
-        holds: of NumPy arrays, one for each value, to what must be true everywhere.
-        *values: to be looked at; if any is hidden, none is.
-        says: what they must be.
-        got: how they are told, as a template of ``str.format``.
+        holds: the condition, a function of one NumPy array per value, true everywhere if met.
+        *values: the values to check; if any is hidden, none is checked.
+        requirement: the first half of the error, "<name> must be <constraint>".
+        got: how the error shows the values, as a template of ``str.format``.
 
     Raises:
-        InputError: with what ``says`` says, and the values.
+        InputError: if the condition does not hold: ``requirement``, and the values.
 
     Example:
-        >>> takes = "clip takes low < high"
-        >>> check_known(lambda low, high: low < high, 1, 0, says=takes, got="low={}, high={}")
+        >>> text = "low must be less than high"
+        >>> check_known(lambda low, high: low < high, 1, 0, requirement=text, got="{} and {}")
         Traceback (most recent call last):
             ...
-        jaxdiff.typing.InputError: clip takes low < high, got low=1, high=0
+        jaxdiff.typing.InputError: low must be less than high, got 1 and 0
     """
     numbers = [known(value) for value in values]
     if not (any(number is None for number in numbers) or np.all(holds(*numbers))):
-        raise InputError(f"{says}, got {got.format(*values)}")
+        raise InputError(f"{requirement}, got {got.format(*values)}")
 
 
-def check_count(says: str, number: object) -> None:
-    """Refuse what is no whole number of at least 1.
+def check_count(requirement: str, number: object) -> None:
+    """Check that a number is a positive integer.
 
     Raises:
-        InputError: with what ``says`` says of it.
+        InputError: if it is not: ``requirement``, and the number.
 
     Example:
-        >>> check_count("max_steps is at least 1", 0)
+        >>> check_count("max_steps must be a positive integer", 0)
         Traceback (most recent call last):
             ...
-        jaxdiff.typing.InputError: max_steps is at least 1, got 0
+        jaxdiff.typing.InputError: max_steps must be a positive integer, got 0
     """
     if not is_count(number):
-        raise InputError(f"{says}, got {number}")
+        raise InputError(f"{requirement}, got {number}")
 
 
 def check_one_of(**options: tuple[str, Collection[str]]) -> None:
-    """Refuse an option that is none of those there are: ``option=(got, those there are)``.
+    """Check that each option is one of its allowed values: ``option=(value, allowed values)``.
 
     Raises:
-        InputError: naming them.
+        InputError: listing the allowed values.
 
     Example:
         >>> check_one_of(order=("2nd", ["1st", "second"]))
@@ -138,16 +136,16 @@ def check_one_of(**options: tuple[str, Collection[str]]) -> None:
             ...
         jaxdiff.typing.InputError: order must be one of 1st, second, got '2nd'
     """
-    for option, (got, there) in options.items():
-        if got not in there:
-            raise InputError(f"{option} must be one of {out_of(got, there)}")
+    for option, (got, allowed) in options.items():
+        if got not in allowed:
+            raise InputError(f"{option} must be one of {out_of(got, allowed)}")
 
 
 def finite_array(name: str, x: ArrayLike) -> np.ndarray:
-    """Convert to float64, or say why not.
+    """Convert to float64, and check that every value is finite.
 
     Args:
-        name: what the caller calls it, for the error.
+        name: the name of the argument, for the error.
         x: NumPy or JAX array, any shape.
 
     Returns:
@@ -161,12 +159,14 @@ def finite_array(name: str, x: ArrayLike) -> np.ndarray:
         dtype('float64')
     """
     if np.iscomplexobj(x):
-        raise InputError(f"{name} must be an array of real numbers, got complex ones")
+        raise InputError(f"{name} must be an array of real numbers, got complex numbers")
     try:
         array = np.asarray(x, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be an array of real numbers, got {error}") from error
+        raise InputError(f"{name} must be an array of real numbers: {error}") from error
     bad = array.size - np.count_nonzero(np.isfinite(array))
     if bad:
-        raise InputError(f"{name} must be finite, got {bad} NaN or infinite of {array.size} values")
+        raise InputError(
+            f"{name} must be finite, got {bad} NaN or infinite values out of {array.size}"
+        )
     return array

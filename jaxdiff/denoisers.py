@@ -102,11 +102,13 @@ def denoiser(
     check_kind(kind)
     if kind in OF_NOISE and process.ends_without_signal:
         raise InputError(
-            "kind takes x0, v or edm where a chain ends without signal (its last beta is 1), since "
-            f"noise alone tells nothing of the data, got {kind!r}"
+            "kind must be x0, v or edm for a chain that ends without signal (its last beta is 1), "
+            f"where the noise determines nothing about the data, got {kind!r}"
         )
     check_known(
-        lambda std: (std > 0) & np.isfinite(std), data_std, says="data_std is positive and finite"
+        lambda std: (std > 0) & np.isfinite(std),
+        data_std,
+        requirement="data_std must be positive and finite",
     )
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Estimate:

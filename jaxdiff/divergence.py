@@ -128,7 +128,7 @@ def draw_probes(
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
     """
-    check_count("num_probes is at least 1", num_probes)
+    check_count("num_probes must be a positive integer", num_probes)
     check_one_of(probe=(probe, PROBES))
     dim = math.prod(x.shape[1:])
     if is_per_example(key):

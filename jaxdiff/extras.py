@@ -38,5 +38,6 @@ def require(*packages: str, purpose: str) -> None:
         listed = ", ".join(missing[:-1]) + " and " * (len(missing) > 1) + missing[-1]
         verb = "are" if len(missing) > 1 else "is"
         raise InputError(
-            f"{purpose} needs {listed}, which {verb} not installed: pip install 'jaxdiff[{extra}]'"
+            f"{purpose} requires {listed}, which {verb} not installed: "
+            f"pip install 'jaxdiff[{extra}]'"
         )

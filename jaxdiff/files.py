@@ -120,12 +120,12 @@ def check_writable(*paths: str | os.PathLike[str]) -> None:
     """
     for path in map(Path, paths):
         if path.is_dir():
-            raise InputError(f"{path} must be a file to write, got a folder")
+            raise InputError(f"{path} must be a file, got a folder")
         folder = next(p for p in path.absolute().parents if os.path.lexists(p))
         if not folder.is_dir():
             raise InputError(f"{path.parent} must be a folder, got the file {folder}")
         if not os.access(folder, os.W_OK | os.X_OK):
-            raise InputError(f"{folder} must be a writable folder, to write {path}")
+            raise InputError(f"{path} cannot be written: the folder {folder} is not writable")
 
 
 def clear_partial(folder: str | os.PathLike[str]) -> None:
@@ -232,7 +232,7 @@ def read_lines_json(
     try:
         content = Path(path).read_bytes()
     except OSError as error:
-        raise InputError(f"{path} must be a readable file, got {error.strerror}") from error
+        raise InputError(f"{path} cannot be read: {error.strerror}") from error
     rows, foreign = [], []
     for number, line in enumerate(content.split(b"\n"), start=1):
         if not line.strip():
@@ -248,7 +248,7 @@ def read_lines_json(
         else:
             foreign.append(number)
     if foreign:
-        warnings.warn(f"{path}: no row, and left out: line {_listed(foreign)}", stacklevel=2)
+        warnings.warn(f"{path}: skipped lines that are not rows: {_listed(foreign)}", stacklevel=2)
     return rows
 
 

@@ -226,7 +226,7 @@ def solve_ode(
         check_known(
             lambda number: (number >= 0) & (number <= 1),
             time,
-            says="a walk starts and ends at times in [0, 1]",
+            requirement="the start and end times must be in [0, 1]",
         )
     y = rescale(process, x, t)
     angles = angle(process, jnp.stack([jnp.asarray(t), jnp.asarray(s)])).astype(y.dtype)
@@ -247,10 +247,11 @@ def rescale(
 
 
 def _check_tolerances(rtol: ArrayLike, atol: ArrayLike, max_steps: int) -> None:
-    tolerances = [known_scalar("rtol and atol are at least 0", x, 0) for x in (rtol, atol)]
+    requirement = "rtol and atol must be finite and at least 0"
+    tolerances = [known_scalar(requirement, x, 0) for x in (rtol, atol)]
     if tolerances == [0, 0]:
-        raise InputError(f"rtol and atol are at least 0, and not both 0, got {rtol} and {atol}")
-    check_count("max_steps is at least 1", max_steps)
+        raise InputError(f"rtol and atol must not both be 0, got {rtol} and {atol}")
+    check_count("max_steps must be a positive integer", max_steps)
 
 
 def _worst_example(error: T) -> Array:
@@ -270,13 +271,13 @@ def _unless_short(state: T, too_many: Array, stuck: Array, max_steps: int) -> T:
     def check(too_many: np.ndarray, stuck: np.ndarray) -> np.ndarray:
         if np.any(too_many):
             raise InputError(
-                f"the adaptive solver did not arrive within max_steps={max_steps}; it needs more "
-                "of them, or larger rtol and atol"
+                f"the adaptive solver did not reach the end within max_steps={max_steps}; "
+                "increase max_steps, or rtol and atol"
             )
         if np.any(stuck):
             raise InputError(
-                "the adaptive solver cannot step on; it needs a model whose output is finite and "
-                "tolerances above rounding, got NaN, an infinity, a jump, or too small a tolerance"
+                "the adaptive solver failed: the output of the model must be finite and "
+                "continuous, and rtol and atol must be above rounding error"
             )
         return np.zeros(np.shape(too_many), bool)
 

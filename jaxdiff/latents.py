@@ -114,7 +114,7 @@ def interpolate(
     weights = jnp.asarray(weights)
     if z0.shape != z1.shape or weights.ndim != 1:
         raise InputError(
-            "interpolate takes two batches of codes of one shape and a vector of weights, got "
+            "z0 and z1 must be batches of the same shape and weights must be a vector, got "
             f"shapes {z0.shape}, {z1.shape} and {weights.shape}"
         )
     u0, u1 = _direction(z0), _direction(z1)

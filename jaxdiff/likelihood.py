@@ -216,7 +216,7 @@ def dequantized_log_likelihood(
 
     Reference: Theis et al. 2016, section 3.1; Burda et al. 2016, eq. 8; Ho et al. 2019 (Flow++).
     """
-    check_count("num_samples is at least 1", num_samples)
+    check_count("num_samples must be a positive integer", num_samples)
     dtype = jnp.promote_types(levels.dtype, jnp.float32)
 
     def once(key: Key) -> Array:
@@ -233,15 +233,17 @@ def dequantized_log_likelihood(
 def _grid(t_min: ArrayLike, times: Array | None) -> Array:
     """The two ends, or the grid that was asked for."""
     if times is None:
-        check_known(lambda start: (start >= 0) & (start < 1), t_min, says="t_min lies in [0, 1)")
+        check_known(
+            lambda start: (start >= 0) & (start < 1), t_min, requirement="t_min must be in [0, 1)"
+        )
         return jnp.stack([jnp.asarray(t_min, jnp.result_type(float)), jnp.ones(())])
     times = jnp.asarray(times)
     if times.ndim != 1 or times.shape[0] < 2:
-        raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
+        raise InputError(f"times must be a vector of at least two times, got shape {times.shape}")
     check_known(
         lambda grid: np.all(np.diff(grid) > 0) and grid[-1] == 1,
         times,
-        says="times increase strictly to 1, where the prior is",
+        requirement="times must increase strictly and end at 1, where the prior is",
     )
     return times
 

@@ -48,7 +48,7 @@ def gaussian(
     dim = math.prod(mean.shape)
     if cov.shape != (dim, dim):
         raise InputError(
-            f"cov is the covariance of {dim} numbers, shape {(dim, dim)}, got shape {cov.shape}"
+            f"cov must have shape {(dim, dim)} for a mean of {dim} numbers, got shape {cov.shape}"
         )
     variances, axes = jnp.linalg.eigh(cov)
     variances = jnp.maximum(variances, 0.0)
@@ -94,8 +94,8 @@ def mixture(
     weights, means, stds = jnp.asarray(weights), jnp.asarray(means), jnp.asarray(stds)
     if not weights.shape == stds.shape == means.shape[:1]:
         raise InputError(
-            "weights [K], means [K, ...] and stds [K] speak of the same K components, got shapes "
-            f"{weights.shape}, {means.shape} and {stds.shape}"
+            "weights [K], means [K, ...] and stds [K] must have the same number of components, got "
+            f"shapes {weights.shape}, {means.shape} and {stds.shape}"
         )
     centres = means.reshape(means.shape[0], -1)
     dim = centres.shape[1]

@@ -112,17 +112,19 @@ def check_times(times: Shaped[Array, "..."], *, towards_data: bool = False) -> N
         InputError: saying what it got.
     """
     if times.ndim != 1 or times.shape[0] < 2:
-        raise InputError(f"times is a vector of at least two times, got shape {times.shape}")
+        raise InputError(f"times must be a vector of at least two times, got shape {times.shape}")
     numbers = known(times)  # not those of a grid that is made inside the caller's jit
     if numbers is None:
         return
     steps = np.diff(numbers)
     if not (np.all(steps < 0) or np.all(steps > 0)):
-        raise InputError(f"times decrease strictly (or increase strictly, to invert), got {times}")
+        raise InputError(
+            f"times must decrease strictly (or increase strictly, to invert), got {times}"
+        )
     if not np.all((numbers >= 0) & (numbers <= 1)):
-        raise InputError(f"times lie in [0, 1], from data to noise, got {times}")
+        raise InputError(f"times must be in [0, 1], from data to noise, got {times}")
     if towards_data and steps[0] > 0:
         raise InputError(
-            "times decrease for a solver that draws noise, which walks to the data alone, got "
-            f"{times}"
+            "times must decrease for a solver that draws noise, since it only runs towards the "
+            f"data, got {times}"
         )

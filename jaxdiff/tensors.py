@@ -21,5 +21,5 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     try:
         tensors: dict[str, np.ndarray] = load_file(path)
     except (OSError, SafetensorError, TypeError, AttributeError) as error:
-        raise InputError(f"{path} must be a readable safetensors file: {error}") from error
+        raise InputError(f"{path} is not a readable safetensors file: {error}") from error
     return tensors

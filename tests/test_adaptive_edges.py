@@ -82,7 +82,7 @@ def stuck(x, t):
 def test_a_solver_that_does_not_arrive_says_so():
     """At once, and out of compiled code, of which JAX makes a RuntimeError."""
     x, model = np.ones((3, 2), np.float32), MODELS["gaussian"](VP())
-    with pytest.raises(InputError, match="did not arrive within max_steps=2"):
+    with pytest.raises(InputError, match="did not reach the end within max_steps=2"):
         flow.solve_ode(model, VP(), x, 1.0, 0.01, max_steps=2)
     run = jax.jit(lambda x: flow.solve_ode(stuck, VP(), x, 1.0, 0.01))
     with pytest.raises(RuntimeError, match="model whose output is finite"):
@@ -99,13 +99,13 @@ def test_a_method_that_does_not_exist_is_refused():
 @pytest.mark.parametrize(
     ("ends", "options", "says"),
     [
-        ((1.0, -0.5), {}, r"times in \[0, 1\], got -0.5"),
-        ((2.0, 0.5), {}, r"times in \[0, 1\], got 2.0"),
-        ((1.0, 0.5), {"rtol": -1.0}, "rtol and atol are at least 0"),
-        ((1.0, 0.5), {"rtol": np.inf}, "rtol and atol are at least 0, got inf"),
-        ((1.0, 0.5), {"atol": "a"}, "rtol and atol are at least 0, got 'a'"),
-        ((1.0, 0.5), {"rtol": 0.0, "atol": 0.0}, "not both 0, got 0.0 and 0.0"),
-        ((1.0, 0.5), {"max_steps": 0}, "max_steps is at least 1, got 0"),
+        ((1.0, -0.5), {}, r"times must be in \[0, 1\], got -0.5"),
+        ((2.0, 0.5), {}, r"times must be in \[0, 1\], got 2.0"),
+        ((1.0, 0.5), {"rtol": -1.0}, "rtol and atol must be finite and at least 0"),
+        ((1.0, 0.5), {"rtol": np.inf}, "rtol and atol must be finite and at least 0, got inf"),
+        ((1.0, 0.5), {"atol": "a"}, "rtol and atol must be finite and at least 0, got 'a'"),
+        ((1.0, 0.5), {"rtol": 0.0, "atol": 0.0}, "must not both be 0, got 0.0 and 0.0"),
+        ((1.0, 0.5), {"max_steps": 0}, "max_steps must be a positive integer, got 0"),
     ],
 )
 def test_a_walk_that_means_nothing_is_refused(ends, options, says):
@@ -114,7 +114,7 @@ def test_a_walk_that_means_nothing_is_refused(ends, options, says):
 
 
 def test_integers_are_refused():
-    with pytest.raises(InputError, match="x is an array of floats, got int32"):
+    with pytest.raises(InputError, match="x must be an array of floats, got int32"):
         flow.solve_ode(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)
 
 
@@ -125,4 +125,7 @@ def test_what_compiled_code_cannot_solve_is_one_sentence_of_a_command(capsys):
     with pytest.raises(SystemExit) as left:
         cli._guarded(lambda: jax.block_until_ready(run(jnp.ones((1, 2)))), ["command"])
     assert left.value.code == cli.USAGE_ERROR
-    assert "error: the adaptive solver did not arrive within max_steps=2" in capsys.readouterr().err
+    assert (
+        "error: the adaptive solver did not reach the end within max_steps=2"
+        in capsys.readouterr().err
+    )

@@ -118,6 +118,6 @@ def test_without_torch_one_sentence_says_what_to_install(tmp_path, monkeypatch):
     with pytest.raises(InputError) as caught:
         load_score_sde(tmp_path / "checkpoint_8.pth", score_sde_network(DDPM))
     assert str(caught.value) == (
-        f"reading the pickle {tmp_path}/checkpoint_8.pth needs torch, which is not installed: "
+        f"reading the pickle {tmp_path}/checkpoint_8.pth requires torch, which is not installed: "
         "pip install 'jaxdiff[torch]'"
     )

@@ -175,7 +175,7 @@ def test_a_folder_is_read_as_its_network_and_its_tensors(tmp_path):
         ),
         (
             lambda f: (f / "diffusion_pytorch_model.safetensors").write_bytes(b"\0" * 100),
-            r"model\.safetensors must be a readable safetensors file",
+            r"model\.safetensors is not a readable safetensors file",
         ),
     ],
 )

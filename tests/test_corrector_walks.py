@@ -156,7 +156,7 @@ def test_other_numbers_are_never_another_trace(make, options, others):
     ("make", "options", "says"),
     [
         (langevin, {"snr": 0.0}, "snr"),
-        (langevin, {"snr": "a"}, "snr is positive, got 'a'"),
+        (langevin, {"snr": "a"}, "snr must be positive and finite, got 'a'"),
         (langevin, {"num_steps": 0}, "num_steps"),
         (langevin, {"norms": "mean"}, "example, batch"),
         (annealed_langevin, {"step_size": -0.1}, "step_size"),

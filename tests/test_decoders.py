@@ -186,5 +186,5 @@ def test_bernoulli_of_an_estimate_beyond_its_levels_is_cut_at_one_in_a_million()
 @pytest.mark.parametrize(("num_levels", "low", "high"), [(1, -1, 1), (256, 1, -1), (256, 0, 0)])
 def test_levels_that_do_not_increase_are_refused(num_levels, low, high):
     one = jnp.ones((1, 1))
-    with pytest.raises(InputError, match=f"got {num_levels} from {low} to {high}"):
+    with pytest.raises(InputError, match=f"got num_levels={num_levels}, low={low}, high={high}"):
         decoders.discretized_gaussian(one, one, 1.0, num_levels=num_levels, low=low, high=high)

@@ -70,7 +70,7 @@ def test_every_sample_has_its_own_keys():
 
 
 def test_no_samples_are_refused():
-    with pytest.raises(InputError, match="num_samples is at least 1, got 0"):
+    with pytest.raises(InputError, match="num_samples must be a positive integer, got 0"):
         dequantized_log_likelihood(
             jax.random.key(0), _normal, jnp.zeros((1, 1)), to_data=to_data, num_samples=0
         )

@@ -119,5 +119,5 @@ def test_implicit_by_hutchinson_is_sliced_with_reduced_variance():
 def test_what_is_no_probe_is_refused():
     with pytest.raises(InputError, match="rademacher, gaussian, sphere, coordinate, got 'cube'"):
         divergence.hutchinson(jax.random.key(0), linear, jnp.zeros((1, 3)), probe="cube")
-    with pytest.raises(InputError, match="num_probes is at least 1, got 0"):
+    with pytest.raises(InputError, match="num_probes must be a positive integer, got 0"):
         divergence.hutchinson(jax.random.key(0), linear, jnp.zeros((1, 3)), num_probes=0)

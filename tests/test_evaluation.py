@@ -107,11 +107,13 @@ def test_whatever_is_refused_is_refused_before_sampling(points, tmp_path, monkey
         return done.stderr
 
     assert "must be a folder, got the file" in refused("sample", f"--out={tmp_path / 'file'}")
-    assert "samples.png must be a file to write" in refused("sample", f"--out={tmp_path / 'out'}")
+    assert "samples.png must be a file, got a folder" in refused(
+        "sample", f"--out={tmp_path / 'out'}"
+    )
     assert "unless examples are images" in refused("sample", "--trajectory")
     (workdir / "evaluation.json").unlink(missing_ok=True)
     (workdir / "evaluation.json").mkdir()
-    assert "evaluation.json must be a file to write" in refused("evaluate")
+    assert "evaluation.json must be a file, got a folder" in refused("evaluate")
     (workdir / "evaluation.json").rmdir()
     write(np.ones((8, 3)))
     assert "must have examples of shape (2,), as in training, got (3,)" in refused("evaluate")

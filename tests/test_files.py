@@ -48,12 +48,12 @@ def test_places_that_cannot_be_written_to_are_refused_and_left_alone(tmp_path, m
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     files.check_writable(tmp_path / "file", tmp_path / "new" / "folder" / "file")
-    with pytest.raises(InputError, match="folder must be a file to write, got a folder"):
+    with pytest.raises(InputError, match="folder must be a file, got a folder"):
         files.check_writable(tmp_path / "file", tmp_path / "folder")
     with pytest.raises(InputError, match=r"file/new must be a folder, got the file .*/file$"):
         files.check_writable(tmp_path / "file" / "new" / "a.png")
     monkeypatch.setattr(os, "access", lambda path, mode: path.name != "folder")  # root may all
-    with pytest.raises(InputError, match=r"folder must be a writable folder, to write .*a\.png"):
+    with pytest.raises(InputError, match=r"a\.png cannot be written: the folder .*folder is not"):
         files.check_writable(tmp_path / "folder" / "new" / "a.png")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
 
@@ -150,7 +150,7 @@ def test_a_log_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path):
 
 
 def test_read_lines_json_of_what_is_no_log(tmp_path):
-    with pytest.raises(InputError, match=r"none\.jsonl must be a readable file, got No such"):
+    with pytest.raises(InputError, match=r"none\.jsonl cannot be read: No such"):
         files.read_lines_json(tmp_path / "none.jsonl")
     (tmp_path / "empty").write_text("")
     assert files.read_lines_json(tmp_path / "empty") == []
@@ -165,6 +165,6 @@ def test_a_line_that_is_no_row_is_left_out_with_a_warning(tmp_path, left):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + left)
     files.append_line(path, '{"step": 3}')
-    with pytest.warns(UserWarning, match=r"metrics\.jsonl: no row, and left out: line 2$"):
+    with pytest.warns(UserWarning, match=r"metrics\.jsonl: skipped lines that are not rows: 2$"):
         rows = files.read_lines_json(path, fields=("step",))
     assert rows == [{"step": 1}, {"step": 3}]

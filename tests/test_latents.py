@@ -130,7 +130,7 @@ def test_inversion_asks_no_model_about_noise_of_zero():
 
 def test_inversion_without_iterations_is_refused():
     process = PROCESSES["vp"].process
-    with pytest.raises(InputError, match="iterations is at least 1, got 0"):
+    with pytest.raises(InputError, match="iterations must be a positive integer, got 0"):
         solvers.ddim_inversion(MODELS["gaussian"](process), process, iterations=0)
 
 
@@ -184,5 +184,5 @@ def test_parallel_and_opposite_codes_mix_linearly():
 def test_what_cannot_be_mixed_is_refused():
     z = jnp.ones((2, 3))
     for args in ((z, z[:1], jnp.ones(2)), (z, z, jnp.ones(()))):
-        with pytest.raises(InputError, match="two batches of codes of one shape"):
+        with pytest.raises(InputError, match="z0 and z1 must be batches of the same shape"):
             latents.interpolate(*args)

@@ -142,5 +142,5 @@ def test_training_the_shape_by_the_square_of_the_bound_makes_it_vary_less():
 
 @pytest.mark.parametrize("options", [{"log_snr_min": 14.0}, {"num_steps": 0}])
 def test_a_schedule_that_does_not_fall_is_refused(options):
-    with pytest.raises(InputError, match="log_snr_min < log_snr_max and num_steps >= 1"):
+    with pytest.raises(InputError, match="log_snr_min < log_snr_max and an integer num_steps >= 1"):
         LearnedVP.create(**options)

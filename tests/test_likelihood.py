@@ -125,12 +125,12 @@ def test_gradients_are_the_score_and_the_slopes_of_the_closed_form():
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"t_min": 1.0}, r"t_min lies in \[0, 1\), got 1.0"),
-        ({"t_min": -0.1}, "t_min lies in"),
-        ({"times": [0.1, 0.5]}, "times increase strictly to 1"),
-        ({"times": [0.5, 0.1, 1.0]}, "times increase strictly to 1"),
+        ({"t_min": 1.0}, r"t_min must be in \[0, 1\), got 1.0"),
+        ({"t_min": -0.1}, "t_min must be in"),
+        ({"times": [0.1, 0.5]}, "times must increase strictly and end at 1"),
+        ({"times": [0.5, 0.1, 1.0]}, "times must increase strictly and end at 1"),
         ({"times": [1.0]}, "vector of at least two times"),
-        ({"num_probes": 0}, "num_probes is at least 1, got 0"),
+        ({"num_probes": 0}, "num_probes must be a positive integer, got 0"),
         ({"num_probes": 1, "probe": "cauchy"}, "probe must be one of"),
         ({"probe": "cauchy"}, "probe must be one of"),
         ({"method": "euler"}, "method must be one of tsit5, dopri5, got 'euler'"),

@@ -72,7 +72,7 @@ MISTAKES = {
     ),
     "order": (
         [*OF_DIGITS, "--config.sampling.solver.order=7"],
-        "solver: order of DEIS is 1, 2, 3 or",
+        "solver: order of DEIS must be 1, 2, 3 or",
     ),
     "seed": (
         [*OF_DIGITS, "--config.seed=18446744073709551616"],

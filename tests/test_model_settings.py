@@ -121,7 +121,7 @@ def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
     place = np.rint(denoisers.chain_index(ladder, t)).astype(int)
     np.testing.assert_array_equal(place, np.arange(10)[::-1])
     np.testing.assert_allclose(jax.vmap(ladder.sigma)(t), listed[place], rtol=1e-5)
-    with pytest.raises(InputError, match="takes a chain"):
+    with pytest.raises(InputError, match="must be a chain for its step index"):
         denoisers.chain_index(processes.VP(), t)
 
 

@@ -123,7 +123,7 @@ def test_training_without_a_package_names_its_extra_and_makes_no_workdir(tmp_pat
     with pytest.raises(InputError) as caught:
         recipes.train(tiny_config(), tmp_path / "run")
     assert str(caught.value) == (
-        "training needs tensorboardX and safetensors, which are not installed: "
+        "training requires tensorboardX and safetensors, which are not installed: "
         "pip install 'jaxdiff[train]'"
     )
     assert not (tmp_path / "run").exists()
@@ -131,12 +131,14 @@ def test_training_without_a_package_names_its_extra_and_makes_no_workdir(tmp_pat
 
 def test_data_without_a_package_name_its_extra(tmp_path, hide):
     hide("sklearn", "tensorflow_datasets")
-    with pytest.raises(InputError, match=r"digits needs sklearn, which is .*'jaxdiff\[data\]'$"):
+    with pytest.raises(InputError, match=r"digits requires sklearn, which is .*'jaxdiff\[data\]'$"):
         data.load("digits")
     for name in ("dataset_info.json", "features.json"):
         (tmp_path / "mnist" / "3.0.1").mkdir(parents=True, exist_ok=True)
         (tmp_path / "mnist" / "3.0.1" / name).write_text("{}")
-    with pytest.raises(InputError, match=r"tfds:mnist needs tensorflow_datasets, .*jaxdiff\[data"):
+    with pytest.raises(
+        InputError, match=r"tfds:mnist requires tensorflow_datasets, .*jaxdiff\[data"
+    ):
         load_tfds("mnist", tmp_path)
 
 
@@ -151,7 +153,7 @@ def test_a_command_without_a_package_prints_one_line_and_exits_with_2(hide, caps
     with pytest.raises(SystemExit, match=r"^2$"):
         runpy.run_path(str(ROOT / "experiments" / "__init__.py"))
     assert capsys.readouterr().err == (
-        "error: every command needs ml_collections, which is not installed: "
+        "error: every command requires ml_collections, which is not installed: "
         "pip install 'jaxdiff[experiments]'\n"
     )
 

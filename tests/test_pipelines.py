@@ -118,7 +118,9 @@ def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path)
     assert json.loads(text)["rescale_betas_zero_snr"]
     change = {"rescale_betas_zero_snr": True, "prediction_type": "epsilon"}
     described = from_pipeline(pipeline(tmp_path, SCHEDULER | change))
-    with pytest.raises(InputError, match=r"config\.model\.kind: kind takes x0, v or edm where"):
+    with pytest.raises(
+        InputError, match=r"config\.model\.kind: kind must be x0, v or edm for a chain"
+    ):
         Run(assemble(*described))
 
 

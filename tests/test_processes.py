@@ -145,5 +145,5 @@ def test_chains_alone_have_a_length(name):
         return
     with pytest.raises(InputError, match=f"must be a chain, got {type(process).__name__}"):
         chain_length(process)
-    with pytest.raises(InputError, match="takes a chain"):
+    with pytest.raises(InputError, match=f"must be a chain for .*, got {type(process).__name__}"):
         process.index(0.5)

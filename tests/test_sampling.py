@@ -154,13 +154,13 @@ def test_sampling_starts_anywhere():
 )
 @pytest.mark.parametrize("drive", [jaxdiff.sample, jaxdiff.trajectory])
 def test_times_that_repeat_or_turn_are_refused(drive, times):
-    with pytest.raises(InputError, match=r"times decrease strictly .* got \["):
+    with pytest.raises(InputError, match=r"times must decrease strictly .* got \["):
         drive(jax.random.key(0), RANDOM_WALK, jnp.zeros((1, 1)), jnp.array(times))
 
 
 @pytest.mark.parametrize("times", [[1.5, 0.5], [0.5, -0.1], [np.inf, 0.5], [0.2, 1.001]])
 def test_times_beyond_data_and_noise_are_refused(times):
-    with pytest.raises(InputError, match=r"times lie in \[0, 1\], from data to noise, got \["):
+    with pytest.raises(InputError, match=r"times must be in \[0, 1\], from data to noise, got \["):
         jaxdiff.sample(jax.random.key(0), RANDOM_WALK, jnp.zeros((1, 1)), jnp.array(times))
 
 
@@ -170,7 +170,9 @@ def test_times_beyond_data_and_noise_are_refused(times):
 )
 @pytest.mark.parametrize("drive", [jaxdiff.sample, jaxdiff.trajectory])
 def test_times_that_are_no_grid_are_refused(drive, times, shape):
-    with pytest.raises(InputError, match=rf"times is a vector of at least two .* shape {shape}"):
+    with pytest.raises(
+        InputError, match=rf"times must be a vector of at least two .* shape {shape}"
+    ):
         drive(jax.random.key(0), RANDOM_WALK, jnp.zeros((1, 1)), jnp.array(times))
 
 

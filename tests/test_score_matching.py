@@ -238,5 +238,5 @@ def test_denoising_weighted_by_sigma2_is_the_error_in_the_noise():
 def test_probes_that_do_not_exist_are_refused():
     with pytest.raises(InputError, match="rademacher, gaussian, sphere, coordinate, got 'cube'"):
         losses.ssm(jax.random.key(0), lambda x: x, jnp.ones((1, 2)), probe="cube")
-    with pytest.raises(InputError, match="num_probes is at least 1, got 0"):
+    with pytest.raises(InputError, match="num_probes must be a positive integer, got 0"):
         losses.fd_ssm(jax.random.key(0), lambda x: x, jnp.ones((1, 2)), num_probes=0)

@@ -74,7 +74,7 @@ def test_the_parts_of_a_result_share_their_axes_with_the_arguments():
 
 
 def test_what_the_library_refuses_it_says_itself():
-    with pytest.raises(InputError, match="betas is a vector"):
+    with pytest.raises(InputError, match="betas must be a vector"):
         DiscreteVP.from_betas(jnp.full((2, 2), 0.1))
     with pytest.raises(InputError, match="vector of at least two times"):
         jaxdiff.sample(KEY, solvers.ddim(None, VP()), BATCH, jnp.ones((2, 2)))

@@ -89,14 +89,22 @@ def test_churn_of_nothing_is_heun():
 @pytest.mark.parametrize(
     ("make", "options", "says"),
     [
-        (solvers.stochastic_heun, {"churn": -0.5}, "churn is at least 0, got -0.5"),
-        (solvers.stochastic_heun, {"noise_scale": -1.0}, "noise_scale is at least 0"),
-        (solvers.stochastic_heun, {"sigma_min": 3.0, "sigma_max": 1.0}, "sigma_min < sigma_max"),
-        (solvers.euler_maruyama, {"eta": -3.0}, "amplitude of the noise, at least 0, got -3.0"),
-        (solvers.dpmpp_2m, {"eta": float("nan")}, "amplitude of the noise, at least 0, got nan"),
-        (solvers.dpmpp_3m, {"eta": float("inf")}, "amplitude of the noise, at least 0, got inf"),
-        (solvers.ddim, {"eta": "a"}, r"the posterior's noise, in \[0, 1\], got 'a'"),
-        (solvers.ddim, {"eta": True}, r"the posterior's noise, in \[0, 1\], got True"),
+        (solvers.stochastic_heun, {"churn": -0.5}, "churn must be finite and at least 0, got -0.5"),
+        (
+            solvers.stochastic_heun,
+            {"noise_scale": -1.0},
+            "noise_scale must be finite and at least 0",
+        ),
+        (
+            solvers.stochastic_heun,
+            {"sigma_min": 3.0, "sigma_max": 1.0},
+            "must be less than sigma_max",
+        ),
+        (solvers.euler_maruyama, {"eta": -3.0}, "eta must be finite and at least 0, got -3.0"),
+        (solvers.dpmpp_2m, {"eta": float("nan")}, "eta must be finite and at least 0, got nan"),
+        (solvers.dpmpp_3m, {"eta": float("inf")}, "eta must be finite and at least 0, got inf"),
+        (solvers.ddim, {"eta": "a"}, r"eta must be in \[0, 1\], got 'a'"),
+        (solvers.ddim, {"eta": True}, r"eta must be in \[0, 1\], got True"),
         (solvers.euler_maruyama, {"eta": [0.5]}, r"at least 0, got \[0.5\]"),
     ],
 )
@@ -124,10 +132,10 @@ def test_euler_s_method_walks_both_ways():
 @pytest.mark.parametrize(
     ("x", "says"),
     [
-        (np.ones((1, 2), int), "x_init is an array of floats, got int32"),
-        (np.float32(1.0), r"x_init is a batch of examples, \[batch, ...\], got shape \(\)"),
-        (np.ones(3, np.float32), r"a batch of examples, .* got shape \(3,\)"),
-        (np.ones((0, 2), np.float32), r"a batch of examples, .* got shape \(0, 2\)"),
+        (np.ones((1, 2), int), "x_init must be an array of floats, got int32"),
+        (np.float32(1.0), r"x_init must be a batch of examples \[batch, ...\], got shape \(\)"),
+        (np.ones(3, np.float32), r"a batch of examples .* got shape \(3,\)"),
+        (np.ones((0, 2), np.float32), r"a batch of examples .* got shape \(0, 2\)"),
     ],
     ids=["integers", "a number", "a vector", "no example"],
 )
@@ -146,7 +154,7 @@ def test_what_draws_noise_walks_to_the_data_alone(solver):
         assert not made.draws_noise
         return
     for upward in (made, predictor_corrector(made)):
-        with pytest.raises(InputError, match="times decrease for a solver that draws noise"):
+        with pytest.raises(InputError, match="times must decrease for a solver that draws noise"):
             jaxdiff.sample(jax.random.key(0), upward, jnp.ones((1, 2)), times)
 
 

@@ -194,7 +194,7 @@ def test_a_folder_without_its_tensors_is_refused(tmp_path, content):
     save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
     path = tmp_path / "model.safetensors"
     path.unlink() if content is None else path.write_bytes(content)
-    with pytest.raises(InputError, match=r"model\.safetensors must be a readable safetensors"):
+    with pytest.raises(InputError, match=r"model\.safetensors is not a readable safetensors"):
         load(tmp_path)
 
 
@@ -202,5 +202,5 @@ def test_half_a_file_of_tensors_is_refused(tmp_path):
     save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
     path = tmp_path / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-4])
-    with pytest.raises(InputError, match=r"model\.safetensors must be a readable safetensors"):
+    with pytest.raises(InputError, match=r"model\.safetensors is not a readable safetensors"):
         load(tmp_path)

@@ -96,7 +96,9 @@ def test_every_solver_walks_from_noise_alone_to_the_data(name):
 
 @pytest.mark.parametrize("kind", ["eps", "score", "sigma_score"])
 def test_predictions_of_noise_are_refused_there_and_others_are_finite(kind):
-    with pytest.raises(InputError, match=f"kind takes x0, v or edm where .*, got '{kind}'$"):
+    with pytest.raises(
+        InputError, match=f"kind must be x0, v or edm for a chain .*, got '{kind}'$"
+    ):
         denoiser(lambda x, t: x, CHAIN, kind=kind)
     denoiser(lambda x, t: x, VP(), kind=kind)
     x = jnp.array([[1.0], [-2.0]])
@@ -108,5 +110,7 @@ def test_predictions_of_noise_are_refused_there_and_others_are_finite(kind):
 
 @pytest.mark.parametrize("betas", [[0.1, 1.0, 0.1], [0.0, 0.5], [0.5, 1.1], [0.1, float("nan")]])
 def test_a_beta_of_one_is_that_of_the_last_step_alone(betas):
-    with pytest.raises(InputError, match="betas lie between 0 and 1, where the last alone may be"):
+    with pytest.raises(
+        InputError, match="betas must be strictly between 0 and 1, except that the last may be"
+    ):
         DiscreteVP.from_betas(jnp.array(betas))

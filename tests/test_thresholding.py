@@ -207,8 +207,8 @@ def test_other_numbers_are_never_another_trace(wrap, options, others):
 @pytest.mark.parametrize(
     ("wrap", "options", "named"),
     [
-        (thresholding.clip_denoised, {"low": 1.0, "high": -1.0}, "low < high"),
-        (thresholding.clip_denoised, {"low": 1.0}, "low < high"),
+        (thresholding.clip_denoised, {"low": 1.0, "high": -1.0}, "low must be less than high"),
+        (thresholding.clip_denoised, {"low": 1.0}, "low must be less than high"),
         (thresholding.dynamic_threshold, {"quantile": 1.1}, "quantile"),
         (thresholding.dynamic_threshold, {"quantile": -0.1}, "quantile"),
         (thresholding.dynamic_threshold, {"bound": 0.0}, "bound"),

@@ -177,7 +177,7 @@ def test_log_normal_noise_is_that_of_sigma_over_alpha_where_log_snr_bends(name):
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"uniform_share": 1.5}, "uniform_share is a number in"),
+        ({"uniform_share": 1.5}, "uniform_share must be in"),
         ({"t_min": 0.5, "t_max": 0.4}, "0 <= t_min < t_max <= 1"),
         ({"t_min": 0.0}, "t_min > 0"),
     ],
@@ -255,5 +255,5 @@ def test_steps_are_drawn_by_the_root_mean_square_of_their_losses_and_weighted_ba
 
 @pytest.mark.parametrize("options", [{"num_steps": 0}, {"num_steps": 3, "length": 0}])
 def test_histories_of_nothing_are_refused(options):
-    with pytest.raises(InputError, match="num_steps and length are at least 1"):
+    with pytest.raises(InputError, match="num_steps and length must be positive"):
         loss_aware.start(**options)

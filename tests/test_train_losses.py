@@ -167,7 +167,7 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
         ),
         (
             {"loss": recipes.LossConfig(times=choice("importance", uniform_share=2.0))},
-            "config.loss.times: uniform_share is a number in",
+            "config.loss.times: uniform_share must be in",
         ),
         ({"loss": recipes.LossConfig(times=choice("importance"), t_min=0.0)}, "t_min > 0"),
     ],

@@ -53,7 +53,8 @@ def clip_denoised(
 
     Reference: Ho et al. 2020 (the released code); Saharia et al. 2022 (Imagen), section 2.3.
     """
-    check_known(np.less, low, high, says="clip_denoised takes low < high", got="low={}, high={}")
+    requirement = "low must be less than high"
+    check_known(np.less, low, high, requirement=requirement, got="low={}, high={}")
     return _mapped(denoise_fn, process, lambda x0: jnp.clip(x0, low, high))
 
 
@@ -92,9 +93,8 @@ def dynamic_threshold(
 
     Reference: Saharia et al. 2022 (Imagen), section 2.3.
     """
-    known_scalar("quantile is a share of the values, in [0, 1]", quantile, 0, 1)
-    says = "bound is the greatest absolute value of data, positive"
-    known_scalar(says, bound, 0, strict=True)
+    known_scalar("quantile must be in [0, 1]", quantile, 0, 1)
+    known_scalar("bound must be positive and finite", bound, 0, strict=True)
 
     def hold(x0: Array) -> Array:
         flat = jnp.abs(x0).reshape(x0.shape[0], -1)

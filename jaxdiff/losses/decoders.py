@@ -81,7 +81,8 @@ def discretized_gaussian(
     """
     if num_levels < 2 or not -math.inf < low < high < math.inf:
         raise InputError(
-            f"levels are at least 2 from low to high, got {num_levels} from {low} to {high}"
+            "num_levels must be at least 2 and low must be less than high, both finite, got "
+            f"num_levels={num_levels}, low={low}, high={high}"
         )
     half, std = 0.5 * (high - low) / (num_levels - 1), expand_to(std, x0)
     above = jnp.where(x0 > high - half, FAR, (x0 - mean + half) / std)

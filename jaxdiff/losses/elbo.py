@@ -155,7 +155,7 @@ def denoising_draws(
     """
     times = jnp.asarray(times)
     check_latents(times)
-    check_count("num_terms is at least 1", num_terms)
+    check_count("num_terms must be a positive integer", num_terms)
     pick_key, noise_key = jax.random.split(key)
     gaps = jnp.diff(process.log_snr(times))
     log_p = jax.nn.log_softmax(jnp.log(gaps))
@@ -229,9 +229,9 @@ def check_latents(times: Shaped[Array, "..."]) -> None:
         InputError: saying what they are instead.
     """
     if times.ndim != 1 or times.shape[0] < 2:
-        raise InputError(f"times are those of two latents or more, got shape {times.shape}")
+        raise InputError(f"times must be a vector of at least two times, got shape {times.shape}")
     check_known(
         lambda grid: grid[-1] > 0 and np.all(np.diff(grid) < 0),
         times,
-        says="times of latents decrease strictly and stay above 0",
+        requirement="times must decrease strictly and stay above 0",
     )

@@ -34,5 +34,5 @@ def mean_and_error(draws: Float[Array, "..."], axis: int = 0) -> Mean:
     """
     count = draws.shape[axis]
     if count < 2:
-        raise InputError(f"a standard error takes at least 2 draws, got {count}")
+        raise InputError(f"a standard error requires at least 2 draws, got {count}")
     return Mean(jnp.mean(draws, axis), jnp.std(draws, axis, ddof=1) / jnp.sqrt(1.0 * count))

@@ -46,7 +46,8 @@ def start(num_steps: int, *, length: int = 10) -> LossHistory:
     """
     if not is_count(num_steps) or not is_count(length):
         raise InputError(
-            f"num_steps and length are at least 1, got num_steps={num_steps}, length={length}"
+            "num_steps and length must be positive integers, got "
+            f"num_steps={num_steps}, length={length}"
         )
     return LossHistory(jnp.zeros((num_steps, length)), jnp.zeros(num_steps, int))
 

@@ -122,9 +122,12 @@ def importance(
     Reference: Song et al. 2021b, section 5.1; Kingma et al. 2021, appendix I.
     """
     if not 0 <= uniform_share <= 1:
-        raise InputError(f"uniform_share is a number in [0, 1], got {uniform_share}")
+        raise InputError(f"uniform_share must be in [0, 1], got {uniform_share}")
     if not 0 <= t_min < t_max <= 1:
-        raise InputError(f"times take 0 <= t_min < t_max <= 1, got t_min={t_min}, t_max={t_max}")
+        raise InputError(
+            "t_min and t_max must satisfy 0 <= t_min < t_max <= 1, got "
+            f"t_min={t_min}, t_max={t_max}"
+        )
     if num_steps is None:
         edges = log_snr_times(process, num_cells, t_max=t_max, t_min=t_min)[::-1]
         at = 0.5 * (edges[:-1] + edges[1:])
@@ -191,8 +194,8 @@ def log_normal(
 
     Reference: Karras et al. 2022, table 1.
     """
-    known_scalar("mean is a finite number", mean, -math.inf)
-    known_scalar("std is positive", std, 0, strict=True)
+    known_scalar("mean must be finite", mean, -math.inf)
+    known_scalar("std must be positive and finite", std, 0, strict=True)
 
     def density(process: Process, t: Array) -> Array:
         log_snr, slope = jax.jvp(process.log_snr, (t,), (jnp.ones_like(t),))

@@ -33,7 +33,7 @@ def as_features(name: str, x: ArrayLike, *, at_least: int = 1) -> np.ndarray:
     if len(array) < at_least:
         raise InputError(f"{name} must hold at least {at_least} examples, got {len(array)}")
     if array.size == 0:
-        raise InputError(f"{name} must have at least one feature, got the shape {array.shape}")
+        raise InputError(f"{name} must have at least one feature, got shape {array.shape}")
     return array.reshape(len(array), -1)
 
 
@@ -43,10 +43,10 @@ def check_same_width(names: tuple[str, str], x: np.ndarray, y: np.ndarray) -> No
     Example:
         >>> check_same_width(("x", "y"), np.zeros((5, 2)), np.zeros((5, 3)))
         Traceback (most recent call last):
-        jaxdiff.typing.InputError: x and y must have equally many features, got 2 and 3
+        jaxdiff.typing.InputError: x and y must have the same number of features, got 2 and 3
     """
     if x.shape[1] != y.shape[1]:
         raise InputError(
-            f"{names[0]} and {names[1]} must have equally many features, "
+            f"{names[0]} and {names[1]} must have the same number of features, "
             f"got {x.shape[1]} and {y.shape[1]}"
         )

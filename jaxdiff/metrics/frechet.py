@@ -80,7 +80,8 @@ def frechet_from_moments(
     mu_x, mu_y = finite_array("mean_x", mean_x), finite_array("mean_y", mean_y)
     if mu_x.ndim != 1 or mu_x.shape != mu_y.shape:
         raise InputError(
-            f"mean_x and mean_y must both be [d], got the shapes {mu_x.shape} and {mu_y.shape}"
+            "mean_x and mean_y must be vectors of the same length, got shapes "
+            f"{mu_x.shape} and {mu_y.shape}"
         )
     c_x, c_y = (
         _covariance(name, cov, len(mu_x)) for name, cov in (("cov_x", cov_x), ("cov_y", cov_y))
@@ -101,7 +102,9 @@ def _moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _covariance(name: str, cov: ArrayLike, dim: int) -> np.ndarray:
     matrix = finite_array(name, cov)
     if matrix.shape != (dim, dim):
-        raise InputError(f"{name} must be {[dim, dim]} as the means are, got {[*matrix.shape]}")
+        raise InputError(
+            f"{name} must have shape {(dim, dim)} to match the means, got shape {matrix.shape}"
+        )
     asymmetry = np.abs(matrix - matrix.T).max()
     if asymmetry > SYMMETRY_TOLERANCE * np.abs(matrix).max():
         raise InputError(f"{name} must be symmetric, got entries that differ by {asymmetry:.3g}")

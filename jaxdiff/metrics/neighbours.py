@@ -59,7 +59,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, *, k: int = 3) -> Precisi
         Kynkäänniemi et al. 2019, Improved precision and recall metric, section 2.
     """
     if not is_count(k):
-        raise InputError(f"k must be an integer of at least 1, got {k!r}")
+        raise InputError(f"k must be a positive integer, got {k!r}")
     x, y = as_features("real", real, at_least=k + 1), as_features("fake", fake, at_least=k + 1)
     check_same_width(("real", "fake"), x, y)
     return PrecisionRecall(precision=_covered(y, x, k), recall=_covered(x, y, k))

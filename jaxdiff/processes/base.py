@@ -73,7 +73,10 @@ class Process(ABC):
         Raises:
             InputError: in continuous time.
         """
-        raise InputError("the index of a step as noise level takes a chain, got a process without")
+        raise InputError(
+            "process must be a chain for its step index to be the noise level, "
+            f"got {type(self).__name__}"
+        )
 
     def alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """Signal scale α(t) (DDPM's √ᾱ)."""

@@ -99,7 +99,7 @@ class VE(Process):
             lambda low, high: (low > 0) & (low < high) & np.isfinite(high),
             self.sigma_min,
             self.sigma_max,
-            says="VE requires 0 < sigma_min < sigma_max",
+            requirement="VE requires finite 0 < sigma_min < sigma_max",
             got="sigma_min={}, sigma_max={}",
         )
 
@@ -142,7 +142,7 @@ class CosineVP(Process):
         offset_is_none = first is not None and not np.all((first >= 0) & np.isfinite(first))
         if offset_is_none or (last is not None and not np.all(np.isfinite(last))):
             raise InputError(
-                f"CosineVP takes a finite s >= 0 and a finite log_snr_min, got s={self.s}, "
+                f"CosineVP requires a finite s >= 0 and a finite log_snr_min, got s={self.s}, "
                 f"log_snr_min={self.log_snr_min}"
             )
 
@@ -180,6 +180,6 @@ def _check_betas(beta_min: ArrayLike, beta_max: ArrayLike) -> None:
         lambda low, high: (low >= 0) & (high >= 0) & (low + high > 0) & np.isfinite(low + high),
         beta_min,
         beta_max,
-        says="betas are at least 0 and not both 0",
+        requirement="beta_min and beta_max must be finite, at least 0 and not both 0",
         got="beta_min={}, beta_max={}",
     )

@@ -53,7 +53,7 @@ class DiscreteVP(Process):
             np.all((numbers > 0) & (numbers <= 1)) and np.all(numbers[:-1] < 1)
         ):
             raise InputError(
-                "betas lie between 0 and 1, where the last alone may be 1, got "
+                "betas must be strictly between 0 and 1, except that the last may be 1, got "
                 f"{numbers.min()} to {numbers.max()}"
             )
         steps = jnp.where(betas < 1, 0.5 * jnp.log1p(-jnp.minimum(betas, 1 - EPSILON)), ALL_SIGNAL)
@@ -113,7 +113,7 @@ class DiscreteVE(Process):
         check_known(
             lambda levels: (np.diff(levels, prepend=0.0) > 0) & np.isfinite(levels),
             sigmas,
-            says="sigmas are positive, finite and increase",
+            requirement="sigmas must be positive, finite and strictly increasing",
         )
         return cls(variances=jnp.concatenate([jnp.zeros_like(sigmas[:1]), sigmas**2]))
 
@@ -154,5 +154,7 @@ def _interpolate(nodes: Array, t: ArrayLike) -> Array:
 def _as_vector(values: ArrayLike, name: str) -> Array:
     values = jnp.asarray(values)
     if values.ndim != 1 or values.shape[0] == 0:
-        raise InputError(f"{name} is a vector of at least one number, got shape {values.shape}")
+        raise InputError(
+            f"{name} must be a vector of at least one number, got shape {values.shape}"
+        )
     return values

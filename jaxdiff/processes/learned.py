@@ -67,8 +67,9 @@ class LearnedVP(Process):
         """
         if not -math.inf < log_snr_min < log_snr_max < math.inf or not is_count(num_steps):
             raise InputError(
-                "a learned schedule takes log_snr_min < log_snr_max and num_steps >= 1, got "
-                f"{log_snr_min}, {log_snr_max} and {num_steps}"
+                "LearnedVP requires finite log_snr_min < log_snr_max and an integer num_steps >= "
+                f"1, got log_snr_min={log_snr_min}, log_snr_max={log_snr_max}, "
+                f"num_steps={num_steps}"
             )
         each = jnp.zeros(num_steps)
         return cls(

@@ -41,8 +41,8 @@ def leading_times(
     taus = np.arange(num_steps)[::-1] * (chain_steps // num_steps) + offset
     if not 0 <= offset <= chain_steps - 1 - (taus[0] - offset):
         raise InputError(
-            f"offset of {num_steps} leading times on a chain of {chain_steps} steps lies in "
-            f"0 to {chain_steps - 1 - (taus[0] - offset)}, got {offset}"
+            f"offset must be from 0 to {chain_steps - 1 - (taus[0] - offset)} for {num_steps} "
+            f"leading times on a chain of {chain_steps} steps, got {offset}"
         )
     return _to_the_data(taus + 1, chain_steps)
 
@@ -107,6 +107,6 @@ def _to_the_data(nodes: np.ndarray, chain_steps: int) -> Array:
 def _check_steps(num_steps: int, chain_steps: int) -> None:
     if not (is_count(num_steps) and is_count(chain_steps) and num_steps <= chain_steps):
         raise InputError(
-            "num_steps visits as many steps of the chain, from 1 to its chain_steps, got "
+            "num_steps must be an integer from 1 to chain_steps, the length of the chain, got "
             f"num_steps={num_steps}, chain_steps={chain_steps}"
         )

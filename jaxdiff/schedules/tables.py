@@ -111,7 +111,7 @@ def cosine_betas(
     Reference: Nichol & Dhariwal 2021, eq. 17.
     """
     _check_betas(num_steps, **({} if max_beta == 1 else {"max_beta": max_beta}))
-    known_scalar("s is an offset of at least 0", s, 0)
+    known_scalar("s must be finite and at least 0", s, 0)
     step = 0.5 * math.pi / (1 + s) / num_steps
     # The angle left to π/2, exact where the cosine itself vanishes.
     left = step * np.arange(num_steps, 0, -1)
@@ -142,7 +142,9 @@ def zero_terminal_snr(betas: Real[ArrayLike, "steps"]) -> Float[Array, "steps"]:
     """
     numbers = np.asarray(betas, np.float64)
     if numbers.ndim != 1 or len(numbers) < 2 or not np.all((numbers > 0) & (numbers < 1)):
-        raise InputError(f"betas are at least two numbers strictly between 0 and 1, got {betas}")
+        raise InputError(
+            f"betas must be at least two numbers strictly between 0 and 1, got {betas}"
+        )
     root = np.sqrt(np.cumprod(1 - numbers))
     scaled = root[0] * (root - root[-1]) / (root[0] - root[-1])
     ratios = np.append(scaled[0], scaled[1:] / scaled[:-1]) ** 2
@@ -173,14 +175,14 @@ def geometric_sigmas(
     """
     if not is_count(num_scales) or not 0 < sigma_min <= sigma_max < math.inf:
         raise InputError(
-            "geometric_sigmas takes num_scales >= 1 and finite 0 < sigma_min <= sigma_max, got "
+            "geometric_sigmas requires num_scales >= 1 and finite 0 < sigma_min <= sigma_max, got "
             f"num_scales={num_scales}, sigma_min={sigma_min}, sigma_max={sigma_max}"
         )
     return jnp.exp(jnp.linspace(math.log(sigma_min), math.log(sigma_max), num_scales))
 
 
 def _check_betas(num_steps: int, **betas: float) -> None:
-    check_count("num_steps is the length of the chain, at least 1", num_steps)
+    check_count("num_steps, the length of the chain, must be a positive integer", num_steps)
     for name, value in betas.items():
         if not 0 < value < 1:
-            raise InputError(f"{name} lies strictly between 0 and 1, got {value}")
+            raise InputError(f"{name} must be strictly between 0 and 1, got {value}")

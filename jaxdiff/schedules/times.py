@@ -106,7 +106,7 @@ def log_snr_times(
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
     if t_min <= 0:
-        raise InputError(f"log_snr_times takes t_min > 0, got t_min={t_min}")
+        raise InputError(f"log_snr_times requires t_min > 0, got t_min={t_min}")
     signal = _start_of_signal(process, t_max)
     if t_min < signal < t_max and num_steps > 1:
         rest = log_snr_times(process, num_steps - 1, t_max=signal, t_min=t_min)
@@ -156,7 +156,7 @@ def karras_times(
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
     if sigma_min is None and t_min == 0:
-        raise InputError("karras_times takes t_min > 0 or a sigma_min, got t_min=0")
+        raise InputError("karras_times requires t_min > 0 or a sigma_min, got t_min=0")
     signal = _start_of_signal(process, t_max)
     if sigma_max is None and t_min < signal < t_max and num_steps > 1:
         rest = karras_times(
@@ -165,16 +165,17 @@ def karras_times(
         return jnp.concatenate([jnp.asarray([t_max]), rest])
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho)):
         if sigma is not None and not sigma > 0:
-            raise InputError(f"karras_times takes {name} > 0, got {sigma}")
+            raise InputError(f"karras_times requires {name} > 0, got {sigma}")
     if not rho < math.inf:  # a σ beyond those of the process is taken for the last of them
-        raise InputError(f"karras_times takes a finite rho, got {rho}")
+        raise InputError(f"karras_times requires a finite rho, got {rho}")
     first, last = (jnp.exp(-0.5 * process.log_snr(t)) for t in (0.0, 1.0))
     low, high = (
         jnp.exp(-0.5 * process.log_snr(t)) if sigma is None else jnp.clip(sigma, first, last)
         for sigma, t in ((sigma_min, t_min), (sigma_max, t_max))
     )
-    says = "karras_times walks down from sigma_max to sigma_min, within what the process reaches"
-    check_known(np.greater, high, low, says=says, got="{} to {}")
+    requirement = "sigma_max must exceed sigma_min, both clipped to the range of the process"
+    got = "sigma_max={}, sigma_min={}"
+    check_known(np.greater, high, low, requirement=requirement, got=got)
     ratios = jnp.linspace(high ** (1 / rho), low ** (1 / rho), num_steps + 1) ** rho
     times = time_at_log_snr(process, -2 * jnp.log(ratios))
     times = times if sigma_max is not None else times.at[0].set(t_max)
@@ -221,7 +222,7 @@ def logistic_times(
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
     if not 0 < rho < math.inf:
-        raise InputError(f"logistic_times takes a finite rho > 0, got {rho}")
+        raise InputError(f"logistic_times requires a finite rho > 0, got {rho}")
     ends = jax.nn.sigmoid(-process.log_snr(jnp.asarray([t_max, t_min])) / (2 * rho))
     shares = jnp.linspace(ends[0], ends[1], num_steps + 1)[1:-1]  # at σ = 0 it has no logarithm
     between = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(shares))
@@ -229,8 +230,8 @@ def logistic_times(
     numbers = known(times)
     if numbers is not None and not np.all(np.diff(numbers) < 0):
         raise InputError(
-            f"logistic_times finds no {num_steps} different steps down to t_min={t_min} with "
-            f"rho={rho}; give a larger t_min, or a smaller rho"
+            f"logistic_times cannot resolve {num_steps} steps down to t_min={t_min} with "
+            f"rho={rho}; increase t_min or decrease rho"
         )
     return times
 
@@ -253,6 +254,6 @@ def _with_ends(times: Array, t_max: float, t_min: float) -> Array:
 def _check_times(num_steps: int, *, t_max: float, t_min: float) -> None:
     if not is_count(num_steps) or not 0 <= t_min < t_max <= 1:
         raise InputError(
-            "a time grid takes num_steps >= 1 and 0 <= t_min < t_max <= 1, got "
+            "a time grid requires num_steps >= 1 and 0 <= t_min < t_max <= 1, got "
             f"num_steps={num_steps}, t_min={t_min}, t_max={t_max}"
         )

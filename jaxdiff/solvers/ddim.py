@@ -43,7 +43,7 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solve
 
     Reference: Song, Meng & Ermon 2021, eq. 12 and 16.
     """
-    number = known_scalar("eta is the share of the posterior's noise, in [0, 1]", eta, 0, 1)
+    number = known_scalar("eta must be in [0, 1]", eta, 0, 1)
     deterministic = number == 0
     eta = jnp.asarray(eta)
 

@@ -44,7 +44,7 @@ def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int =
 
     Reference: the fixed-point iteration of Pan et al. 2023 (AIDI); Song, Meng & Ermon 2021, eq. 14.
     """
-    check_count("iterations is at least 1", iterations)
+    check_count("iterations must be a positive integer", iterations)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         alpha, sigma = process.alpha(s), process.sigma(s)

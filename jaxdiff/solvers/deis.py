@@ -42,7 +42,7 @@ def deis(denoise_fn: DenoiseFn, process: Process, *, order: int = 4) -> Solver:
     Reference: Zhang & Chen 2023, eq. 15 and proposition 2.
     """
     if order not in (1, 2, 3, 4):
-        raise InputError(f"order of DEIS is 1, 2, 3 or 4, got {order}")
+        raise InputError(f"order of DEIS must be 1, 2, 3 or 4, got {order}")
 
     def ratio(root: Array) -> Array:
         return jnp.exp(-0.5 * process.log_snr(root**2))

@@ -40,7 +40,7 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 1.0
 
     Reference: Song et al. 2021, eq. 6 and appendix E.
     """
-    number = known_scalar("eta is the amplitude of the noise, at least 0", eta, 0)
+    number = known_scalar("eta must be finite and at least 0", eta, 0)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         drift, diffusion = reverse_sde(denoise_fn, process, x, t, eta=eta)

@@ -25,7 +25,7 @@ SMALLEST_NOISE = 1e-6
 """Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then moves nothing, whatever ε̂ is."""
 
 NORMS = ("example", "batch")
-LANGEVIN_STEPS = "num_steps is the number of Langevin steps, at least 1"
+LANGEVIN_STEPS = "num_steps, the number of Langevin steps, must be a positive integer"
 
 
 def langevin(
@@ -74,7 +74,7 @@ def langevin(
 
     Reference: Song et al. 2021, algorithms 4 and 5.
     """
-    known_scalar("snr is positive", snr, 0, strict=True)
+    known_scalar("snr must be positive and finite", snr, 0, strict=True)
     check_count(LANGEVIN_STEPS, num_steps)
     check_one_of(norms=(norms, NORMS))
 
@@ -139,7 +139,8 @@ def annealed_langevin(
 
     Reference: Song & Ermon 2019, algorithm 1; Song & Ermon 2020, algorithm 1.
     """
-    known_scalar("step_size is a share of sigma squared, in (0, 2)", step_size, 0, 2, strict=True)
+    requirement = "step_size, relative to sigma squared, must be in (0, 2)"
+    known_scalar(requirement, step_size, 0, 2, strict=True)
     check_count(LANGEVIN_STEPS, num_steps)
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:

@@ -159,7 +159,7 @@ def multistep(
     Raises:
         InputError: if eta is negative.
     """
-    number = known_scalar("eta is the amplitude of the noise, at least 0", eta, 0)
+    number = known_scalar("eta must be finite and at least 0", eta, 0)
     deterministic = number == 0
     spread = jnp.square(jnp.asarray(eta))
 

@@ -76,7 +76,7 @@ def predictor_corrector(
     """
     check_one_of(order=(order, ORDERS))
     if correct_last and order == "predictor_first":
-        raise InputError(f'correct_last takes order="corrector_first", got {order!r}')
+        raise InputError(f'correct_last requires order="corrector_first", got {order!r}')
     predicting, correcting = predictor(denoise_fn, process), corrector(denoise_fn, process)
 
     def correct(key: Key, state: Any, time: Array) -> Any:

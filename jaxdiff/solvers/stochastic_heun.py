@@ -48,10 +48,10 @@ def stochastic_heun(
 
     Reference: Karras et al. 2022, algorithm 2.
     """
-    churns = known_scalar("churn is at least 0", churn, 0)
-    known_scalar("noise_scale is at least 0", noise_scale, 0)
-    says = "noise is put back between sigma_min < sigma_max"
-    check_known(np.less, sigma_min, sigma_max, says=says, got="{} and {}")
+    churns = known_scalar("churn must be finite and at least 0", churn, 0)
+    known_scalar("noise_scale must be finite and at least 0", noise_scale, 0)
+    requirement = "sigma_min must be less than sigma_max"
+    check_known(np.less, sigma_min, sigma_max, requirement=requirement, got="{} and {}")
     deterministic = heun(denoise_fn, process)
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:

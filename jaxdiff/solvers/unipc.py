@@ -55,7 +55,7 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
     Reference: Zhao et al. 2023, algorithms 5 to 8 and theorem 3.1.
     """
     if order not in (1, 2, 3):
-        raise InputError(f"order of UniPC is 1, 2 or 3, got {order}")
+        raise InputError(f"order of UniPC must be 1, 2 or 3, got {order}")
     predict = data_weights(process)
 
     def correct(t: Array, earlier: Sequence[Array], s: Array) -> list[Array]:
