@@ -111,7 +111,7 @@ def nan_where_short(monkeypatch):
     def spoil(state, too_many, stuck, max_steps):
         return jax.tree.map(lambda leaf: jnp.where(too_many | stuck, jnp.nan, leaf), state)
 
-    monkeypatch.setattr("jaxdiff.flow._unless_short", spoil)
+    monkeypatch.setattr("jaxdiff.flow._check_reached_end", spoil)
 
 
 @pytest.fixture

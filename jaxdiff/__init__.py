@@ -1,7 +1,7 @@
 """Diffusion and score-based generative models in JAX.
 
-A forward process is two functions of time, x_t = α(t) x_0 + σ(t) ε, and all else is derived from
-them once: see :mod:`jaxdiff.processes`. Time runs from data (t = 0) to noise (t = 1).
+A forward process is two functions of time, x_t = α(t) x_0 + σ(t) ε, and everything else is derived
+from them once: see :mod:`jaxdiff.processes`. Time runs from data (t = 0) to noise (t = 1).
 """
 
 from jaxdiff import (

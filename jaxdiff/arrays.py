@@ -1,7 +1,7 @@
-"""L0: the array helpers that everything else leans on.
+"""L0: array helpers used everywhere.
 
-Broadcasting is always spelled out (the tests run with ``jax_numpy_rank_promotion="raise"``), and
-square roots of variances keep a finite slope at zero.
+Broadcasting is always explicit (the tests run with ``jax_numpy_rank_promotion="raise"``), and
+square roots of variances have a finite slope at zero.
 """
 
 import math
@@ -16,9 +16,9 @@ VARIANCE_FLOOR = 1e-30
 
 
 ALPHA_FLOOR = 1e-12
-"""α up to which a sample holds no signal, as at the end of a chain whose last β is 1."""
+"""At or below this α a sample carries no signal, as at the end of a chain whose last β is 1."""
 SIGMA_FLOOR = 1e-10
-"""Below this σ the estimate of the noise means nothing, and a last step is of first order."""
+"""At or below this σ the estimate of the noise is meaningless, and a last step has order 1."""
 
 
 def expand_to(
@@ -52,8 +52,8 @@ def normal(key: Key | Keys, x: Float[Array, "batch *event"]) -> Float[Array, "ba
 
     Args:
         key: randomness; or one key per example, so that the numbers of an example do not depend on
-            how many others there are, nor on which device they are.
-        x: whose shape and dtype the numbers have.
+            the other examples, nor on the device.
+        x: gives the shape and dtype.
 
     Example:
         >>> keys = jax.random.split(jax.random.key(0), 4)
@@ -74,7 +74,7 @@ def is_per_example(key: Key | Keys) -> bool:
 def std_of(variance: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
     """Square root with a floor: √(variance + 1e-30), finite in value and in slope at zero.
 
-    A plain root has an infinite slope at zero, which multiplies a vanishing cotangent to NaN.
+    A plain root has an infinite slope at zero, which turns a vanishing cotangent into NaN.
 
     Example:
         >>> import jax

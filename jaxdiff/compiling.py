@@ -1,4 +1,4 @@
-"""L0: what the compiler is told beyond its defaults."""
+"""L0: compiler options that differ from the defaults."""
 
 import functools
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ import jax
 YNN: Mapping[str, str | bool] = {
     "xla_cpu_experimental_ynn_fusion_type": "LIBRARY_FUSION_TYPE_REDUCE"
 }
-"""Of the library that XLA's CPU backend calls, only the reductions: its convolutions take up to
-twice the time of XLA's own, and jaxlib 0.10 gets some sums of products wrong with it."""
+"""Use only the reductions of the library that XLA's CPU backend calls: its convolutions take up to
+twice as long as XLA's own, and with it jaxlib 0.10 computes some sums of products wrongly."""
 
 
 def compiler_options() -> dict[str, str | bool] | None:
-    """Options for ``jax.jit`` and ``compile`` on the backend at hand, None where there are none.
+    """Options for ``jax.jit`` and ``compile`` on the default backend, or None.
 
     Example:
         >>> double = jax.jit(lambda x: 2 * x, compiler_options=compiler_options())
@@ -25,7 +25,7 @@ def compiler_options() -> dict[str, str | bool] | None:
 
 @functools.cache
 def _known(backend: str) -> bool:
-    """Whether a backend knows the options."""
+    """Whether a backend accepts the options."""
     if backend != "cpu":
         return False
     try:

@@ -1,10 +1,10 @@
-"""L4: a network and its parameters become a denoise_fn.
+"""L4: from a network with its parameters to a denoise_fn.
 
-The network sees its input at unit variance, x_t / √(α²σ_d² + σ²), and one number that says how
-noisy it is; what it returns is a prediction of one of the kinds of :mod:`jaxdiff.predictions`.
+The network receives its input at unit variance, x_t / √(α²σ_d² + σ²), and one number for the noise
+level; it returns a prediction of one of the kinds of :mod:`jaxdiff.predictions`.
 With kind "edm" this is the preconditioning of Karras et al. 2022, for every process. A network that
 has learned its reverse variance predicts twice as many channels, the second half being 2v − 1
-(Nichol & Dhariwal 2021). From here on nobody knows which of these choices was made.
+(Nichol & Dhariwal 2021). The code that uses a denoise_fn does not depend on these choices.
 """
 
 from collections.abc import Callable
@@ -25,7 +25,7 @@ from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, Float, InputError, Scalar
 
 OF_NOISE = ("eps", "score", "sigma_score")
-"""Kinds of predictions that the data follow from by division by α."""
+"""Kinds of prediction from which the data are computed by dividing by α."""
 
 NoiseCondFn = Callable[[Process, Float[Array, "batch"]], Float[Array, "batch"]]
 
@@ -36,7 +36,7 @@ def time(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
 
 
 def log_sigma(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
-    """The noise level as log(σ/α): the same for every process at one SNR."""
+    """The noise level as log(σ/α): equal for all processes at equal SNR."""
     return -0.5 * process.log_snr(t)
 
 
@@ -46,13 +46,13 @@ def log_snr(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]
 
 
 def chain_index(process: Process, t: Float[Array, "batch"]) -> Float[Array, "batch"]:
-    """The noise level as the published networks of a chain are told it, 0 to T − 1.
+    """The noise level as the index in the chain, 0 to T − 1, which published networks take.
 
-    On DDPM's chain the index of a step, t·T − 1, counts from the least noise; that of a rung of
-    NCSN's ladder, T − t·T, from the largest σ.
+    On DDPM's chain the index t·T − 1 counts steps from the least noise; for NCSN's noise scales
+    the index T − t·T counts from the largest σ.
 
     Raises:
-        InputError: if the process is no chain.
+        InputError: if the process is not a chain.
     """
     return process.index(t)
 
@@ -69,7 +69,7 @@ def denoiser(
     scale_input: bool = True,
     learned_variance: bool = False,
 ) -> DenoiseFn:
-    """Wrap a network into the model that losses and solvers see.
+    """Wrap a network as the model that losses and solvers use.
 
     x̂_0, ε̂ = to_denoised(network(x_t / √(α²σ_d² + σ²), noise_cond_fn(t)), x_t, α, σ, kind)
 
@@ -78,18 +78,19 @@ def denoiser(
         process: the forward process.
         kind: what the network predicts: "eps", "x0", "v", "score", "sigma_score" or "edm".
         data_std: standard deviation σ_d of the data.
-        noise_cond_fn: how the network is told the noise level: :func:`time`, :func:`log_sigma`,
-            :func:`log_snr`, :func:`chain_index`, or any function of ``(process, t)``.
-        scale_input: whether the input is brought to unit variance; score_sde did not.
+        noise_cond_fn: how the noise level is given to the network: :func:`time`,
+            :func:`log_sigma`, :func:`log_snr`, :func:`chain_index`, or any function of
+            ``(process, t)``.
+        scale_input: whether to scale the input to unit variance; score_sde does not.
         learned_variance: whether the last axis of the output holds two predictions, the second
-            being that of the reverse variance.
+            being the reverse variance.
 
     Returns:
         ``denoise_fn(x_t, t) -> Denoised``, or ``DenoisedWithVariance``.
 
     Raises:
-        InputError: if ``kind`` does not exist, or is undefined at the end of a process without
-            signal ("eps" and both scores), or data_std is not positive and finite.
+        InputError: if ``kind`` does not exist, or is undefined ("eps" and both scores) because the
+            process ends without signal, or data_std is not positive and finite.
 
     Example:
         >>> from jaxdiff.processes import VP

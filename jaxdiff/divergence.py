@@ -2,8 +2,8 @@
 
 ∇·f = tr ∇f,    E vᵀ∇f v = tr ∇f  for every random v with E vvᵀ = I
 
-A field is a function of a batch that treats its rows alike. Each estimate returns the field too,
-since one forward derivative computes both.
+A field is a function of a batch that treats each row independently. Each estimate also returns the
+value of the field, since one forward derivative computes both.
 """
 
 import functools
@@ -18,7 +18,7 @@ from jaxdiff.checks import check_count, check_one_of
 from jaxdiff.typing import Array, Float, Key, Keys, Shaped
 
 Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
-"""``x -> field(x)``, each row by itself."""
+"""``x -> field(x)``, row by row."""
 
 DivergenceFn = Callable[
     [Field, Float[Array, "batch *event"]],
@@ -27,17 +27,17 @@ DivergenceFn = Callable[
 """``(field, x) -> (field(x), divergence)``."""
 
 UNROLLED = 8
-"""Directions up to which a mean over them compiles to straight code instead of a loop."""
+"""Largest number of directions over which a mean is unrolled instead of looped."""
 
 
 def exact(
     field: Field, x: Float[Array, "batch *event"]
 ) -> tuple[Float[Array, "batch *event"], Float[Array, "batch"]]:
-    """Divergence by D forward derivatives: for low dimension.
+    """Exact divergence by D forward derivatives, for low dimension.
 
     Args:
-        field: whose divergence is taken.
-        x: where, D numbers each.
+        field: the vector field.
+        x: points, D numbers each.
 
     Returns:
         ``(field(x), divergence [batch])``.
@@ -52,7 +52,7 @@ def exact(
     def slope(axis: Array) -> Array:
         flat = jax.nn.one_hot(axis, dim, dtype=x.dtype)
         direction = jnp.broadcast_to(flat.reshape(1, *x.shape[1:]), x.shape)
-        # Picked, not summed against the axis: jaxlib 0.10 gets three such sums wrong on a CPU.
+        # Indexed, not summed against the axis: jaxlib 0.10 gets three such sums wrong on a CPU.
         return push(direction).reshape(x.shape[0], dim)[:, axis]
 
     return value, dim * mean_over(slope, jnp.arange(dim))
@@ -66,20 +66,20 @@ def hutchinson(
     num_probes: int = 1,
     probe: str = "rademacher",
 ) -> tuple[Float[Array, "batch *event"], Float[Array, "batch"]]:
-    """Divergence along random directions, one forward derivative each, without bias.
+    """Unbiased estimate of the divergence along random directions, one forward derivative each.
 
     mean of vᵀ∇f v over v
 
     Args:
         key: randomness of the directions; or one key per example.
-        field: whose divergence is estimated.
-        x: where.
+        field: the vector field.
+        x: points.
         num_probes: directions per example.
-        probe: their law, as in :func:`draw_probes`.
+        probe: their distribution, as in :func:`draw_probes`.
 
     Returns:
-        ``(field(x), divergence [batch])``. Bind the key, ``partial(hutchinson, key)``, to pass it
-        for a ``divergence_fn``.
+        ``(field(x), divergence [batch])``. Bind the key, ``partial(hutchinson, key)``, to use it as
+        a ``divergence_fn``.
 
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
@@ -98,10 +98,10 @@ def hutchinson(
 def mean_over(
     fn: Callable[[Array], Array], items: Shaped[Array, "items ..."]
 ) -> Float[Array, "..."]:
-    """Mean of ``fn`` over the first axis of ``items``, one after the other.
+    """Mean of ``fn`` over the first axis of ``items``, one item after another.
 
     A field is fastest on whole batches of its own shape, and memory does not grow with the number
-    of items, also when the mean is differentiated.
+    of items, even when the mean is differentiated.
     """
     if len(items) <= UNROLLED:
         return functools.reduce(jnp.add, map(fn, items)) / len(items)
@@ -119,11 +119,11 @@ def draw_probes(
 
     Args:
         key: randomness; or one key per example.
-        x: where they start, D numbers each.
+        x: points, D numbers each, whose shape and dtype the directions have.
         num_probes: directions per example.
         probe: "rademacher" (the trace of a diagonal Jacobian is then exact), "gaussian", "sphere"
-            (of radius √D; unit vectors would give 1/D), or "coordinate" (√D times one axis: the
-            field is projected on it).
+            (of radius √D; unit vectors would give 1/D), or "coordinate" (√D times a random axis,
+            onto which the field is projected).
 
     Raises:
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.

@@ -1,6 +1,6 @@
 """L5: the reverse-time dynamics, in terms of the model.
 
-The forward SDE dx = f x dt + g dw run backwards (Anderson 1982), with ∇log p_t = −ε̂/σ, is
+The forward SDE dx = f x dt + g dw reversed in time (Anderson 1982), with ∇log p_t = −ε̂/σ, is
 
     dx = [f x + g² ε̂/σ] dt + g dw̄,
 
@@ -21,7 +21,7 @@ from jaxdiff.typing import Array, Float, Scalar
 
 
 class ReverseSde(NamedTuple):
-    """Drift and diffusion; time runs down, so dt is negative."""
+    """Drift and diffusion; time decreases, so dt is negative."""
 
     drift: Float[Array, "batch *event"]
     diffusion: Float[Array, ""]

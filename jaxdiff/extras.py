@@ -1,7 +1,7 @@
-"""L0: the packages of each extra, and one sentence about those that are not installed.
+"""L0: the packages of each extra, and a one-line error for those that are not installed.
 
-``import jaxdiff`` needs the core dependencies alone. All other packages are imported where they are
-used, after :func:`require`.
+``import jaxdiff`` requires only the core dependencies. All other packages are imported where they
+are used, after :func:`require`.
 """
 
 import importlib.util
@@ -16,15 +16,15 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "torch": ("torch",),
     "bench": ("torch", "diffusers"),
 }
-"""Packages, as they are imported, by the extra of ``pyproject.toml`` that installs them."""
+"""Import names of packages, by the extra of ``pyproject.toml`` that installs them."""
 
 
 def require(*packages: str, purpose: str) -> None:
     """Check that packages are installed, without importing them.
 
     Args:
-        *packages: as they are imported.
-        purpose: what needs them, the subject of the error.
+        *packages: import names.
+        purpose: what requires them, the subject of the error.
 
     Raises:
         InputError: naming the missing packages, and the extra that installs them.

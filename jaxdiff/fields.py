@@ -1,6 +1,6 @@
-"""L0: fields of frozen dataclasses with a range, as configurations are made of.
+"""L0: fields with a range, for the frozen dataclasses of configurations.
 
-The range stands beside the default; who reads a configuration from outside holds each value to it.
+The range stands beside the default; whoever parses a configuration checks each value against it.
 """
 
 import dataclasses
@@ -10,7 +10,7 @@ from typing import Any
 
 def ranged(
     default: Any,
-    takes: str,
+    must_be: str,
     ok: Callable[[Any], bool],
     *,
     names: tuple[str, ...] = (),
@@ -19,20 +19,20 @@ def ranged(
     """A field with a range.
 
     Args:
-        default: what it is where nothing else is said.
-        takes: completes the sentence "<field> must be …".
-        ok: whether a value, of the right type already, lies in the range.
-        names: the values that there are, of which the nearest to a wrong one is suggested.
-        wide: whether integers beyond 31 bits pass.
+        default: the default value.
+        must_be: completes the sentence "<field> must be …".
+        ok: whether a value that already has the right type is in the range.
+        names: the allowed names; for an unknown one, the nearest is suggested.
+        wide: whether integers beyond 31 bits are allowed.
 
     Example:
         >>> @dataclasses.dataclass(frozen=True)
         ... class Settings:
         ...     rate: float = ranged(0.1, "a number above 0", lambda v: v > 0)
-        >>> Settings().rate, dataclasses.fields(Settings)[0].metadata["takes"]
+        >>> Settings().rate, dataclasses.fields(Settings)[0].metadata["must_be"]
         (0.1, 'a number above 0')
     """
-    metadata = {"takes": takes, "ok": ok, "names": names, "wide": wide}
+    metadata = {"must_be": must_be, "ok": ok, "names": names, "wide": wide}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -52,7 +52,7 @@ def fraction(default: float) -> Any:
 
 
 def numbers(low: float, high: float) -> Any:
-    """Any number of numbers strictly between two, none by default."""
+    """A list of numbers strictly between two bounds, empty by default."""
     return ranged(
         (),
         f"a list of numbers in ({low}, {high})",
@@ -61,5 +61,5 @@ def numbers(low: float, high: float) -> Any:
 
 
 def one_of(default: str, *names: str) -> Any:
-    """One of several words."""
+    """One of several names."""
     return ranged(default, "one of " + ", ".join(names), lambda v: v in names, names=names)

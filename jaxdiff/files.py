@@ -1,8 +1,8 @@
-"""L0: files that are there whole or not at all, and logs that outlive a killed run.
+"""L0: files that are written completely or not at all, and logs that survive a killed run.
 
-A file is written beside its target and renamed onto it, which POSIX makes atomic: a reader sees the
-old bytes or the new ones. A log grows by whole lines; what a kill leaves is one line cut short,
-which the next append ends and every reader skips.
+A file is written beside its target and then renamed, which is atomic under POSIX: a reader sees the
+old bytes or the new ones. A log grows by whole lines; a kill leaves at most one truncated line,
+which the next append terminates and every reader skips.
 """
 
 import contextlib
@@ -26,14 +26,14 @@ except ImportError:  # Windows
 
 
 @contextlib.contextmanager
-def telling(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Let an OSError in here name a file: of a full disk Python says no more than that it is full.
+def errors_naming(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Make an OSError raised inside name a file: the one for a full disk names none.
 
     Args:
-        path: of the file that is being written.
+        path: the file that is being written.
 
     Raises:
-        OSError: as it was, about ``path`` unless it names another file.
+        OSError: the same error, with ``path`` as its file unless it names another.
     """
     try:
         yield
@@ -50,7 +50,7 @@ def lock(file: IO[Any], *, wait: bool = True) -> None:
     Windows has no such locks; there this function does nothing.
 
     Args:
-        file: opened for writing.
+        file: a file opened for writing.
         wait: whether to wait for another process to release it.
 
     Raises:
@@ -62,15 +62,15 @@ def lock(file: IO[Any], *, wait: bool = True) -> None:
 
 
 def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
-    """Write a file whole or not at all; missing parent folders are made.
+    """Write a file completely or not at all; missing parent folders are created.
 
     Args:
-        path: where to; an existing file is replaced.
+        path: the target; an existing file is replaced.
         data: bytes, or text to be encoded as UTF-8.
 
     Raises:
-        OSError: naming the target, if the disk says no; it is then as it was, and nothing is left
-            behind.
+        OSError: naming the target, if it cannot be written; the target is then unchanged, and
+            nothing is left behind.
 
     Example:
         >>> import tempfile
@@ -81,12 +81,12 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
     """
     path = Path(path)
     partial = path.with_name(f".{uuid.uuid4().hex}.partial")  # same folder: a rename, not a copy
-    with telling(path):
+    with errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(partial, "xb") as file:
                 with contextlib.suppress(OSError):  # some file systems have no locks
-                    lock(file)  # to tell a write at work from a leftover
+                    lock(file)  # distinguishes a write in progress from a leftover
                 file.write(data.encode() if isinstance(data, str) else data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -101,12 +101,12 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
 
 
 def check_writable(*paths: str | os.PathLike[str]) -> None:
-    """Refuse what :func:`atomic_write` could not write to, and leave everything as it is.
+    """Check that :func:`atomic_write` could write to paths, without changing anything.
 
-    Results that take long are asked for their place before they are begun.
+    Long computations call this before they start.
 
     Args:
-        *paths: files to be written; missing parent folders are none too many.
+        *paths: files to be written; their parent folders may be missing.
 
     Raises:
         InputError: if one is a folder, or its own folder is a file or not writable.
@@ -129,10 +129,10 @@ def check_writable(*paths: str | os.PathLike[str]) -> None:
 
 
 def clear_partial(folder: str | os.PathLike[str]) -> None:
-    """Delete, here and below, what writes left that a kill ended, and nothing of those at work.
+    """Delete the partial files of killed writes in a folder and below, but not those in progress.
 
     Args:
-        folder: where to look.
+        folder: the folder to search.
 
     Example:
         >>> import tempfile
@@ -153,11 +153,11 @@ def clear_partial(folder: str | os.PathLike[str]) -> None:
 
 
 def atomic_write_array(path: str | os.PathLike[str], **arrays: ArrayLike) -> None:
-    """Write named arrays as one compressed ``.npz``, whole or not at all.
+    """Write named arrays as one compressed ``.npz``, completely or not at all.
 
     Args:
-        path: where to.
-        **arrays: by the names they are to have.
+        path: the target.
+        **arrays: arrays by name.
 
     Example:
         >>> import tempfile
@@ -172,15 +172,15 @@ def atomic_write_array(path: str | os.PathLike[str], **arrays: ArrayLike) -> Non
 
 
 def append_line(path: str | os.PathLike[str], text: str) -> None:
-    r"""Append one whole line, flushed, on a line of its own even after one that was cut short.
+    r"""Append one line and flush it; a truncated last line is terminated first.
 
     Args:
-        path: the log, made if missing, with its parent folders.
+        path: the log, created with its parent folders if missing.
         text: the line, without its newline.
 
     Raises:
-        InputError: if ``text`` has a line break in it.
-        OSError: naming the log, if the disk says no.
+        InputError: if ``text`` contains a line break.
+        OSError: naming the log, if it cannot be written.
 
     Example:
         >>> import tempfile
@@ -193,7 +193,7 @@ def append_line(path: str | os.PathLike[str], text: str) -> None:
     if "\n" in text:
         raise InputError(f"text must be a single line, got {text.count(chr(10)) + 1} lines")
     path = Path(path)
-    with telling(path):
+    with errors_naming(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a+b") as file:
             if file.tell():
@@ -206,20 +206,20 @@ def append_line(path: str | os.PathLike[str], text: str) -> None:
 def read_lines_json(
     path: str | os.PathLike[str], *, fields: Sequence[str] = ()
 ) -> list[dict[str, Any]]:
-    r"""Read a log of one JSON object per line, without what a kill or a power cut left of others.
+    r"""Read a log of one JSON object per line, skipping lines that a kill or power cut truncated.
 
-    Objects that were cut short are passed over in silence, and other lines with a warning: a log is
-    a by-product, and nothing is to fail for its sake.
+    Truncated objects are skipped silently, and other malformed lines with a warning: a log is a
+    by-product, and must not make anything fail.
 
     Args:
         path: a ``metrics.jsonl``.
-        fields: names under which every object has a number; one that lacks them is no row.
+        fields: names under which every object must have a number; one that lacks them is skipped.
 
     Returns:
         The objects, in order.
 
     Raises:
-        InputError: if there is no such file.
+        InputError: if the file cannot be read.
 
     Example:
         >>> import tempfile
@@ -240,7 +240,7 @@ def read_lines_json(
         try:
             row = json.loads(line)
         except ValueError:
-            if not line.startswith(b"{"):  # which one cut short does
+            if not line.startswith(b"{"):  # a truncated object does
                 foreign.append(number)
             continue
         if isinstance(row, dict) and all(_is_number(row.get(name)) for name in fields):

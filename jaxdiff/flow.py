@@ -1,20 +1,21 @@
-"""L5: the probability-flow ODE of every process, as one rotation, and its solution to tolerance.
+"""L5: the probability-flow ODE of every process as one rotation, solved to a tolerance.
 
-Divide x by its scale for data of unit variance, h = √(α² + σ²), and take for time the angle
-φ = arctan(σ/α), from 0 for data to ½π for noise. Then y = x/h and the model's two views obey
+Divide x by its scale for data of unit variance, h = √(α² + σ²), and use as time the angle
+φ = arctan(σ/α), from 0 for data to ½π for noise. Then y = x/h and the model's two views satisfy
 
     y = cos φ · x̂_0 + sin φ · ε̂,    dy/dφ = cos φ · ε̂ − sin φ · x̂_0 = v̂,
 
 which follows from dx̄/dσ̄ = ε̂ (Song, Meng & Ermon 2021, eq. 14) for x̄ = x/α = y/cos φ and
 σ̄ = σ/α = tan φ. Nothing divides by α or by σ, every term is of the size of the data at every noise
-level, the process enters through t(φ) alone, and for data N(0, I) the solution stands still. For
+level, the process enters only through t(φ), and for data N(0, I) the solution is constant. For
 VP, y is x and v̂ is the v-prediction of Salimans & Ho (2022, appendix D).
 
-Integration is Diffrax's. The state is a pytree of leaves ``[batch, ...]``, and a step is accepted
-when in the *worst* example the root mean square of error/(atol + rtol·|y|) is below 1. So all share
-one network call, at one time, and none is solved less well for having easy batch mates. Its steps
-do depend on its mates, so its solution does, within the tolerance. On a fixed grid it does not, nor
-under ``jax.vmap`` over batches of one, which gives each example steps of its own.
+Diffrax integrates. The state is a pytree of leaves ``[batch, ...]``, and a step is accepted when
+the root mean square of error/(atol + rtol·|y|) is below 1 in the *worst* example. All examples thus
+share one network call, at one time, and none is solved less accurately because the others are easy.
+Within the tolerance the solution of an example does depend on the rest of its batch, through the
+steps; on a fixed grid it does not, nor under ``jax.vmap`` over batches of one, where each example
+has its own steps.
 """
 
 from collections.abc import Callable
@@ -46,11 +47,11 @@ METHODS: dict[str, Callable[[], diffrax.AbstractSolver[Any]]] = {
     "dopri5": diffrax.Dopri5,
 }
 """Runge–Kutta pairs of order 5(4), six evaluations a step (Tsitouras 2011; Dormand & Prince 1980)
-and two to begin with; on a fixed grid one."""
+plus two at the start; on a fixed grid one."""
 
 
 class OdeOptions(TypedDict, total=False):
-    """How well an ODE is solved: the options of :func:`integrate`, which all that call it take."""
+    """Options of :func:`integrate`, which every function that calls it accepts: the accuracy."""
 
     rtol: Scalar
     atol: Scalar
@@ -75,9 +76,9 @@ def angle(process: Process, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shap
 
 
 def time_at_angle(process: Process, angles: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """The inverse of :func:`angle`, by bisection; beyond what the process reaches, its own ends.
+    """The inverse of :func:`angle`, by bisection, clipped to the range of the process.
 
-    Its gradients are those of the implicit function, in the angles and in the process, taken in the
+    Its gradients, in the angles and in the process, are those of the implicit function of the
     angle: log SNR has no finite slope at the data.
 
     Args:
@@ -103,7 +104,7 @@ def time_at_angle(process: Process, angles: Real[ArrayLike, "*shape"]) -> Float[
 def velocity(
     denoise_fn: DenoiseFn, process: Process
 ) -> Callable[[Float[Array, "batch *event"], Float[Array, ""]], Float[Array, "batch *event"]]:
-    """The field of the ODE, (y, φ) ↦ v̂ = cos φ · ε̂ − sin φ · x̂_0.
+    """The right-hand side of the ODE, (y, φ) ↦ v̂ = cos φ · ε̂ − sin φ · x̂_0.
 
     Args:
         denoise_fn: the model.
@@ -124,8 +125,8 @@ def velocity(
         t = time_at_angle(process, angles)
         scale = unit_scale(process, t)
         estimate = denoise_fn((scale * y).astype(y.dtype), t)
-        turn = process.alpha(t) * estimate.eps - process.sigma(t) * estimate.x0
-        return (turn / scale).astype(y.dtype)
+        rotation = process.alpha(t) * estimate.eps - process.sigma(t) * estimate.x0
+        return (rotation / scale).astype(y.dtype)
 
     return field
 
@@ -147,21 +148,21 @@ def integrate(
         field: the right-hand side.
         state: a pytree of leaves ``[batch, ...]``.
         angles: strictly monotone.
-        adaptive: whether the steps between the two ends follow the tolerances; otherwise every
+        adaptive: whether the tolerances choose the steps between the two ends; otherwise every
             interval of ``angles`` is one step.
         rtol: tolerated error of a step, relative to the state.
         atol: tolerated error of a step, in units of the state.
         method: "tsit5" or "dopri5".
-        max_steps: adaptive steps to make at most, the rejected ones included.
+        max_steps: maximum number of adaptive steps, including rejected ones.
 
     Returns:
         The state at the last angle. Reverse-mode differentiable, also through what ``field`` closes
-        over; for forward mode Diffrax would need another adjoint.
+        over; forward mode would require another adjoint of Diffrax.
 
     Raises:
         InputError: if ``method`` does not exist, a tolerance is negative or both are 0, or adaptive
-            steps do not arrive: ``max_steps`` are too few, the tolerances below rounding, or the
-            field not finite. Out of compiled code a RuntimeError says the same.
+            steps do not reach the end: ``max_steps`` is too small, the tolerances are below
+            rounding error, or the field is not finite. Compiled code raises these as RuntimeError.
 
     Reference: Hairer, Nørsett & Wanner 1993, section II.4.
     """
@@ -173,7 +174,7 @@ def integrate(
             rtol=jnp.asarray(rtol),
             atol=jnp.asarray(atol),
             norm=_worst_example,
-            # Steps that shrink below all sense, as those of a field that is NaN, fail soon.
+            # Steps that shrink towards zero, as those of a field that is NaN do, fail soon.
             dtmin=1e-2 * float(jnp.finfo(angles.dtype).eps),
             force_dtmin=False,
         )
@@ -187,14 +188,14 @@ def integrate(
         saveat=diffrax.SaveAt(t1=True),
         stepsize_controller=controller,
         max_steps=max_steps if adaptive else angles.shape[0] - 1,
-        throw=False,  # its words are for those who called Diffrax
+        throw=False,  # its messages address callers of Diffrax
     )
     state = jax.tree.map(lambda leaf: leaf[0], solution.ys)
     if not adaptive:
         return state
     too_many = solution.result == diffrax.RESULTS.max_steps_reached
     stuck = (solution.result != diffrax.RESULTS.successful) & ~too_many
-    return _unless_short(state, too_many, stuck, max_steps)
+    return _check_reached_end(state, too_many, stuck, max_steps)
 
 
 def solve_ode(
@@ -205,21 +206,21 @@ def solve_ode(
     s: Scalar,
     **options: Unpack[OdeOptions],
 ) -> Float[Array, "batch *event"]:
-    """Carry a batch along the probability-flow ODE from t to s, towards the data or the noise.
+    """Solve the probability-flow ODE from t to s, towards the data or the noise.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
         x: the batch at t.
-        t: where it starts.
-        s: where it ends.
-        **options: see :class:`OdeOptions`, in units of x/√(α² + σ²).
+        t: start time.
+        s: end time.
+        **options: see :class:`OdeOptions`; tolerances are in units of x/√(α² + σ²).
 
     Returns:
         x at s.
 
     Raises:
-        InputError: as :func:`integrate`; if t or s lies outside [0, 1], or x is not a batch of
+        InputError: as :func:`integrate`; if t or s is outside [0, 1], or x is not a batch of
             floats.
     """
     for time in (t, s):
@@ -237,7 +238,7 @@ def solve_ode(
 def rescale(
     process: Process, x: Float[Array, "batch *event"], t: Scalar
 ) -> Float[Array, "batch *event"]:
-    """The variable of the ODE, y = x/√(α² + σ²), in float32 at least.
+    """The variable of the ODE, y = x/√(α² + σ²), in at least float32.
 
     Raises:
         InputError: if x is not a batch of floats.
@@ -255,18 +256,18 @@ def _check_tolerances(rtol: ArrayLike, atol: ArrayLike, max_steps: int) -> None:
 
 
 def _worst_example(error: T) -> Array:
-    """Largest root mean square of an example's scaled error, over examples and leaves."""
+    """Root mean square of the scaled error of an example, the largest over examples and leaves."""
 
     def worst(leaf: Array) -> Array:
         leaf = jax.lax.stop_gradient(leaf).reshape(leaf.shape[0], -1)
         return jnp.max(jnp.sqrt(jnp.mean(leaf**2, axis=1)))
 
     largest = jnp.max(jnp.stack([worst(leaf) for leaf in jax.tree.leaves(error)]))
-    return jnp.where(jnp.isnan(largest), jnp.inf, largest)  # so that such a step is not taken
+    return jnp.where(jnp.isnan(largest), jnp.inf, largest)  # a step to NaN is rejected
 
 
-def _unless_short(state: T, too_many: Array, stuck: Array, max_steps: int) -> T:
-    """The state, or an error where the solver did not arrive; in compiled code by a callback."""
+def _check_reached_end(state: T, too_many: Array, stuck: Array, max_steps: int) -> T:
+    """The state, or an error if the solver stopped early; in compiled code by a callback."""
 
     def check(too_many: np.ndarray, stuck: np.ndarray) -> np.ndarray:
         if np.any(too_many):

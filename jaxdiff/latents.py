@@ -1,8 +1,9 @@
-"""L5: the latent code of an example, where its probability-flow ODE ends, and paths between codes.
+"""L5: the latent code of an example, the end of its probability-flow ODE, and interpolation.
 
-The ODE is a bijection between data and noise that depends on the model alone (Song et al. 2021,
-section 4.3), so an example has one code, x_1, whose law is about N(0, σ(1)² I). Codes mix along
-great circles, as their norm hardly varies in high dimension and a straight line would leave it.
+The ODE is a bijection between data and noise that depends only on the model (Song et al. 2021,
+section 4.3), so an example has one code, x_1, whose distribution is about N(0, σ(1)² I). Codes are
+interpolated along great circles: in high dimension their norm hardly varies, and a straight line
+would leave that sphere.
 """
 
 import math
@@ -31,8 +32,8 @@ def encode(
     Args:
         denoise_fn: the model.
         process: the forward process.
-        x0: data, taken as it is for x at t_min.
-        t_min: where the walk starts.
+        x0: data, used unchanged as x at t_min.
+        t_min: start time.
         **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
@@ -72,7 +73,7 @@ def decode(
         denoise_fn: the model.
         process: the forward process.
         latent: x at t = 1.
-        t_min: where the walk ends.
+        t_min: end time.
         **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`.
 
     Returns:
@@ -96,14 +97,14 @@ def interpolate(
     Args:
         z0: codes at w = 0.
         z1: codes at w = 1.
-        weights: w, of any sign and size.
+        weights: w, any real numbers.
 
     Returns:
-        The codes at each weight. Parallel ones mix linearly, the limit as θ → 0. Opposite ones have
-        no great circle of their own: they too mix linearly.
+        The codes at each weight. Parallel codes are interpolated linearly, the limit as θ → 0, and
+        so are opposite ones, through which there is no unique great circle.
 
     Raises:
-        InputError: if the codes differ in shape, or the weights are no vector.
+        InputError: if the codes differ in shape, or the weights are not a vector.
 
     Example:
         >>> interpolate(jnp.array([[1.0, 0.0]]), jnp.array([[0.0, 1.0]]), jnp.array([0.5])).round(3)
@@ -118,11 +119,11 @@ def interpolate(
             f"shapes {z0.shape}, {z1.shape} and {weights.shape}"
         )
     u0, u1 = _direction(z0), _direction(z1)
-    # Twice the half-angle, exact for small and for large angles, where an arccosine is not.
+    # Twice the half-angle, accurate for small and for large angles, where an arccosine is not.
     theta = 2 * jnp.arctan2(_norm(u0 - u1), _norm(u0 + u1))
 
     def share(w: Array) -> Array:
-        """sin(wθ)/sin θ, with no division by zero at θ = 0: ``[n, batch]``."""
+        """sin(wθ)/sin θ without division by zero at θ = 0: ``[n, batch]``."""
         w = w[:, None]
         whole = jnp.sinc(theta / math.pi)[None]
         opposite = whole < OPPOSITE
@@ -136,7 +137,7 @@ def interpolate(
 
 
 OPPOSITE = 1e-6
-"""sin θ/θ below which codes count as opposite, within the rounding of a float32."""
+"""Codes count as opposite below this sin θ/θ, the rounding of a float32."""
 
 
 def _norm(z: Array) -> Array:

@@ -1,8 +1,8 @@
-"""L5: the exact log-likelihood of a model, by the change of variables along its flow.
+"""L5: the exact log-likelihood of a model, by the change of variables along its ODE.
 
 For y = x/h, h = √(α² + σ²), and the angle φ of :mod:`jaxdiff.flow`, dy/dφ = v̂, so that
 d log p(y(φ))/dφ = −∇·v̂ along a solution (Chen et al. 2018, theorem 1). From t_min, where x is the
-example, to t = 1, where the law of x is the prior π, with D numbers each,
+example, to t = 1, where x has the prior distribution π, with D numbers each,
 
     log p(x) = log π(x_1) + D log h(1)/h(t_min) + ∫ ∇·v̂ dφ.
 
@@ -10,8 +10,8 @@ This is eq. 39 of Song et al. 2021 in other variables. There ∇·(f x) = D f in
 D log α(1), for VP −5 nats per dimension, against a divergence as large; here h is 1 for VP, and for
 data N(0, I) the integral vanishes for every process, so nothing large cancels.
 
-What is returned is the density of the model's own law at t_min, the prior carried back by its flow:
-no bound, and not the density of the data, which the model approximates.
+The result is the density of the model's own distribution at t_min, the prior mapped back by its
+ODE: not a bound, and not the density of the data, which the model approximates.
 """
 
 import math
@@ -35,7 +35,7 @@ from jaxdiff.typing import Array, ArrayLike, Float, InputError, Key, Real, Scala
 
 
 class LogLikelihood(NamedTuple):
-    """Log density in nats, along each probe where that was asked for, and the latent code x_1."""
+    """Log density in nats, per probe where requested, and the latent code x_1."""
 
     log_prob: Float[Array, "*probes batch"]
     latent: Float[Array, "batch *event"]
@@ -61,24 +61,24 @@ def log_likelihood(
         key: randomness of the probes; the exact divergence uses none.
         denoise_fn: the model.
         process: the forward process.
-        x0: examples, D numbers each, taken as they are for x at t_min.
+        x0: examples, D numbers each, used unchanged as x at t_min.
         num_probes: random directions per example that estimate the divergence, drawn once for the
             whole solution; None for the exact divergence, by D forward derivatives.
-        probe: their law, as in :func:`jaxdiff.divergence.draw_probes`.
-        t_min: where the walk starts; a model knows nothing below the time it was trained down to.
+        probe: their distribution, as in :func:`jaxdiff.divergence.draw_probes`.
+        t_min: start time; below the smallest time it was trained on, a model is undefined.
         times: strictly increasing to 1: one step on each interval, from times[0] instead of t_min,
-            whatever the tolerances.
-        **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`; of y
-            and, in nats per dimension, of the integral.
+            regardless of the tolerances.
+        **options: rtol, atol, method and max_steps, as in :func:`jaxdiff.flow.integrate`, which
+            apply to y and to the integral in nats per dimension.
 
     Returns:
         ``LogLikelihood(log_prob, latent)``, in nats per example; with probes an unbiased
         estimate, the mean of :func:`log_likelihood_by_probe`.
 
     Raises:
-        InputError: if ``method`` or ``probe`` does not exist, ``num_probes`` is below 1, t_min lies
-            outside [0, 1), or ``times`` do not increase to 1; where the solver does not arrive, as
-            :func:`jaxdiff.flow.integrate`.
+        InputError: if ``method`` or ``probe`` does not exist, ``num_probes`` is below 1, t_min is
+            outside [0, 1), or ``times`` do not increase to 1; if the solver does not reach the end,
+            as :func:`jaxdiff.flow.integrate`.
 
     Example:
         >>> from jaxdiff import oracles, processes
@@ -117,18 +117,18 @@ def log_likelihood_by_probe(
     times: Float[Array, "times"] | None = None,
     **options: Unpack[OdeOptions],
 ) -> LogLikelihood:
-    """Estimate the log density along each probe by itself, on one solution that all share.
+    """Estimate the log density from each probe separately, along one shared solution.
 
     Args:
-        key: as in :func:`log_likelihood`; so is all else.
+        key: as in :func:`log_likelihood`, like all other arguments.
         denoise_fn: the model.
         process: the forward process.
         x0: examples.
         num_probes: random directions per example; None for the exact divergence, one estimate.
-        probe: their law.
-        t_min: where the walk starts.
+        probe: their distribution.
+        t_min: start time.
         times: a fixed grid instead.
-        **options: of the solution.
+        **options: of the solver.
 
     Returns:
         ``LogLikelihood(log_prob, latent)``, a row of ``log_prob`` for each probe: independent,
@@ -185,7 +185,7 @@ def dequantized_log_likelihood(
     to_data: Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]],
     num_samples: int = 1,
 ) -> Float[Array, "batch"]:
-    """Bound the log probability of levels by a density, under uniform dequantisation.
+    """Lower bound on the log probability of levels, by a density and uniform dequantisation.
 
     log P(levels) ≥ E log 1/k Σ_i p(levels + u_i),    u_i ~ U[0, 1)^D
 
@@ -193,7 +193,7 @@ def dequantized_log_likelihood(
     Jensen's inequality, and the bound rises with k to the probability itself.
 
     Args:
-        key: randomness of the dequantisation, and of what ``log_prob_fn`` draws.
+        key: randomness of the dequantisation and of ``log_prob_fn``.
         log_prob_fn: ``(key, x0) -> log density`` of data, in nats. One that
             estimates with probes gives a bound for k = 1 only: its noise would enter the sum.
         levels: integers, as a float or an integer array.
@@ -201,7 +201,7 @@ def dequantized_log_likelihood(
         num_samples: k, points of the cube, one solution each.
 
     Returns:
-        In nats, a lower bound on log P(levels) in the mean over keys; minus it is the
+        In nats, a lower bound on log P(levels) in the mean over keys; its negative is the
         ``nats`` of :func:`jaxdiff.losses.bits_per_dim`, without its ``to_data``.
 
     Raises:
@@ -231,7 +231,7 @@ def dequantized_log_likelihood(
 
 
 def _grid(t_min: ArrayLike, times: Array | None) -> Array:
-    """The two ends, or the grid that was asked for."""
+    """The two ends, or the given grid."""
     if times is None:
         check_known(
             lambda start: (start >= 0) & (start < 1), t_min, requirement="t_min must be in [0, 1)"

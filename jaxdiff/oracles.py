@@ -1,4 +1,4 @@
-"""L2: exact denoisers, for data whose law is known.
+"""L2: exact denoisers, for data whose distribution is known.
 
 If x_0 is Gaussian with mean m and covariance C then x_t is N(αm, α²C + σ²I), and
 
@@ -6,7 +6,7 @@ If x_0 is Gaussian with mean m and covariance C then x_t is N(αm, α²C + σ²I
 
 For a mixture the same holds within each component, weighted by its posterior probability. Neither
 view divides by α or σ, so both are exact at t = 0 and at t = 1. Everything that takes a model is
-tested with these: solvers must reach the exact law, losses the exact value.
+tested with these: solvers must reach the exact distribution, losses the exact value.
 """
 
 import math
@@ -27,14 +27,14 @@ def gaussian(
 
     Args:
         process: the forward process.
-        mean: of the data, in the shape of one example.
+        mean: mean of the data, in the shape of one example.
         cov: covariance of the flattened data, positive semi-definite.
 
     Returns:
         ``denoise_fn(x_t, t) -> Denoised``.
 
     Raises:
-        InputError: if ``cov`` is not that of as many numbers as ``mean`` has.
+        InputError: if the shape of ``cov`` does not match ``mean``.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -72,15 +72,15 @@ def mixture(
 
     Args:
         process: the forward process.
-        weights: of the components, positive; normalised here.
-        means: of the components.
+        weights: weight of each component, positive; normalised here.
+        means: mean of each component.
         stds: standard deviation of each component, positive.
 
     Returns:
         ``denoise_fn(x_t, t) -> Denoised``.
 
     Raises:
-        InputError: if the three do not agree on the number of components.
+        InputError: if the three differ in the number of components.
 
     Example:
         >>> from jaxdiff.processes import VP
@@ -115,7 +115,7 @@ def mixture(
 
 
 def _exact(a: Array, b: Array) -> Array:
-    """Matrix product in full precision, also where the default rounds to bfloat16 or TF32."""
+    """Matrix product in full precision, even where the default rounds to bfloat16 or TF32."""
     return jnp.matmul(a, b, precision="highest")
 
 

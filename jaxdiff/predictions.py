@@ -1,17 +1,18 @@
-"""L2: what a network may predict, and the two views that everybody else sees.
+"""L2: what a network may predict, and the two views of it that all other code uses.
 
-At one time, x_t = α x_0 + σ ε ties data and noise together, so an estimate of either is an
-estimate of both. A network may predict any of
+At any time x_t = α x_0 + σ ε determines the noise from the data and the data from the noise, so an
+estimate of either is an estimate of both. A network may predict any of
 
     eps     ε                              (DDPM)
     x0      x_0
     v       α ε − σ x_0                    (Salimans & Ho 2022)
     score   ∇ log p_t(x_t) = −ε/σ          (Song et al. 2021)
-    sigma_score   σ ∇ log p_t(x_t) = −ε    (NCSN++ of theirs, whose output is divided by σ)
+    sigma_score   σ ∇ log p_t(x_t) = −ε    (their NCSN++, whose output is divided by σ)
     edm     F = (σ x_0 − α σ_d² ε) / (σ_d √(α²σ_d² + σ²))   (Karras et al. 2022)
 
-where σ_d is the standard deviation of the data. F has unit variance at every noise level, divides
-by neither α nor σ on the way back, and is −v for VP with σ_d = 1. All else speaks `Denoised`.
+where σ_d is the standard deviation of the data. F has unit variance at every noise level, is
+converted back without division by α or σ, and is −v for VP with σ_d = 1. All other code uses
+`Denoised`.
 """
 
 from collections.abc import Callable
@@ -32,9 +33,9 @@ class Denoised(NamedTuple):
 
 
 class DenoisedWithVariance(NamedTuple):
-    """What a model returns that has learned its reverse variance: both views, and one number more.
+    """The estimate of a model that has learned its reverse variance: both views and the variance.
 
-    ``variance_fraction`` is the log variance of a reverse step on the line from 0, the posterior's,
+    ``variance_fraction`` interpolates the log variance of a reverse step, from 0, the posterior's,
     to 1, the transition's: see :mod:`jaxdiff.losses.reverse_step`.
     """
 
@@ -47,7 +48,7 @@ Estimate = Denoised | DenoisedWithVariance
 
 
 DenoiseFn = Callable[[Float[Array, "batch *event"], PerExample], Estimate]
-"""``denoise_fn(x_t, t)``: what a model is to all else."""
+"""``denoise_fn(x_t, t)``: a model, as all other code uses it."""
 
 
 def to_denoised(
@@ -59,7 +60,7 @@ def to_denoised(
     kind: str,
     data_std: Scalar = 1.0,
 ) -> Denoised:
-    """Turn a network's output into both views of its estimate.
+    """Convert a network's output into both views of its estimate.
 
     Args:
         output: what the network predicts.
@@ -67,7 +68,7 @@ def to_denoised(
         alpha: signal scale; positive for "eps", "score" and "sigma_score".
         sigma: noise scale; positive for "x0".
         kind: "eps", "x0", "v", "score", "sigma_score" or "edm".
-        data_std: standard deviation of the data; "edm" alone uses it.
+        data_std: standard deviation of the data; used by "edm" only.
 
     Returns:
         ``Denoised(x0, eps)``.
@@ -99,8 +100,8 @@ def to_denoised(
         case _:
             d = jnp.asarray(data_std)
             norm2 = (a * d) ** 2 + s**2
-            turn = d * output / jnp.sqrt(norm2)
-            return Denoised(a * d**2 * x_t / norm2 + s * turn, s * x_t / norm2 - a * turn)
+            scaled = d * output / jnp.sqrt(norm2)
+            return Denoised(a * d**2 * x_t / norm2 + s * scaled, s * x_t / norm2 - a * scaled)
 
 
 def from_denoised(
@@ -112,15 +113,15 @@ def from_denoised(
     kind: str,
     data_std: Scalar = 1.0,
 ) -> Float[Array, "batch *event"]:
-    """Turn an estimate, or the truth itself, into what a network of that kind predicts.
+    """Convert an estimate, or the true data and noise, into a prediction of the given kind.
 
     Args:
         denoised: both views.
-        x_t: noisy data; its shape alone is used.
+        x_t: noisy data; only its shape is used.
         alpha: signal scale.
         sigma: noise scale; positive for "score".
         kind: "eps", "x0", "v", "score", "sigma_score" or "edm".
-        data_std: standard deviation of the data; "edm" alone uses it.
+        data_std: standard deviation of the data; used by "edm" only.
 
     Returns:
         The inverse of :func:`to_denoised`.
@@ -153,9 +154,9 @@ KINDS = ("eps", "x0", "v", "score", "sigma_score", "edm")
 
 
 def check_kind(kind: str) -> None:
-    """Refuse a kind of prediction that does not exist.
+    """Check that a kind of prediction exists.
 
     Raises:
-        InputError: naming the kinds that do.
+        InputError: if it does not, listing the kinds.
     """
     check_one_of(**{"kind of prediction": (kind, KINDS)})

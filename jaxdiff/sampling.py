@@ -1,4 +1,4 @@
-"""L5: the one driver. It splits the key once, and scans a solver over the pairs of a time grid."""
+"""L5: the sampling loop: one split of the key, and a scan of a solver over pairs of times."""
 
 from collections.abc import Callable
 from typing import Any
@@ -13,23 +13,23 @@ from jaxdiff.typing import Array, Float, InputError, Key, PyTree, Shaped
 
 
 def keep_sample(state: Any) -> Float[Array, "batch *event"]:
-    """Keep the sample at every time: what :func:`trajectory` does by default."""
+    """Keep the sample at every time, the default of :func:`trajectory`."""
     return state.x
 
 
 def sample(
     key: Key, solver: Solver, x_init: Float[Array, "batch *event"], times: Float[Array, "times"]
 ) -> Float[Array, "batch *event"]:
-    """Walk a batch along a grid of times.
+    """Integrate a batch along a grid of times.
 
     Args:
         key: randomness; one key per step is split from it.
-        solver: as made by any function of :mod:`jaxdiff.solvers`.
-        x_init: where to start: a draw from the prior, noised data, anything.
+        solver: a solver made by any function of :mod:`jaxdiff.solvers`.
+        x_init: the start: a draw from the prior, noised data, or any other batch.
         times: n + 1, strictly decreasing to sample, strictly increasing to invert an ODE.
 
     Returns:
-        x at ``times[-1]``; n steps were made, and no trajectory kept.
+        x at ``times[-1]`` after n steps; no trajectory is stored.
 
     Raises:
         InputError: if ``times`` is not a strictly monotone vector of two or more in [0, 1], or
@@ -56,18 +56,18 @@ def trajectory(
     *,
     save_fn: Callable[[Any], PyTree] = keep_sample,
 ) -> tuple[Float[Array, "batch *event"], PyTree[Shaped[Array, "times ..."]]]:
-    """Walk a batch along a grid of times, and keep what ``save_fn`` picks on the way.
+    """Integrate a batch along a grid of times, and save ``save_fn(state)`` at every time.
 
     Args:
         key: randomness; one key per step is split from it.
-        solver: as made by any function of :mod:`jaxdiff.solvers`.
-        x_init: where to start.
+        solver: a solver made by any function of :mod:`jaxdiff.solvers`.
+        x_init: the start.
         times: strictly monotone.
-        save_fn: maps the solver's state to what is kept; the sample itself by default.
+        save_fn: maps the solver's state to what is saved; the sample itself by default.
 
     Returns:
-        ``(x, saved)``: the end of the walk, and what was kept at every time, which starts with
-        ``x_init`` and ends with x.
+        ``(x, saved)``: the final sample, and the saved values at every time, by default from
+        ``x_init`` to x.
 
     Raises:
         InputError: if ``times`` is not a strictly monotone vector of two or more in [0, 1], or
@@ -87,13 +87,13 @@ def trajectory(
     check_times(times, towards_data=solver.draws_noise)
     check_batch("x_init", x_init)
 
-    def walk(state: Any, inputs: tuple[Key, Array, Array]) -> tuple[Any, PyTree]:
+    def step(state: Any, inputs: tuple[Key, Array, Array]) -> tuple[Any, PyTree]:
         state = solver.step(inputs[0], state, inputs[1], inputs[2])
         return state, save_fn(state)
 
     first = solver.init(x_init, times[0])
     keys = jax.random.split(key, times.shape[0] - 1)
-    last, saved = jax.lax.scan(walk, first, (keys, times[:-1], times[1:]))
+    last, saved = jax.lax.scan(step, first, (keys, times[:-1], times[1:]))
     if solver.finish is not None:
         last = solver.finish(jax.random.fold_in(key, keys.shape[0]), last, times[-1])
         saved = jax.tree.map(lambda a, b: a.at[-1].set(b), saved, save_fn(last))
@@ -102,18 +102,18 @@ def trajectory(
 
 
 def check_times(times: Shaped[Array, "..."], *, towards_data: bool = False) -> None:
-    """Refuse a grid that is not strictly monotone in [0, 1], where its numbers are known.
+    """Check that a grid is strictly monotone in [0, 1], if its numbers are known.
 
     Args:
-        times: to be walked.
-        towards_data: whether they must decrease.
+        times: the grid.
+        towards_data: whether it must decrease.
 
     Raises:
-        InputError: saying what it got.
+        InputError: if it is not.
     """
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times must be a vector of at least two times, got shape {times.shape}")
-    numbers = known(times)  # not those of a grid that is made inside the caller's jit
+    numbers = known(times)  # None for a grid that is made inside the caller's jit
     if numbers is None:
         return
     steps = np.diff(numbers)

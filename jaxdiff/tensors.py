@@ -12,7 +12,7 @@ def read_tensors(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     """Read a safetensors file.
 
     Raises:
-        InputError: if it is missing, or not one, or of a dtype that numpy has not.
+        InputError: if it is missing, not a safetensors file, or of a dtype that numpy lacks.
     """
     require("safetensors", purpose="reading a safetensors file")
     from safetensors import SafetensorError

@@ -1,6 +1,6 @@
-"""L0: the types that every layer speaks, and the one error that is the caller's fault.
+"""L0: the types used by every layer, and the error for invalid input.
 
-A name that is unknown is told beside those that are known, of which the nearest is suggested.
+The error for an unknown name lists the known ones, and suggests the nearest.
 
 Shapes are written in the notation of jaxtyping, and tests check them: ``"batch *event"`` is a batch
 of examples, ``"batch"`` one number per example, ``""`` a scalar.
@@ -40,7 +40,7 @@ Keys = jaxtyping.Key[Array, "batch"]
 """One key per example."""
 Params = PyTree
 Scalar = Real[ArrayLike, ""]
-"""One number: of Python, of NumPy or an array without axes."""
+"""One number: from Python, from NumPy, or an array without axes."""
 PerExample = Real[ArrayLike, ""] | Real[ArrayLike, "batch"]
 """One number for all examples, or one for each."""
 PerEntry = PerExample | Real[ArrayLike, "batch *event"]
@@ -50,7 +50,7 @@ WeightFn = Callable[[Any, Float[Array, "batch"]], Float[Array, "batch"]]
 
 
 def one_line(error: Exception) -> str:
-    """What an error of another library says, in one line; its name if it says nothing.
+    """The message of another library's error as one line; its type if the message is empty.
 
     Example:
         >>> one_line(ValueError("no such   thing")), one_line(MemoryError())
@@ -60,14 +60,14 @@ def one_line(error: Exception) -> str:
 
 
 class InputError(ValueError):
-    """What the caller gave cannot be used: one sentence says what, what it was, what it takes.
+    """Invalid input from the caller: "<name> must be <constraint>, got <value>".
 
-    The command line prints the sentence and exits with 2; a traceback is for bugs only.
+    The command line prints the message and exits with status 2; a traceback is for bugs only.
     """
 
 
 def nearest(got: object, known: Iterable[str]) -> str:
-    """End a sentence about an unknown name: with the known one that is nearest, if one is near.
+    """The end of an error about an unknown name: suggest the nearest known one, if one is near.
 
     Example:
         >>> nearest("VPP", ["ve", "vp"]), nearest("x", ["ve", "vp"])
@@ -79,7 +79,7 @@ def nearest(got: object, known: Iterable[str]) -> str:
 
 
 def out_of(got: object, known: Iterable[str]) -> str:
-    """Complete the sentence "<name> must be one of …" about a name that is not.
+    """Complete the error "<name> must be one of …".
 
     Example:
         >>> f"order must be one of {out_of('second', ['first', 'secnd'])}"

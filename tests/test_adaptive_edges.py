@@ -85,7 +85,7 @@ def test_a_solver_that_does_not_arrive_says_so():
     with pytest.raises(InputError, match="did not reach the end within max_steps=2"):
         flow.solve_ode(model, VP(), x, 1.0, 0.01, max_steps=2)
     run = jax.jit(lambda x: flow.solve_ode(stuck, VP(), x, 1.0, 0.01))
-    with pytest.raises(RuntimeError, match="model whose output is finite"):
+    with pytest.raises(RuntimeError, match="output of the model must be finite"):
         jax.block_until_ready(run(x))
 
 

@@ -86,7 +86,7 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
         value, own = parsed[field.name], field.metadata
         if "ok" in own and not own["ok"](value):
             near = nearest(value, own["names"])
-            raise InputError(f"{path}.{field.name} must be {own['takes']}, got {value!r}{near}")
+            raise InputError(f"{path}.{field.name} must be {own['must_be']}, got {value!r}{near}")
         if not own.get("wide"):
             check_finite(value, f"{path}.{field.name}")
     return cls(**parsed)

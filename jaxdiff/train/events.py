@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdiff.files import telling
+from jaxdiff.files import errors_naming
 
 
 class Events:
@@ -25,7 +25,7 @@ class Events:
     def __init__(self, folder: Path, *, first: int) -> None:
         name = f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}.{os.getpid()}"
         self._path = folder / name
-        with telling(self._path):
+        with errors_naming(self._path):
             folder.mkdir(parents=True, exist_ok=True)
         self._append(file_version="brain.Event:2")
         self._append(step=first, session_log={"status": "START"})
@@ -49,5 +49,5 @@ class Events:
         record = b"".join(
             part if isinstance(part, bytes) else struct.pack("<I", part) for part in frame
         )
-        with telling(self._path), open(self._path, "ab") as file:
+        with errors_naming(self._path), open(self._path, "ab") as file:
             file.write(record)
