@@ -1,6 +1,6 @@
 """L4: wrappers of a denoise_fn, each ``(denoise_fn, process, *, options) -> denoise_fn``.
 
-A solver sees the wrapped model and knows nothing of it.
+A solver uses the wrapped model like any other.
 """
 
 from jaxdiff.guidance.thresholding import clip_denoised, dynamic_threshold

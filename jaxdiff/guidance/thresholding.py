@@ -1,11 +1,11 @@
-"""Thresholding: hold the estimate of the data to the range that data have.
+"""Thresholding: restrict the estimate of the data to the range of the data.
 
-A wrapped model moves x̂_0 to x̂_0' and blames the noise for the rest,
+A wrapped model changes x̂_0 to x̂_0' and attributes the difference to the noise,
 
-    ε̂' = ε̂ + (α/σ)(x̂_0 − x̂_0'),    so that α x̂_0' + σ ε̂' = x_t still.
+    ε̂' = ε̂ + (α/σ)(x̂_0 − x̂_0'),    so that still α x̂_0' + σ ε̂' = x_t.
 
-At t = 0 of a process with σ(0) = 0 there is no noise to blame: x_t is data, ε̂ stays what it was,
-and only x̂_0 is held to the range.
+At t = 0 of a process with σ(0) = 0 there is no noise: x_t is data, ε̂ is unchanged, and only x̂_0 is
+restricted to the range.
 """
 
 from collections.abc import Callable
@@ -34,11 +34,11 @@ def clip_denoised(
     Args:
         denoise_fn: the model.
         process: the forward process.
-        low: least value that data take.
-        high: greatest value that data take.
+        low: minimum of the data.
+        high: maximum of the data.
 
     Returns:
-        ``denoise_fn(x_t, t)``, with the estimate's other fields as they were.
+        ``denoise_fn(x_t, t)``, with the estimate's other fields unchanged.
 
     Raises:
         InputError: if not low < high.
@@ -65,24 +65,24 @@ def dynamic_threshold(
     quantile: Scalar = 0.995,
     bound: Scalar = 1.0,
 ) -> DenoiseFn:
-    """Clip x̂_0 where most of it lies, and scale it back to the range of the data.
+    """Clip x̂_0 at a quantile of its values, and scale it back to the range of the data.
 
     q = max(quantile of |x̂_0|, bound),    x̂_0' = min(max(x̂_0, −q), q) · bound/q
 
-    An example of which the share ``quantile`` lies in the range is clipped and not scaled; of
-    another, the values beyond the range no longer all saturate.
+    An example with at least the fraction ``quantile`` of its values in the range is only clipped;
+    otherwise it is scaled, so that values beyond the range do not all saturate.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        quantile: share of an example's values that is not clipped, in [0, 1].
-        bound: data lie in [−bound, bound], positive.
+        quantile: fraction of an example's values that is not clipped, in [0, 1].
+        bound: data are in [−bound, bound], positive.
 
     Returns:
-        ``denoise_fn(x_t, t)``, with the estimate's other fields as they were.
+        ``denoise_fn(x_t, t)``, with the estimate's other fields unchanged.
 
     Raises:
-        InputError: if quantile lies outside [0, 1], or bound is not positive.
+        InputError: if quantile is outside [0, 1], or bound is not positive.
 
     Example:
         >>> from jaxdiff.predictions import Denoised
@@ -96,23 +96,25 @@ def dynamic_threshold(
     known_scalar("quantile must be in [0, 1]", quantile, 0, 1)
     known_scalar("bound must be positive and finite", bound, 0, strict=True)
 
-    def hold(x0: Array) -> Array:
+    def threshold(x0: Array) -> Array:
         flat = jnp.abs(x0).reshape(x0.shape[0], -1)
-        reach = jnp.maximum(jnp.quantile(flat, jnp.asarray(quantile), axis=1), bound)
-        return jnp.asarray(bound * jnp.clip(x0 / expand_to(reach, x0), -1.0, 1.0))
+        q = jnp.maximum(jnp.quantile(flat, jnp.asarray(quantile), axis=1), bound)
+        return jnp.asarray(bound * jnp.clip(x0 / expand_to(q, x0), -1.0, 1.0))
 
-    return _mapped(denoise_fn, process, hold)
+    return _mapped(denoise_fn, process, threshold)
 
 
-def _mapped(denoise_fn: DenoiseFn, process: Process, hold: Callable[[Array], Array]) -> DenoiseFn:
-    """Apply ``hold`` to x̂_0, and let ε̂ take up the difference."""
+def _mapped(
+    denoise_fn: DenoiseFn, process: Process, threshold: Callable[[Array], Array]
+) -> DenoiseFn:
+    """Apply ``threshold`` to x̂_0, and attribute the difference to ε̂."""
 
     def wrapped(x_t: Array, t: ArrayLike) -> Estimate:
         estimate = denoise_fn(x_t, t)
-        x0 = hold(estimate.x0)
+        x0 = threshold(estimate.x0)
         sigma = process.sigma(t)
-        blame = jnp.where(sigma > SIGMA_FLOOR, process.alpha(t) / sigma, 0.0)
-        eps = estimate.eps + expand_to(blame, x_t) * (estimate.x0 - x0)
+        ratio = jnp.where(sigma > SIGMA_FLOOR, process.alpha(t) / sigma, 0.0)
+        eps = estimate.eps + expand_to(ratio, x_t) * (estimate.x0 - x0)
         return estimate._replace(x0=x0, eps=eps)
 
     return wrapped

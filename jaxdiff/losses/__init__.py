@@ -1,4 +1,4 @@
-"""L3: objectives. Each returns one number per example; reduction is the caller's."""
+"""L3: objectives. Each returns one number per example; the caller reduces."""
 
 from jaxdiff.losses import decoders, loss_aware, times, weights
 from jaxdiff.losses.bits import bits_per_dim

@@ -1,7 +1,7 @@
-"""Bits per dimension: a likelihood in units that pictures of every size and scaling share.
+"""Bits per dimension: a likelihood in units that are independent of image size and scaling.
 
-A probability of levels is measured as it is. A density depends on the units of the data: where the
-model sees x = f(u) of values u that step by 1 from level to level, p(u) = p(x) Π_i |f'(u_i)|, and
+A probability of levels needs no change of units. A density depends on the units of the data: if the
+model is given x = f(u), where u increases by 1 from level to level, p(u) = p(x) Π_i |f'(u_i)|, and
 
     bits/dim = [−log p(x) − Σ_i log |f'(u_i)|] / (D log 2).
 
@@ -25,15 +25,15 @@ def bits_per_dim(
     *,
     to_data: Callable[[Array], Array] | None = None,
 ) -> Float[Array, "batch"]:
-    """Turn −log p in nats into bits per dimension of the levels.
+    """Convert −log p in nats to bits per dimension of the levels.
 
     [nats − Σ_i log |f'(u_i)|] / (D log 2)
 
     Args:
         nats: −log p of each example, or a bound on it.
         levels: the data in units of one level, D numbers each.
-        to_data: f, elementwise, from levels to the data of which ``nats`` is the density; absent
-            where ``nats`` is of a probability of levels.
+        to_data: f, elementwise, from levels to the data of which ``nats`` is the density; None
+            if ``nats`` is that of a probability of levels.
 
     Example:
         >>> u = jnp.array([[0.3, 77.9]])  # uniform on 256 levels is 8 bits, in any range

@@ -5,10 +5,10 @@ As the latents of :mod:`jaxdiff.losses.elbo` become dense the sum of divergences
 
     L_diff = ∫ E −½ SNR'(t) ‖x_0 − x̂_0‖² dt = ∫ E ½ g² ‖s(x_t, t) − ∇log q(x_t|x_0)‖² dt,
 
-from t_min to 1. It depends on the process through the SNR at its ends only: times warped between
-them change the variance of an estimate, not its mean. Girsanov's theorem gives a bound that does
-not mention the noise in x_t (Huang et al. 2021, eq. 19; Song et al. 2021b, theorem 3), on what is
-seen at t_min:
+from t_min to 1. It depends on the process only through the SNR at its ends: warping time between
+them changes the variance of an estimate, not its mean. Girsanov's theorem gives a bound that does
+not involve the noise in x_t (Huang et al. 2021, eq. 19; Song et al. 2021b, theorem 3), for the data
+as they are at t_min:
 
     −E log p(x_{t_min}) ≤ −E log π(x_1) + ∫ E [½ g² ‖s‖² + g² ∇·s − D f] dt.
 
@@ -118,10 +118,11 @@ def continuous_elbo(
         process: the forward process.
         x0: data.
         time: one time per example with its weight, drawn on [t_min, 1] by
-            :mod:`jaxdiff.losses.times`. Least varies ``importance`` for ``weights.likelihood``.
+            :mod:`jaxdiff.losses.times`; ``importance`` with ``weights.likelihood`` has the least
+            variance.
         t_min: time of the least noisy latent, with σ(t_min) > 0.
-        decoder: p(x_0 | x̂_0), of :mod:`jaxdiff.losses.decoders`.
-        decoder_std: its standard deviation; σ/α at t_min if absent.
+        decoder: p(x_0 | x̂_0), from :mod:`jaxdiff.losses.decoders`.
+        decoder_std: its standard deviation; σ/α at t_min if None.
 
     Returns:
         ``Elbo(prior, reconstruction, denoising)``, in nats, unbiased.
@@ -172,7 +173,7 @@ def girsanov_bound(
         process: the forward process.
         x0: data.
         time: one time per example with its weight, as in :func:`continuous_elbo`.
-        t_min: where the bound is taken, positive.
+        t_min: time of the data that are bounded, positive.
         divergence_fn: as in :func:`girsanov_rate`.
 
     Returns:

@@ -1,11 +1,11 @@
-"""Decoders p(x_0 | x̂_0): what the last estimate says of the data, as a log probability.
+"""Decoders p(x_0 | x̂_0): the log probability of the data given the last estimate.
 
     gaussian              log N(x_0; x̂_0, s²), a density
     discretized_gaussian  log ∫ N(u; x̂_0, s²) du over the interval of x_0's level, a probability
     bernoulli             x_0 is one of two levels, x̂_0 its mean, a probability
 
-All take ``(x0, mean, std)`` and sum over the event, in nats; what else they know is
-bound by ``functools.partial``.
+All take ``(x0, mean, std)`` and sum over the event, in nats; further options are bound by
+``functools.partial``.
 """
 
 import math
@@ -63,10 +63,10 @@ def discretized_gaussian(
         std: standard deviation.
         num_levels: number L of levels.
         low: the first level.
-        high: the last.
+        high: the last level.
 
     Returns:
-        In nats; finite and with finite gradients however far the estimate is off.
+        In nats; finite, with finite gradients, for any estimate.
 
     Raises:
         InputError: if there are fewer than two levels, or they do not increase.
@@ -87,12 +87,12 @@ def discretized_gaussian(
     half, std = 0.5 * (high - low) / (num_levels - 1), expand_to(std, x0)
     above = jnp.where(x0 > high - half, FAR, (x0 - mean + half) / std)
     below = jnp.where(x0 < low + half, -FAR, (x0 - mean - half) / std)
-    # The interval's mirror image has the same mass, and in the left tail log Φ keeps its digits.
+    # The mirrored interval has the same mass, and in the left tail log Φ keeps its precision.
     mirrored = above + below > 0
     left, right = jnp.where(mirrored, -above, below), jnp.where(mirrored, -below, above)
     log_right = log_ndtr(right)
-    share = jnp.maximum(log_right - log_ndtr(left), jnp.finfo(x0.dtype).tiny)
-    return sum_events(log_right + jnp.log(-jnp.expm1(-share)))
+    log_ratio = jnp.maximum(log_right - log_ndtr(left), jnp.finfo(x0.dtype).tiny)
+    return sum_events(log_right + jnp.log(-jnp.expm1(-log_ratio)))
 
 
 def bernoulli(
@@ -103,14 +103,14 @@ def bernoulli(
     low: float = -1.0,
     high: float = 1.0,
 ) -> Float[Array, "batch"]:
-    """Log probability of two levels, whose mean is the estimate.
+    """Log probability of data on two levels, with the estimate as their mean.
 
-    log p = y log q + (1 − y) log(1 − q),  q = (x̂_0 − low)/(high − low), y that of x_0
+    log p = y log q + (1 − y) log(1 − q),  q = (x̂_0 − low)/(high − low), y the same of x_0
 
     Args:
         x0: data, each low or high.
         mean: the estimate x̂_0; probabilities are kept within 1e-6 of 0 and 1.
-        std: not used; the mean of two levels says all of them.
+        std: unused: the mean of two levels determines their distribution.
         low: the level of probability 1 − q.
         high: the level of probability q.
 
@@ -124,14 +124,14 @@ def bernoulli(
 
     Reference: Sohl-Dickstein et al. 2015, appendix B.
     """
-    truth, share = (x0 - low) / (high - low), (mean - low) / (high - low)
-    share = jnp.clip(share, 1e-6, 1 - 1e-6)
-    return sum_events(truth * jnp.log(share) + (1 - truth) * jnp.log1p(-share))
+    y, q = (x0 - low) / (high - low), (mean - low) / (high - low)
+    q = jnp.clip(q, 1e-6, 1 - 1e-6)
+    return sum_events(y * jnp.log(q) + (1 - y) * jnp.log1p(-q))
 
 
 @jax.custom_jvp
 def log_ndtr(z: Array) -> Array:
-    """Logarithm of Φ(z), whose slope φ/Φ is not taken as exp(log φ − log Φ) where both are huge."""
+    """Log Φ(z), whose slope φ/Φ is not computed as exp(log φ − log Φ) where both are huge."""
     return jax.scipy.special.log_ndtr(z)
 
 
@@ -148,4 +148,4 @@ def _log_ndtr_slope(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
 
 
 FAR = 1e15
-"""An end of the outermost intervals, in standard deviations; log Φ(−1e15) is finite in float32."""
+"""The far end of the outermost intervals, in standard deviations; log Φ(−1e15) is finite."""

@@ -36,9 +36,9 @@ def denoising(
         process: the forward process.
         x0: data.
         t: one time per example.
-        target: whose error is measured: "eps", "x0", "v" or "score"; independent of what the
-            network inside ``denoise_fn`` predicts.
-        weight_fn: ``(process, t) -> weights``, as in :mod:`jaxdiff.losses.weights`; 1 if absent.
+        target: the quantity whose error is measured: "eps", "x0", "v" or "score"; independent of
+            what the network inside ``denoise_fn`` predicts.
+        weight_fn: ``(process, t) -> weights``, as in :mod:`jaxdiff.losses.weights`; 1 if None.
 
     Returns:
         Summed over the event.

@@ -1,4 +1,4 @@
-"""Denoising score matching: match the score of noisy data by that of the noise itself.
+"""Denoising score matching: learn the score of noisy data from that of the noise itself.
 
 Given x_0 the score of x_t = α x_0 + σ ε is known, ∇log q(x_t | x_0) = −ε/σ, and matching it
 
@@ -33,7 +33,7 @@ def dsm(
 
     λ(t) ½‖s(x_t, t) + ε/σ(t)‖²
 
-    One σ is a process at one t, NCSN's ladder a ``DiscreteVE`` at its nodes; the SDEs take any t.
+    One σ is a process at one t, NCSN's scales a ``DiscreteVE`` at its nodes; the SDEs take any t.
 
     Args:
         key: randomness of the noise.
@@ -42,7 +42,7 @@ def dsm(
         x0: data.
         t: one time per example, with σ(t) > 0.
         weight_fn: ``(process, t) -> weights``; NCSN's λ = σ² is
-            ``partial(losses.weights.eps, target="score")``. 1 if absent.
+            ``partial(losses.weights.eps, target="score")``. 1 if None.
 
     Returns:
         Summed over the event.
@@ -53,7 +53,7 @@ def dsm(
         >>> x0, t = jnp.zeros((2, 3)), jnp.ones(2)
         >>> process = VE(sigma_max=10.0)
         >>> loss = dsm(jax.random.key(0), lambda x, t: -x / 100, process, x0, t)
-        >>> bool(jnp.allclose(loss, 0.0))  # all data are 0, so the score of the noise is known
+        >>> bool(jnp.allclose(loss, 0.0))  # all data are 0, so the score is that of the noise
         True
 
     Reference: Vincent 2011, eq. 9; Song & Ermon 2019, eq. 5 and 6.

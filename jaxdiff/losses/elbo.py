@@ -11,10 +11,10 @@ each KL is
 
     ½ (SNR_s − SNR_t) ‖x_0 − x̂_0(x_t)‖²                                (Kingma et al. 2021, eq. 13)
 
-and :mod:`jaxdiff.losses.reverse_step` has the others. DDPM's own bound is that of the latents at
-i/T, i = T … 1. Its gap does not close with T: where SNR grows as 1/t, the last step doubles it
-however short it is, and D/2·0.577 nats (Euler's constant) remain of the exact model of smooth data.
-With a fixed last time the gap falls as 1/n.
+and :mod:`jaxdiff.losses.reverse_step` has the other cases. DDPM's own bound has latents at i/T,
+i = T … 1. Its gap does not close with T: where SNR grows as 1/t, the last step doubles it however
+short it is, and for smooth data a gap of D/2·0.577 nats (Euler's constant) remains even with the
+exact model. With a fixed last time the gap falls as 1/n.
 """
 
 from typing import NamedTuple
@@ -59,14 +59,14 @@ def elbo_terms(
         denoise_fn: the model.
         process: the forward process.
         x0: data, D numbers each.
-        times: of the n + 1 latents, strictly decreasing, the last above 0.
-        num_terms: how many of the n denoising terms to draw per example, at random
-            (:func:`denoising_draws`, which tells their spread); all of them, one after the other in
-            constant memory, if absent.
+        times: times of the n + 1 latents, strictly decreasing, the last above 0.
+        num_terms: number of the n denoising terms to draw per example, at random (with
+            :func:`denoising_draws`, which allows for a standard error); by default all of them, one
+            after another in constant memory.
         variance_fraction: reverse variance, from 0, the posterior's ("small"), to 1, the
-            transition's ("large"); by default the model's own, or 0 where it has none.
-        decoder: p(x_0 | x̂_0), of :mod:`jaxdiff.losses.decoders`.
-        decoder_std: its standard deviation; σ/α at t_n if absent.
+            transition's ("large"); by default the model's own, or 0 if it has none.
+        decoder: p(x_0 | x̂_0), from :mod:`jaxdiff.losses.decoders`.
+        decoder_std: its standard deviation; σ/α at t_n if None.
 
     Returns:
         ``Elbo(prior, reconstruction, denoising)``, unbiased.
@@ -130,23 +130,25 @@ def denoising_draws(
     num_terms: int,
     variance_fraction: PerEntry | None = None,
 ) -> Float[Array, "{num_terms} batch"]:
-    """Draw terms of the denoising part at random, each divergence over its probability.
+    """Draw terms of the denoising part at random, each divergence divided by its probability.
 
-    A pair (t, s) is drawn with probability in proportion to log SNR_s − log SNR_t, which all but
-    levels out ½ (SNR_s − SNR_t) ‖x_0 − x̂_0‖²: uniform pairs would leave a few terms to tell all.
+    A pair (t, s) is drawn with probability proportional to log SNR_s − log SNR_t, which makes the
+    draws of ½ (SNR_s − SNR_t) ‖x_0 − x̂_0‖² nearly equal: with uniform pairs a few terms would
+    dominate.
 
     Args:
         key: randomness of the choice and of the noise.
         denoise_fn: the model.
         process: the forward process.
         x0: data.
-        times: of the latents, as in :func:`elbo_terms`.
-        num_terms: how many to draw per example.
+        times: times of the latents, as in :func:`elbo_terms`.
+        num_terms: number of terms to draw per example.
         variance_fraction: as in :func:`elbo_terms`.
 
     Returns:
-        In nats: independent, each unbiased for the whole part, so that
-        :func:`jaxdiff.losses.mean_and_error` over the first axis gives it with its standard error.
+        In nats: independent draws, each unbiased for the whole part, so that
+        :func:`jaxdiff.losses.mean_and_error` over the first axis estimates it with its standard
+        error.
 
     Raises:
         InputError: if ``times`` is not such a grid, or ``num_terms`` is below 1.
@@ -175,7 +177,7 @@ def denoising_draws(
 def prior_kl(
     process: Process, x0: Float[Array, "batch *event"], t: Scalar
 ) -> Float[Array, "batch"]:
-    """The prior's part: how far the most noisy latent is from the prior.
+    """The prior term: the divergence of the noisiest latent from the prior.
 
     KL(N(α x_0, σ_t²) ‖ N(0, σ_1²)) = ½[D(r − 1 − log r) + α²‖x_0‖²/σ_1²],  r = σ_t²/σ_1²
 
@@ -203,7 +205,7 @@ def reconstruction(
     decoder: Decoder = gaussian,
     std: PerEntry | None = None,
 ) -> Float[Array, "batch"]:
-    """The reconstruction's part, −log p(x_0 | x̂_0(x_t)) at one draw of the least noisy latent.
+    """The reconstruction term, −log p(x_0 | x̂_0(x_t)) at one draw of the least noisy latent.
 
     Args:
         key: randomness of the noise; or one key per example.
@@ -212,7 +214,7 @@ def reconstruction(
         x0: data.
         t: time, with σ(t) > 0.
         decoder: p(x_0 | x̂_0).
-        std: its standard deviation; σ/α if absent.
+        std: its standard deviation; σ/α if None.
 
     Returns:
         In nats.
@@ -223,10 +225,10 @@ def reconstruction(
 
 
 def check_latents(times: Shaped[Array, "..."]) -> None:
-    """Refuse times that are not those of a chain of latents.
+    """Check that times are valid for a chain of latents.
 
     Raises:
-        InputError: saying what they are instead.
+        InputError: if they do not decrease strictly, or not stay above 0.
     """
     if times.ndim != 1 or times.shape[0] < 2:
         raise InputError(f"times must be a vector of at least two times, got shape {times.shape}")

@@ -1,23 +1,24 @@
 """The same bound in its consistency form, over the two neighbours of each latent.
 
-Without conditioning the forward step on x_0, the chain's evidence lower bound reads
+Without conditioning the forward step on x_0, the chain's evidence lower bound is
 
     −log p(x_0) ≤ E KL(q(x_{t_0}|x_{t_1}) ‖ p(x_{t_0}))                 prior
                 + E[−log p(x_0 | x_{t_n})]                              reconstruction
                 + Σ_k E[log q(x_{t_k}|x_{t_{k+1}}) − log p(x_{t_k}|x_{t_{k−1}})]
 
-where the sum meets every latent but the first from both sides, x_0 itself standing beyond the last.
-Write b, s, t for the times of three neighbours, b the least noisy. Given x_b and x_t, what lies
-between is the bridge q(x_s|x_b, x_t) = q(x_s|x_b) q(x_t|x_s)/q(x_t|x_b), and the two factors on the
-right are Gaussians about their own means, so that a term of the sum is, in expectation,
+where the sum reaches every latent except the first from both sides, with x_0 itself after the last.
+Let b, s, t be the times of three neighbours, b the least noisy. Given x_b and x_t, the latent
+between them has the bridge q(x_s|x_b, x_t) = q(x_s|x_b) q(x_t|x_s)/q(x_t|x_b), where q(x_t|x_s) and
+q(x_t|x_b) are Gaussians about their own means, so a term of the sum is, in expectation,
 
     E KL(q(x_s|x_b, x_t) ‖ p(x_s|x_t)) − ½D log(σ²_tb/σ²_ts).
 
-The form in print (Luo 2022, eq. 45), E KL(q(x_s|x_b) ‖ p(x_s|x_t)), draws x_s without regard to the
-x_t that came from it: it is no smaller, and far from the bound (41 nats for 6, over 20 latents).
+The published form (Luo 2022, eq. 45), E KL(q(x_s|x_b) ‖ p(x_s|x_t)), draws x_s independently of the
+x_t that follows from it: it is no smaller, and far from the bound (41 nats against 6, over 20
+latents).
 
-Expectation for expectation this is the bound of :mod:`jaxdiff.losses.elbo`; but a term is a random
-function of two latents instead of one, so that one draw of it varies more.
+In expectation this is the bound of :mod:`jaxdiff.losses.elbo`; but a term is a random function of
+two latents instead of one, so a single draw has more variance.
 """
 
 import jax
@@ -50,14 +51,14 @@ def consistency_terms(
         denoise_fn: the model.
         process: the forward process.
         x0: data.
-        times: of the latents, strictly decreasing, the last above 0.
+        times: times of the latents, strictly decreasing, the last above 0.
         variance_fraction: as in :func:`jaxdiff.losses.elbo_terms`.
         decoder: as there.
         decoder_std: as there.
 
     Returns:
-        ``Elbo(prior, reconstruction, denoising)``: the mean of its sum is that of ``elbo_terms``;
-        prior and denoising by themselves are divided otherwise.
+        ``Elbo(prior, reconstruction, denoising)``: its sum has the same mean as that of
+        ``elbo_terms``, divided differently between prior and denoising.
 
     Raises:
         InputError: if ``times`` is not such a grid.
@@ -78,7 +79,7 @@ def consistency_terms(
     prior_key, chain_key, last_key, decoder_key = jax.random.split(key, 4)
 
     def term(bridge: tuple[Array, Array], spread: Array, x_t: Array, s: Array, t: Array) -> Array:
-        """KL of the bridge, by its mean and std, from the model's step, less ½D log ``spread``."""
+        """KL of the bridge ``(mean, std)`` from the model's step, minus ½D log ``spread``."""
         estimate = denoise_fn(x_t, t)
         mean, _ = posterior(process, x_t, estimate.x0, s=s, t=t)
         fraction = fraction_of(estimate, variance_fraction)
@@ -102,7 +103,7 @@ def consistency_terms(
     nothing = jnp.zeros(x0.shape[0], x0.dtype)
     total, _ = jax.lax.scan(between, nothing, (keys, times[:-2], times[1:-1], times[2:]))
 
-    # Beyond the last latent stands x_0, from which the bridge is the posterior and σ_tb is σ_t.
+    # After the last latent comes x_0, for which the bridge is the posterior and σ_tb is σ_t.
     t, s = times[-2], times[-1]
     x_t, _ = perturb(last_key, process, x0, t)
     std_ts = transition(process, s=s, t=t).std

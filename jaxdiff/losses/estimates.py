@@ -1,4 +1,4 @@
-"""A mean that was estimated, with how far it may be off."""
+"""An estimated mean with its standard error."""
 
 from typing import NamedTuple
 
@@ -25,7 +25,7 @@ def mean_and_error(draws: Float[Array, "..."], axis: int = 0) -> Mean:
         ``Mean(value, std_error)``, without that axis.
 
     Raises:
-        InputError: if there are fewer than two draws, which tell no error.
+        InputError: if there are fewer than two draws.
 
     Example:
         >>> value, std_error = mean_and_error(jnp.array([1.0, 3.0]))

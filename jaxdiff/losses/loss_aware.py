@@ -1,15 +1,15 @@
 """Loss-aware importance sampling of the steps of a chain.
 
-The variance of Σ_i L_i estimated from one random i is least where i is drawn with probability in
-proportion to √E[L_i²] (Nichol & Dhariwal 2021, eq. 18). These moments are not known and change as
-the model learns, so the last few losses of every step are kept, in a pytree that travels with the
+The variance of Σ_i L_i estimated from one random i is least if i is drawn with probability
+proportional to √E[L_i²] (Nichol & Dhariwal 2021, eq. 18). These moments are unknown and change as
+the model learns, so the last few losses of every step are kept, in a pytree that is part of the
 training state:
 
     history = loss_aware.start(num_steps)
     t, weight = loss_aware.sample(key, n, history)
     history = loss_aware.record(history, t, losses)         # unweighted, [n]
 
-Until each step has been seen often enough the times are uniform.
+Until each step has been drawn often enough the times are uniform.
 """
 
 from typing import NamedTuple
@@ -23,7 +23,7 @@ from jaxdiff.typing import Array, Float, InputError, Int, Key
 
 
 class LossHistory(NamedTuple):
-    """The last losses of every step, and how many were ever recorded."""
+    """The last losses of every step, and how many have been recorded."""
 
     losses: Float[Array, "steps length"]
     counts: Int[Array, "steps"]
@@ -34,7 +34,7 @@ def start(num_steps: int, *, length: int = 10) -> LossHistory:
 
     Args:
         num_steps: T.
-        length: how many losses of each step are kept, and needed before they are believed.
+        length: number of losses of each step that are kept, and required before they are used.
 
     Returns:
         ``LossHistory`` of zeros.
@@ -55,12 +55,12 @@ def start(num_steps: int, *, length: int = 10) -> LossHistory:
 def record(
     history: LossHistory, t: Float[Array, "batch"], losses: Float[Array, "batch"]
 ) -> LossHistory:
-    """Add the losses of a batch, the oldest of each step giving way.
+    """Add the losses of a batch, replacing the oldest of each step.
 
     Args:
-        history: what is known so far.
-        t: nodes i/T of the chain, several of which may be the same.
-        losses: of each, not weighted by their importance.
+        history: the losses so far.
+        t: nodes i/T of the chain, which may repeat.
+        losses: the loss at each, not weighted by importance.
 
     Returns:
         The new history.
@@ -68,10 +68,10 @@ def record(
     num_steps, length = history.losses.shape
     step = _step(t, num_steps)
     same = step[:, None] == step[None, :]
-    rank = jnp.sum(jnp.tril(same, -1), axis=1)  # among the batch's losses of one step
+    rank = jnp.sum(jnp.tril(same, -1), axis=1)  # among the losses of one step in the batch
     later = jnp.sum(same, axis=1) - 1 - rank
     place = (history.counts[step] + rank) % length
-    # Where a batch holds more of one step than are kept, its earlier ones are gone already.
+    # If a batch holds more losses of one step than are kept, only its last ones are stored.
     place = jnp.where(later < length, place, length)
     values = jax.lax.stop_gradient(losses).astype(history.losses.dtype)
     return LossHistory(
@@ -84,9 +84,9 @@ def sample(key: Key, n: int, history: LossHistory, *, uniform_share: float = 1e-
 
     Args:
         key: randomness.
-        n: how many.
-        history: of the losses.
-        uniform_share: share of the draws that are uniform, so that no step is forgotten.
+        n: number of draws.
+        history: the last losses.
+        uniform_share: fraction of the draws that are uniform, so that no step is neglected.
 
     Returns:
         ``TimeSample(t, weight)``: nodes i/T, and weights that keep the average over all of them

@@ -1,13 +1,13 @@
-"""One step of the reverse chain against the posterior that it imitates.
+"""One step of the reverse chain compared with the posterior that it approximates.
 
-The posterior of x_s given x_t and x_0 and the model's step have means that differ through
-x_0 − x̂_0 alone, and the model may choose its variance between two ends (Nichol & Dhariwal 2021,
+The means of the posterior of x_s given x_t and x_0 and of the model's step differ only through
+x_0 − x̂_0, and the model may choose its variance between two ends (Nichol & Dhariwal 2021,
 eq. 15),
 
     log variance = (1 − v) log σ²_ts σ_s²/σ_t² + v log σ²_ts,
 
-v = 0 the posterior's own, right for data of one point, v = 1 the transition's, right for data
-N(0, I). The excess over the posterior is δ = v log(σ_t²/σ_s²), in which the vanishing factor
+where v = 0 is the posterior's, exact for a single data point, and v = 1 the transition's, exact for
+data N(0, I). The excess over the posterior is δ = v log(σ_t²/σ_s²), in which the vanishing factor
 cancels, and
 
     KL = ½ Σ_i [e^{−δ} − 1 + δ + e^{−δ} (SNR_s − SNR_t)(x_0 − x̂_0)²].
@@ -34,7 +34,7 @@ def log_variance(
     Args:
         process: the forward process.
         fraction: v.
-        x: what is stepped; its shape alone is used.
+        x: the sample; only its shape is used.
         s: earlier time, below t.
         t: later time.
 
@@ -55,7 +55,7 @@ def excess(
     s: PerExample,
     t: PerExample,
 ) -> Float[Array, ""] | Float[Array, "batch *#event"]:
-    """Log variance of the model's step, less that of the posterior: δ = v log(σ_t²/σ_s²)."""
+    """Log variance of the model's step minus that of the posterior: δ = v log(σ_t²/σ_s²)."""
     widest = 2 * (jnp.log(process.sigma(t)) - jnp.log(process.sigma(s)))
     return expand_to(fraction, x) * expand_to(widest, x)
 
@@ -77,7 +77,7 @@ def posterior_kl(
         denoised: the model's estimate at t.
         s: earlier time, with σ(s) > 0.
         t: later time.
-        variance_fraction: v; by default the model's own, or 0 where it has none.
+        variance_fraction: v; by default the model's own, or 0 if it has none.
 
     Reference: Ho et al. 2020, eq. 8; Nichol & Dhariwal 2021, eq. 15.
     """
@@ -89,7 +89,7 @@ def posterior_kl(
 
 
 def fraction_of(denoised: Estimate, variance_fraction: PerEntry | None) -> PerEntry:
-    """The fraction asked for; else the model's own; else that of the posterior, 0."""
+    """The given fraction; else the model's own; else that of the posterior, 0."""
     if variance_fraction is not None:
         return variance_fraction
     return getattr(denoised, "variance_fraction", 0.0)

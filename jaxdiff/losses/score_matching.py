@@ -1,10 +1,10 @@
-"""Score matching on data as they are: fit s(x) to ∇log p(x) with or without knowing it.
+"""Score matching on data without added noise: fit s(x) to ∇log p(x), known or unknown.
 
 The explicit objective (Hyvärinen 2005, eq. 2) needs the true score,
 
     J_ESM = ½ E‖s − ∇log p‖².
 
-Partial integration trades the cross term E s·∇log p for −E tr ∇s, which gives the implicit one
+Partial integration replaces the cross term E s·∇log p by −E tr ∇s, which gives the implicit one
 (Hyvärinen 2005, eq. 3), equal to it up to a constant without parameters:
 
     J_ISM = E[½‖s‖² + tr ∇s] = J_ESM − ½ E‖∇log p‖².
@@ -14,14 +14,14 @@ Slicing estimates the trace along random directions with E vvᵀ = I (Song et al
     J_SSM    = E[½(vᵀs)² + vᵀ∇s v] = J_ISM,
     J_SSM-VR = E[½‖s‖² + vᵀ∇s v]   = J_ISM, with less variance.
 
-The second is the implicit objective with Hutchinson's trace under another name; with v a random
-axis √D e_i, the first projects score and trace on one coordinate. Finite differences along v (Pang
-et al. 2020) leave no derivative of the score at all:
+The second is the implicit objective with Hutchinson's trace estimate; with v a random axis √D e_i,
+the first projects score and trace onto one coordinate. Finite differences along v (Pang et al.
+2020) need no derivative of the score at all:
 
     vᵀ∇s v ≈ vᵀ(s(x + hv) − s(x − hv))/(2h).
 
-A score is any function of a batch that treats its rows alike; that of an energy model is
-``lambda x: -jax.vmap(jax.grad(energy))(x)``, and every loss takes it.
+A score is any function of a batch that treats each row independently; that of an energy model is
+``lambda x: -jax.vmap(jax.grad(energy))(x)``, which every loss accepts.
 """
 
 import jax
@@ -71,8 +71,8 @@ def ism(
     Args:
         score_fn: the model.
         x: data, D numbers each.
-        divergence_fn: of the trace; ``partial(divergence.hutchinson, key)`` estimates it in one
-            derivative, whatever D.
+        divergence_fn: computes the trace; ``partial(divergence.hutchinson, key)`` estimates it with
+            one derivative for any D.
 
     Returns:
         Its mean differs from that of :func:`esm` by −½E‖∇log p‖².
@@ -148,7 +148,7 @@ def fd_ssm(
         key: randomness of the directions; or one key per example.
         score_fn: the model.
         x: data.
-        step: h, in units of the data; below 1e-3 float32 cancels.
+        step: h, in units of the data; below 1e-3 the differences cancel in float32.
         num_probes: directions per example.
         variance_reduction: as in :func:`ssm`.
         probe: as in :func:`ssm`.

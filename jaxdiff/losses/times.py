@@ -1,4 +1,4 @@
-"""How training draws its times, with the weights that keep an average over [t_min, 1] unbiased.
+"""Samplers of training times, with the weights that keep an average over [t_min, 1] unbiased.
 
 A sampler returns ``TimeSample(t, weight)`` with E[weight · h(t)] = E_{t ~ U(t_min, t_max)} h(t) for
 every h. On a discrete chain, ``num_steps=T`` snaps each draw up to the grid i/T, i = 1 … T, and the
@@ -31,7 +31,7 @@ def uniform(
 
     Args:
         key: randomness.
-        n: how many.
+        n: number of times.
         t_min: lower end.
         t_max: upper end.
         num_steps: length T of a discrete chain, to draw from i/T instead.
@@ -50,14 +50,14 @@ def uniform(
 def stratified(
     key: Key, n: int, *, t_min: float = 0.0, t_max: float = 1.0, num_steps: int | None = None
 ) -> TimeSample:
-    """Draw n evenly spaced times with one common random offset, around which they wrap.
+    """Draw n evenly spaced times with one common random offset, wrapped around the range.
 
-    Each is uniform by itself, whatever example it falls to, and together they cover the range: the
-    variance of a batch's loss over t falls from O(1/n) to O(1/n²) for smooth losses.
+    Each is uniform, for every example, and together they cover the range: the variance of a batch's
+    loss over t falls from O(1/n) to O(1/n²) for smooth losses.
 
     Args:
         key: randomness.
-        n: how many.
+        n: number of times.
         t_min: lower end.
         t_max: upper end.
         num_steps: length T of a discrete chain, to draw from i/T instead.
@@ -87,30 +87,30 @@ def importance(
     uniform_share: float = 1e-3,
     num_cells: int = 1024,
 ) -> TimeSample:
-    """Draw times with a density in proportion to λ(t), where the loss is weighted by it.
+    """Draw times with a density proportional to the weight λ(t) of the loss.
 
-    p(t) ∝ λ(t), weight = 1/((t_max − t_min) p(t)): λ(t)·weight is all but constant
+    p(t) ∝ λ(t), weight = 1/((t_max − t_min) p(t)): λ(t)·weight is nearly constant
 
-    For λ = ``weights.likelihood`` on ε this is uniform in log SNR, since g²/σ² = −(log SNR)'. Times
-    are cut into cells even in log SNR, on each of which p is constant; the weight is that of the
-    law drawn from, so that no error of the table biases the average.
+    For λ = ``weights.likelihood`` on ε this is uniform in log SNR, since g²/σ² = −(log SNR)'. The
+    range is divided into cells even in log SNR, on each of which p is constant; the weight is that
+    of this piecewise density, so that the discretisation does not bias the average.
 
     Args:
         key: randomness.
-        n: how many; stratified, as in :func:`stratified`.
+        n: number of times; stratified, as in :func:`stratified`.
         process: the forward process.
         weight_fn: λ, ``(process, t) -> weights``, positive.
         t_min: lower end, positive.
         t_max: upper end.
-        num_steps: length T of a discrete chain, to draw from i/T instead, with t_min = 0 if wanted.
-        uniform_share: share of the draws that are uniform, which bounds the weights by its inverse.
-        num_cells: of the table, for continuous times.
+        num_steps: length T of a discrete chain, to draw from i/T instead; t_min may then be 0.
+        uniform_share: fraction of uniform draws, whose inverse bounds the weights.
+        num_cells: number of cells, for continuous times.
 
     Returns:
         ``TimeSample(t, weight)``.
 
     Raises:
-        InputError: if the range is not one, or ``uniform_share`` is not in [0, 1].
+        InputError: if not 0 ≤ t_min < t_max ≤ 1, or ``uniform_share`` is not in [0, 1].
 
     Example:
         >>> from jaxdiff.losses import weights
@@ -135,9 +135,9 @@ def importance(
         first, last = math.floor(t_min * num_steps), math.ceil(t_max * num_steps)
         edges = jnp.clip(jnp.arange(first, last + 1) / num_steps, t_min, t_max)
         at = jnp.arange(first + 1, last + 1) / num_steps
-    share = jnp.diff(edges) / (edges[-1] - edges[0])
-    mass = weight_fn(process, at) * share
-    p = (1 - uniform_share) * mass / jnp.sum(mass) + uniform_share * share
+    width = jnp.diff(edges) / (edges[-1] - edges[0])
+    mass = weight_fn(process, at) * width
+    p = (1 - uniform_share) * mass / jnp.sum(mass) + uniform_share * width
 
     pick_key, place_key = jax.random.split(key)
     cell = jnp.searchsorted(jnp.cumsum(p) / jnp.sum(p), stratified_units(pick_key, n))
@@ -147,7 +147,7 @@ def importance(
         t = edges[cell] + place * (edges[cell + 1] - edges[cell])
     else:
         t = at[cell]
-    return TimeSample(t, share[cell] / p[cell])
+    return TimeSample(t, width[cell] / p[cell])
 
 
 def log_normal(
@@ -166,14 +166,14 @@ def log_normal(
 
     log σ(t)/α(t) ~ N(mean, std²)
 
-    EDM's own objective is the average over this law itself: drop the weight to have it.
+    EDM's own objective is the average over this distribution itself: drop the weight to obtain it.
 
     Args:
         key: randomness.
-        n: how many; stratified.
+        n: number of times; stratified.
         process: the forward process.
-        mean: of log σ/α; P_mean of EDM, for data of standard deviation 0.5.
-        std: of log σ/α; P_std of EDM.
+        mean: mean of log σ/α; P_mean of EDM, for data of standard deviation 0.5.
+        std: standard deviation of log σ/α; P_std of EDM.
         t_min: lower end, positive.
         t_max: upper end.
         num_steps: length T of a discrete chain, to draw from i/T instead.
@@ -219,7 +219,7 @@ def stratified_units(key: Key, n: int) -> Float[Array, "{n}"]:
 
 
 def _between(unit: Array, t_min: float, t_max: float, num_steps: int | None) -> TimeSample:
-    """Map (0, 1] onto (t_min, t_max], and up to the nodes of a chain where there is one."""
+    """Map (0, 1] onto (t_min, t_max], rounded up to the nodes of a chain if there is one."""
     t = t_min + unit * (t_max - t_min)
     if num_steps is not None:
         t = jnp.clip(jnp.ceil(t * num_steps), 1, num_steps) / num_steps

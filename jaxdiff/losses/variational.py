@@ -1,4 +1,4 @@
-"""DDPM's training losses: the bound itself at one random step, and with L_simple.
+"""DDPM's training losses: the bound at one random step, alone and combined with L_simple.
 
 On a chain of T steps, t = i/T and s = (i − 1)/T, with T times one term of the bound,
 
@@ -6,9 +6,9 @@ On a chain of T steps, t = i/T and s = (i − 1)/T, with T times one term of the
     L_simple = E ‖ε − ε̂‖²                       :func:`jaxdiff.losses.denoising`
     L_hybrid = L_simple + λ L_vlb                with x̂_0 held fixed in L_vlb
 
-The mean over i of L_vlb is the bound of :mod:`jaxdiff.losses.elbo` less its prior, which no
-parameter of a model enters. In L_hybrid it trains the reverse variance alone (Nichol & Dhariwal
-2021, eq. 16).
+The mean over i of L_vlb is the bound of :mod:`jaxdiff.losses.elbo` without its prior, which does
+not depend on the model. In L_hybrid it trains only the reverse variance (Nichol & Dhariwal 2021,
+eq. 16).
 """
 
 import jax
@@ -33,7 +33,7 @@ def vlb(
     variance_fraction: PerEntry | None = None,
     decoder: Decoder = gaussian,
 ) -> Float[Array, "batch"]:
-    """One random term of the bound for each example, T times over.
+    """T times one random term of the bound for each example.
 
     Args:
         key: randomness of the noise.
@@ -73,7 +73,7 @@ def hybrid(
     vlb_weight: Scalar = 1e-3,
     decoder: Decoder = gaussian,
 ) -> Float[Array, "batch"]:
-    """L_simple for the estimate, and a little of the bound for the variance learned with it.
+    """L_simple for the estimate, plus a small multiple of the bound for the learned variance.
 
     ‖ε − ε̂‖² + λ L_vlb(stop_gradient(x̂_0), v)
 
@@ -84,8 +84,8 @@ def hybrid(
         x0: data.
         t: nodes i/T of the chain.
         num_steps: length T of the chain.
-        vlb_weight: λ, on the bound in nats. The published code measures the bound in bits and hence
-            trains with λ = 0.001/log 2 in this sense.
+        vlb_weight: λ, the weight of the bound in nats. The published code measures the bound in
+            bits, so its λ is 0.001/log 2 in these units.
         decoder: as in :func:`vlb`.
 
     Reference: Nichol & Dhariwal 2021, eq. 16.
@@ -106,7 +106,7 @@ def _term(
     variance_fraction: ArrayLike | None,
     decoder: Decoder,
 ) -> Array:
-    """T times the divergence of a step, or at the step that ends in the data the decoder's part."""
+    """T times the divergence of a step, or the decoder term for the step that ends at the data."""
     last = t < 1.5 / num_steps
     s = jnp.where(last, 0.5 * t, t - 1 / num_steps)  # any s > 0 where the divergence is not used
     kl = posterior_kl(process, x0, estimate, s=s, t=t, variance_fraction=variance_fraction)

@@ -1,13 +1,13 @@
-"""Weightings λ(t) of the denoising loss, each told once and usable with every target.
+"""Weightings λ(t) of the denoising loss, each defined once and usable with every target.
 
 The errors that one estimate makes in ε, x0, v and the score differ by known factors:
 
     ‖Δε‖² = SNR ‖Δx0‖² = σ² ‖Δscore‖² = α²/(α² + σ²)² ‖Δv‖²,    SNR = α²/σ².
 
-So a weighting is a weight on the error in ε, and :func:`per_target` turns it into the weight of
+So a weighting is a weight on the error in ε, and :func:`per_target` converts it to a weight on
 whichever error is measured: ``target`` never changes the loss, only its conditioning. Weights are
-multiplied as logarithms; where one diverges (at the data itself, SNR and g²/σ²) it is cut at e⁸⁰,
-so that times an error of zero it is zero.
+multiplied as logarithms; where one diverges (at the data itself, SNR and g²/σ²) it is capped at
+e⁸⁰, so that its product with an error of zero is zero.
 
     eps         1                       L_simple; also λ = σ² on the score (NCSN, Song 2021)
     x0          1/SNR                   the error in x0 itself
@@ -94,7 +94,7 @@ def likelihood_weighting(
 def posterior(
     process: Process, t: Float[Array, "*shape"], *, num_steps: int, target: str = "eps"
 ) -> Float[Array, "*shape"]:
-    """Weight 1 on the error in the posterior's mean, one step of a chain of T nearer the data.
+    """Weight 1 on the error in the posterior's mean, one step of a chain of T towards the data.
 
     ‖μ(x_t, x_0) − μ(x_t, x̂_0)‖² = (α_s(1 − SNR_t/SNR_s))² ‖x_0 − x̂_0‖²,  s = t − 1/T
 
@@ -147,14 +147,14 @@ def p2(
     gamma: Scalar = 1.0,
     k: Scalar = 1.0,
 ) -> Float[Array, "*shape"]:
-    """(k + SNR)^{−γ} on the error in ε: less of the clean-up, more of the content.
+    """(k + SNR)^{−γ} on the error in ε: less weight on low noise levels, more on content.
 
     Args:
         process: the forward process.
         t: times, positive.
         target: which squared error the weight multiplies: "eps", "x0", "v" or "score".
         gamma: strength; 0 is L_simple.
-        k: what bounds the weight where SNR vanishes.
+        k: bounds the weight where SNR vanishes.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -170,7 +170,7 @@ def p2(
 def edm(
     process: Process, t: Float[Array, "*shape"], *, target: str = "eps", data_std: Scalar = 0.5
 ) -> Float[Array, "*shape"]:
-    """Weight 1 on the error in EDM's F: every noise level starts with the same loss.
+    """Weight 1 on the error in EDM's F: the initial loss is equal at all noise levels.
 
     Args:
         process: the forward process.
@@ -192,7 +192,7 @@ LARGEST = 80.0
 def per_target(
     process: Process, t: Float[Array, "*shape"], log_on_eps: Float[Array, "*shape"], *, target: str
 ) -> Float[Array, "*shape"]:
-    """Turn a weight on the error in ε into the weight on the error in ``target``.
+    """Convert a weight on the error in ε to a weight on the error in ``target``.
 
     Args:
         process: the forward process.

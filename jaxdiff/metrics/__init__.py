@@ -1,9 +1,9 @@
-"""L7: distances between two sets of examples, in whatever feature space the caller chose.
+"""L7: distances between two sets of examples, in any feature space.
 
 Every metric takes plain arrays ``[n, ...]``, flattens the events to features, and computes in
-float64 NumPy. None of them knows of an extractor: give Inception features and the Fréchet distance
-is FID, give pixels and it is a pixel distance. A figure is only comparable when it says how many
-examples it took, which features, and how the images were resized.
+float64 NumPy. The caller extracts the features: with those of Inception the Fréchet distance is
+FID, with pixels it is a pixel distance. Figures are only comparable if they state the number of
+examples, the features, and how the images were resized.
 """
 
 from jaxdiff.metrics.frechet import frechet_distance, frechet_from_moments

@@ -1,6 +1,6 @@
-"""L7: what every metric asks of its inputs: finite float64 features, equally many in both sets.
+"""L7: inputs of every metric: finite float64 features, the same number of them in both sets.
 
-An event of any shape is one point of R^d, d being how many entries it has: ``[n, ...] -> [n, d]``.
+An event of any shape is one point of R^d, where d is its number of entries: ``[n, ...] -> [n, d]``.
 """
 
 import numpy as np
@@ -13,9 +13,9 @@ def as_features(name: str, x: ArrayLike, *, at_least: int = 1) -> np.ndarray:
     """Flatten the events: ``[n, ...] -> [n, d]``.
 
     Args:
-        name: what the caller calls it, for the error.
+        name: the name of the argument, for the error.
         x: ``[n, ...]``.
-        at_least: the smallest n that will do.
+        at_least: minimum n.
 
     Returns:
         Features ``[n, d]``, float64.

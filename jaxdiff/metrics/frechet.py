@@ -9,9 +9,9 @@ values of AB, its nuclear norm:
 
     d² = ‖μx − μy‖² + tr Cx + tr Cy − 2 ‖Cx^½ Cy^½‖_*.                                     (2)
 
-(2) is what is computed. Rooting the eigenvalues of Cx^½ Cy Cx^½ instead would turn a rounding error
-of 1e-16 in a null direction into 1e-8, and ``sqrtm(Cx Cy)`` fails on singular matrices, which is
-what fewer examples than features always give.
+(2) is computed here. Taking roots of the eigenvalues of Cx^½ Cy Cx^½ instead would turn a rounding
+error of 1e-16 in a null direction into 1e-8, and ``sqrtm(Cx Cy)`` fails on singular matrices, which
+always result from fewer examples than features.
 """
 
 import numpy as np
@@ -21,18 +21,18 @@ from jaxdiff.metrics.features import as_features, check_same_width
 from jaxdiff.typing import ArrayLike, InputError
 
 SYMMETRY_TOLERANCE = 1e-5
-"""What counts as float32 rounding: asymmetry and negative eigenvalues, relative to the largest."""
+"""Asymmetry and negative eigenvalues, relative to the largest, that count as float32 rounding."""
 
 
 def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
     """Fit a Gaussian to each set and return their Fréchet distance (eq. 1), which is squared.
 
-    FID (Heusel et al. 2017) is this number on the 2048 pool features of Inception-v3. The
-    estimate is biased upward, more so the fewer examples: compare figures at equal n and m only.
+    FID (Heusel et al. 2017) is this number for the 2048 pool features of Inception-v3. The estimate
+    is biased upward, more so for fewer examples: compare figures only at equal n and m.
 
     Args:
         x: ``[n, ...]``, n ≥ 2; the events are flattened to features.
-        y: ``[m, ...]``, m ≥ 2, with equally many features.
+        y: ``[m, ...]``, m ≥ 2, with the same number of features.
 
     Returns:
         d² ≥ 0, in squared units of the features.
@@ -56,7 +56,7 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
 def frechet_from_moments(
     mean_x: ArrayLike, cov_x: ArrayLike, mean_y: ArrayLike, cov_y: ArrayLike
 ) -> float:
-    """Fréchet distance of two Gaussians from their moments (eq. 1), singular covariances included.
+    """Fréchet distance of two Gaussians from their moments (eq. 1); covariances may be singular.
 
     Args:
         mean_x: ``[d]``.
@@ -112,7 +112,7 @@ def _covariance(name: str, cov: ArrayLike, dim: int) -> np.ndarray:
 
 
 def _root(name: str, cov: np.ndarray) -> np.ndarray:
-    """Symmetric square root; what ``eigh`` cannot tell from zero is zero."""
+    """Symmetric square root; eigenvalues that ``eigh`` cannot distinguish from zero become zero."""
     values, vectors = np.linalg.eigh(cov)
     largest = np.abs(values).max()
     if values[0] < -SYMMETRY_TOLERANCE * largest:

@@ -1,16 +1,16 @@
-"""L7: precision, recall and nearest neighbours: what the k-NN balls of one set hold of another.
+"""L7: precision, recall and nearest neighbours, from the k-NN balls of two sets.
 
 A set Φ ⊂ R^d covers the union of the balls around its points that just reach their k-th nearest
-neighbour within Φ, themselves not counted (Kynkäänniemi et al. 2019, section 2):
+neighbour in Φ other than themselves (Kynkäänniemi et al. 2019, section 2):
 
     f(φ, Φ) = 1 if ‖φ − φ'‖ ≤ ‖φ' − NN_k(φ', Φ)‖ for some φ' ∈ Φ, else 0                   (1)
-    precision = mean of f(φ, Φ_real) over Φ_fake: how much of what was sampled is plausible  (2)
-    recall    = mean of f(φ, Φ_fake) over Φ_real: how much of the data could be sampled      (3)
+    precision = mean of f(φ, Φ_real) over Φ_fake: fraction of samples that are plausible     (2)
+    recall    = mean of f(φ, Φ_fake) over Φ_real: fraction of the data that could be sampled (3)
 
 Squared distances are ‖a‖² + ‖b‖² − 2⟨a, b⟩ about the mean of Φ, one matrix product per block of
-rows, so that memory stays at ``BLOCK_ENTRIES`` whatever the sizes. That expansion is exact to
-rounding in ‖a‖² + ‖b‖² only: balls are widened by as much, and the nearest distance is measured
-again as ‖a − b‖.
+rows, so that memory stays at ``BLOCK_ENTRIES`` for any sizes. The rounding error of this expansion
+is that of ‖a‖² + ‖b‖²: balls are widened by as much, and the nearest distance is computed again as
+‖a − b‖.
 """
 
 from collections.abc import Iterator
@@ -26,7 +26,7 @@ BLOCK_ENTRIES = 2**23
 """Distances held at once: 64 MiB in float64."""
 
 ROUNDING = 1e-12
-"""Relative slack of a ball: far above what rounding does, far below what a radius means."""
+"""Relative slack of a ball: far above rounding error, far below a meaningful change of radius."""
 
 
 class PrecisionRecall(NamedTuple):
@@ -41,8 +41,8 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, *, k: int = 3) -> Precisi
 
     Args:
         real: data ``[n, ...]``, n > k; the events are flattened to features.
-        fake: samples ``[m, ...]``, m > k, with equally many features.
-        k: which neighbour a ball reaches to; 3 in the paper.
+        fake: samples ``[m, ...]``, m > k, with the same number of features.
+        k: the neighbour that sets the radius of a ball; 3 in the paper.
 
     Returns:
         ``PrecisionRecall(precision, recall)``.
@@ -68,12 +68,12 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, *, k: int = 3) -> Precisi
 def nearest_distances(x: ArrayLike, reference: ArrayLike) -> np.ndarray:
     """Euclidean distance of each example to its nearest reference: min_j ‖x_i − r_j‖.
 
-    Small values against the training set, compared with those of held-out data, tell memorised
-    samples from new ones; an exact copy is at distance 0.
+    Compared with those of held-out data, small distances to the training set indicate memorised
+    samples; an exact copy is at distance 0.
 
     Args:
         x: ``[n, ...]``; the events are flattened to features.
-        reference: ``[m, ...]``, m ≥ 1, with equally many features.
+        reference: ``[m, ...]``, m ≥ 1, with the same number of features.
 
     Returns:
         Distances ``[n]``, float64, in units of the features.
@@ -95,11 +95,11 @@ def _covered(x: np.ndarray, y: np.ndarray, k: int) -> float:
     """Mean of f(φ, Φ) over φ in ``x [n, d]``, Φ being ``y [m, d]`` (eq. 1)."""
     radii = []
     for rows, block in _squared(y, y):
-        block[np.arange(len(block)), rows] = np.inf  # a point is no neighbour of its own
+        block[np.arange(len(block)), rows] = np.inf  # a point is not its own neighbour
         radii.append(np.partition(block, k - 1, axis=1)[:, k - 1])
     radius = np.concatenate(radii)
     norm = np.sum((y - y.mean(axis=0)) ** 2, axis=1)
-    reach = radius + ROUNDING * (norm + radius)  # a tie is inside, however it was rounded
+    reach = radius + ROUNDING * (norm + radius)  # a tie is inside, regardless of rounding
     return float(np.mean(np.concatenate([(b <= reach).any(axis=1) for _, b in _squared(x, y)])))
 
 

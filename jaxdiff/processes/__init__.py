@@ -1,4 +1,4 @@
-"""L1: forward processes, as rows of a table: α(t), σ²(t), and the Gaussian algebra of all."""
+"""L1: forward processes, each given by α(t) and σ²(t), and the Gaussian algebra they share."""
 
 from jaxdiff.processes.algebra import (
     Gaussian,

@@ -99,7 +99,7 @@ def perturb(
 def transition(
     process: Process, *, s: Real[ArrayLike, "*#times"], t: Real[ArrayLike, "*#times"]
 ) -> Transition:
-    """Law of x_t given x_s.
+    """Distribution of x_t given x_s.
 
     α_ts = α_t/α_s,    σ_ts = σ_t √(1 − SNR_t/SNR_s)
 
@@ -132,7 +132,7 @@ def posterior(
     s: PerExample,
     t: PerExample,
 ) -> Gaussian:
-    """Law of x_s given x_t and x_0: a step of the chain run backwards.
+    """Distribution of x_s given x_t and x_0: a reverse step of the chain with known data.
 
     mean = (α_ts σ_s²/σ_t²) x_t + α_s (1 − r) x_0,    std = σ_s √(1 − r),    r = SNR_t/SNR_s
 
@@ -149,7 +149,7 @@ def posterior(
     Example:
         >>> from jaxdiff.processes import VP
         >>> mean, std = posterior(VP(), jnp.ones((1, 2)), jnp.zeros((1, 2)), s=0.0, t=0.5)
-        >>> bool(jnp.allclose(mean, 0.0)), float(std) < 1e-14  # at s = 0 nothing but x_0 is left
+        >>> bool(jnp.allclose(mean, 0.0)), float(std) < 1e-14  # at s = 0 only x_0 remains
         (True, True)
 
     Reference: Ho et al. 2020, eq. 7; Kingma et al. 2021, eq. 25.
@@ -164,7 +164,7 @@ def posterior(
 def one_minus_snr_ratio(
     process: Process, *, s: Real[ArrayLike, "*#times"], t: Real[ArrayLike, "*#times"]
 ) -> Float[Array, "*#times"]:
-    """Share of the signal-to-noise ratio that is lost from s to t: 1 − SNR_t/SNR_s ∈ [0, 1].
+    """Fraction of the signal-to-noise ratio lost from s to t: 1 − SNR_t/SNR_s ∈ [0, 1].
 
     Args:
         process: the forward process.
@@ -175,14 +175,14 @@ def one_minus_snr_ratio(
 
 
 def _log_snr_change(process: Process, s: ArrayLike, t: ArrayLike) -> Array:
-    """Log SNR_t − log SNR_s, which rounding could lift above 0 for neighbouring times."""
+    """Log SNR_t − log SNR_s, capped at 0, which rounding could exceed for neighbouring times."""
     return jnp.minimum(process.log_snr(t) - process.log_snr(s), 0.0)
 
 
 def sample_prior(
     key: Key, process: Process, shape: tuple[int, ...]
 ) -> Float[Array, "batch *event"]:
-    """Draw from the law at which sampling starts, N(0, σ(1)² I).
+    """Draw from the prior, N(0, σ(1)² I), where sampling starts.
 
     Args:
         key: randomness.
@@ -190,7 +190,7 @@ def sample_prior(
         shape: ``(batch, ...)``.
 
     Returns:
-        Samples in that shape.
+        Samples of that shape.
 
     Reference: Song et al. 2021, section 3.1.
     """

@@ -1,14 +1,14 @@
-"""What a forward process is: two functions of time, from which all else is derived.
+"""The interface of a forward process: two functions of time, from which all else is derived.
 
-A process says how far the data has faded and how much noise has come in,
+A process specifies how the data fade and how the noise grows,
 
     x_t = α(t) x_0 + σ(t) ε,    ε ~ N(0, I),    t = 0 is data, t = 1 is noise.
 
-A subclass gives log α(t) and σ²(t), both smooth on the whole of [0, 1]; the logarithm because α
+A subclass defines log α(t) and σ²(t), both smooth on the whole of [0, 1]; the logarithm because α
 underflows long before log α does, the variance because σ has an infinite slope where it leaves
-zero. Its parameters are pytree leaves: changing one recompiles nothing, and all can be vmapped
-over and differentiated. Everything else lives in :mod:`jaxdiff.processes.algebra`, once, for all.
-A chain says how long it is, too; the base class answers for a process in continuous time.
+zero. Its parameters are pytree leaves: changing one does not recompile, and all can be vmapped
+over and differentiated. Everything else is derived once, in :mod:`jaxdiff.processes.algebra`.
+A chain also defines its length; the defaults of the base class are those of continuous time.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 @dataclass_transform(frozen_default=True, eq_default=False)
 class Process(ABC):
-    """A Gaussian forward process; subclasses give :meth:`log_alpha` and :meth:`variance`.
+    """A Gaussian forward process; subclasses define :meth:`log_alpha` and :meth:`variance`.
 
     Each subclass becomes a frozen dataclass and a pytree whose leaves are its fields. The pytree is
     registered by hand because JAX compares two of its own dataclass nodes without their classes:
-    ``jit`` could then serve a VE what it had compiled for a VP.
+    ``jit`` could then reuse for a VE the code it had compiled for a VP.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -38,7 +38,7 @@ class Process(ABC):
         names = [field.name for field in dataclasses.fields(cls)]  # type: ignore[arg-type]
 
         def unflatten(_: None, leaves: Iterable[Any]) -> "Process":
-            process = object.__new__(cls)  # a slope or a shape is no parameter to be checked
+            process = object.__new__(cls)  # unchecked: the leaves may be tangents or shapes
             for name, leaf in zip(names, leaves, strict=True):
                 object.__setattr__(process, name, leaf)
             return process
@@ -64,11 +64,11 @@ class Process(ABC):
 
     @property
     def ends_without_signal(self) -> bool:
-        """Whether α(1) is known to be 0, to rounding: x_1 is noise alone."""
+        """Whether α(1) is known to be 0, to rounding: x_1 is pure noise."""
         return False
 
     def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """Number of the chain's step at t, as published networks are told it.
+        """Index of the chain's step at t, as published networks take it.
 
         Raises:
             InputError: in continuous time.
@@ -92,13 +92,13 @@ class Process(ABC):
 
 
 def chain_length(process: Process) -> int:
-    """Length T of a chain, where only a chain will do.
+    """Length T of a process that must be a chain.
 
     Args:
         process: the forward process.
 
     Raises:
-        InputError: if the process is none.
+        InputError: if the process is not a chain.
 
     Example:
         >>> from jaxdiff.processes import DiscreteVP

@@ -45,7 +45,7 @@ class VP(Process):
 
 
 class SubVP(Process):
-    """Sub-VP SDE: the α of :class:`VP`, with a variance that VP bounds from above.
+    """Sub-VP SDE: the α of :class:`VP`, with a variance bounded above by that of VP.
 
     σ(t) = 1 − α²(t): the standard deviation itself, not its square
 
@@ -75,10 +75,10 @@ class SubVP(Process):
 
 
 class VE(Process):
-    """Variance-exploding SDE, the limit of NCSN's ladder: α = 1, σ(t) = σ_min (σ_max/σ_min)^t.
+    """Variance-exploding SDE, the limit of NCSN's scales: α = 1, σ(t) = σ_min (σ_max/σ_min)^t.
 
     Args:
-        sigma_min: σ(0) > 0, in units of the data; at t = 0 this much noise is left.
+        sigma_min: σ(0) > 0, in units of the data: the noise that remains at t = 0.
         sigma_max: σ(1), in units of the data; about the largest distance between two examples.
 
     Raises:
@@ -114,7 +114,7 @@ class VE(Process):
 
 
 class CosineVP(Process):
-    """Cosine schedule in continuous time, stopped at a finite terminal log SNR.
+    """Cosine schedule in continuous time, with a finite terminal log SNR.
 
     α(t) = cos φ(t) / cos φ(0), φ linear in t from ½πs/(1+s) to the angle at which
     α² = sigmoid(log_snr_min). The published schedule lets φ reach ½π, where α = 0 and
@@ -122,10 +122,10 @@ class CosineVP(Process):
 
     Args:
         s: offset of the first angle.
-        log_snr_min: log SNR at t = 1; −20 is what a chain of 1000 steps with β ≤ 0.999 ends at.
+        log_snr_min: log SNR at t = 1; a chain of 1000 steps with β ≤ 0.999 ends at −20.
 
     Raises:
-        InputError: if s is negative, or one of them not finite.
+        InputError: if s is negative, or either is not finite.
 
     Example:
         >>> round(float(CosineVP(log_snr_min=-10.0).log_snr(1.0)), 3)
@@ -139,8 +139,8 @@ class CosineVP(Process):
 
     def __post_init__(self) -> None:
         first, last = known(self.s), known(self.log_snr_min)
-        offset_is_none = first is not None and not np.all((first >= 0) & np.isfinite(first))
-        if offset_is_none or (last is not None and not np.all(np.isfinite(last))):
+        bad_offset = first is not None and not np.all((first >= 0) & np.isfinite(first))
+        if bad_offset or (last is not None and not np.all(np.isfinite(last))):
             raise InputError(
                 f"CosineVP requires a finite s >= 0 and a finite log_snr_min, got s={self.s}, "
                 f"log_snr_min={self.log_snr_min}"
@@ -148,8 +148,8 @@ class CosineVP(Process):
 
     def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
-        # Two forms of one number: near the data through σ², which does not cancel there; near
-        # the noise through the angle left to ½π, which stays exact where the cosine vanishes.
+        # Two forms of one number: near the data from σ², which does not cancel there; near the
+        # noise from the angle remaining to ½π, which stays accurate where the cosine vanishes.
         first, last = self._complements()
         near_noise = jnp.log(jnp.sin((1 - t) * first + t * last) / jnp.sin(first))
         near_data = 0.5 * jnp.log1p(-jnp.minimum(self.variance(t), 0.9))
@@ -163,7 +163,7 @@ class CosineVP(Process):
         return jnp.sin(turned) * jnp.sin(turned + 2 * start) / jnp.sin(first) ** 2
 
     def _complements(self) -> tuple[Array, Array]:
-        """Angles left to ½π at t = 0 and at t = 1."""
+        """Angles remaining to ½π at t = 0 and at t = 1."""
         first = 0.5 * math.pi / (1 + jnp.asarray(self.s))
         alpha_min = jnp.exp(-0.5 * jnp.logaddexp(0.0, -jnp.asarray(self.log_snr_min)))
         return first, jnp.arcsin(alpha_min * jnp.sin(first))

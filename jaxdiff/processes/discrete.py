@@ -1,8 +1,8 @@
 """Processes given by tables: the chains of DDPM and NCSN on the grid t_i = i/T.
 
 At t_0 = 0 there is no noise (α = 1, σ = 0); at t_i the chain has taken i steps. Between the nodes
-log α (DDPM) or σ² (NCSN) runs linearly, so that β, or the growth of σ², is constant on each
-interval: a chain is then an ordinary process, and every solver, loss and likelihood serves it.
+log α (DDPM) or σ² (NCSN) is linear, so that β, or the growth of σ², is constant on each interval:
+a chain is thus an ordinary process, for every solver, loss and likelihood.
 """
 
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ from jaxdiff.processes.base import Process
 from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 ALL_SIGNAL = -44.0
-"""Logarithm of the factor by which a step with β = 1 scales the signal, for −∞."""
+"""Log of the factor by which a step with β = 1 scales the signal, a finite stand-in for −∞."""
 EPSILON = 1e-7
 
 
@@ -39,13 +39,13 @@ class DiscreteVP(Process):
     def from_betas(cls, betas: Real[ArrayLike, "steps"]) -> "DiscreteVP":
         """Build the chain from β_1 … β_T, each in (0, 1), the last one in (0, 1].
 
-        β_T = 1 leaves no signal at t = 1: zero terminal SNR, as Lin et al. 2024 have it. α(1) is
-        then below 1e-19, which no sum with noise of unit variance tells from 0, and the log SNR
-        stays finite. A network for such a chain predicts x_0, v or F: of ε or the score it could
-        learn nothing there, and :func:`jaxdiff.denoisers.denoiser` refuses them.
+        β_T = 1 leaves no signal at t = 1: the zero terminal SNR of Lin et al. 2024. α(1) is then
+        below 1e-19, indistinguishable from 0 in a sum with noise of unit variance, and the log SNR
+        stays finite. A network for such a chain must predict x_0, v or F: at t = 1 ε and the score
+        determine nothing about the data, and :func:`jaxdiff.denoisers.denoiser` rejects them.
 
         Raises:
-            InputError: if ``betas`` is not a vector, or a β lies outside.
+            InputError: if ``betas`` is not a vector, or a β is outside its range.
         """
         betas = _as_vector(betas, "betas")
         numbers = known(betas)
@@ -71,9 +71,9 @@ class DiscreteVP(Process):
         return nodes is not None and bool(nodes[-1] - nodes[-2] <= 0.99 * ALL_SIGNAL)
 
     def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """Number of the step that ends at t, counted from the least noise: t·T − 1, 0 to T − 1.
+        """Index of the step that ends at t, counted from the least noise: t·T − 1, 0 to T − 1.
 
-        Reference: Ho et al. 2020; so their networks, and score_sde's of VP, are told the level.
+        Reference: Ho et al. 2020; their networks, and score_sde's for VP, take this noise level.
         """
         return jnp.asarray(t) * self.num_steps - 1
 
@@ -87,7 +87,7 @@ class DiscreteVP(Process):
 
 
 class DiscreteVE(Process):
-    """NCSN's ladder as a chain, x_i = x_{i−1} + √(σ_i² − σ_{i−1}²) ε, at t_i = i/L, σ(t_0) = 0.
+    """NCSN's scales as a chain, x_i = x_{i−1} + √(σ_i² − σ_{i−1}²) ε, at t_i = i/L, σ(t_0) = 0.
 
     Args:
         variances: σ² at t_0 … t_L, starting with 0; see :meth:`from_sigmas`.
@@ -119,13 +119,13 @@ class DiscreteVE(Process):
 
     @property
     def num_steps(self) -> int:
-        """Number L of rungs."""
+        """Number L of noise scales."""
         return self.variances.shape[0] - 1
 
     def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-        """Number of the rung at t, counted from the largest σ: L − t·L, from 0 to L − 1.
+        """Index of the noise scale at t, counted from the largest σ: L − t·L, from 0 to L − 1.
 
-        Reference: Song & Ermon 2019; so their networks, and score_sde's of VE, are told the level.
+        Reference: Song & Ermon 2019; their networks, and score_sde's for VE, take this noise level.
         """
         return self.num_steps - jnp.asarray(t) * self.num_steps
 
@@ -142,7 +142,7 @@ def _interpolate(nodes: Array, t: ArrayLike) -> Array:
     """Piecewise linear function of t ∈ [0, 1] with values ``nodes [T + 1]`` at i/T.
 
     At a node the slope is that of the interval below it, so that a step from t_i down to t_{i−1}
-    sees β_i; the 5e-7 keeps the rounding of i/T in float32 from reaching into the next interval.
+    uses β_i; the 5e-7 keeps the rounding of i/T in float32 from reaching into the next interval.
     """
     num_steps = nodes.shape[0] - 1
     position = jnp.asarray(t) * num_steps

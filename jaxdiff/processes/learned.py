@@ -2,14 +2,14 @@
 
 log SNR(t) = log SNR(0) − (log SNR(0) − log SNR(1)) · w(t),  α² = sigmoid(log SNR),  σ² = 1 − α²
 
-The two ends enter the bound on the likelihood and train with it. The inner shape w, which rises
-from 0 to 1, does not enter the bound from t = 0 to 1 at all, only the variance of its estimate, and
-trains to make that small: the gradient of the bound goes to the ends, that of its square to the
-shape,
+The two ends affect the bound on the likelihood and are trained on it. The inner shape w, which
+rises from 0 to 1, does not affect the bound from t = 0 to 1, only the variance of its estimate, and
+is trained to minimise that: the ends receive the gradient of the bound, the shape that of its
+square,
 
     objective = mean(bound(with_fixed_shape(process))) + mean(bound(with_fixed_ends(process))²)
 
-the second with the model held fixed too.
+where the second term also holds the model fixed.
 """
 
 import dataclasses
@@ -24,14 +24,14 @@ from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 
 class LearnedVP(Process):
-    """A learned, strictly monotone schedule: a line and soft steps, all of positive height.
+    """A learned, strictly monotone schedule: a line plus soft steps of positive height.
 
     w(t) ∝ e^h t + Σ_j e^{h_j} [sigmoid(e^{k_j} (t − c_j)) − sigmoid(−e^{k_j} c_j)], with w(1) = 1
 
     Args:
         log_snr_max: log SNR at t = 0.
-        log_range: logarithm of the range of log SNR, so that it never turns around.
-        log_slope: h, log of the line's share.
+        log_range: logarithm of the range of log SNR, so that the range stays positive.
+        log_slope: h, log of the slope of the line.
         log_heights: h_j.
         log_steepness: k_j.
         centres: c_j.
@@ -50,15 +50,15 @@ class LearnedVP(Process):
     def create(
         cls, *, log_snr_max: float = 13.3, log_snr_min: float = -5.0, num_steps: int = 16
     ) -> "LearnedVP":
-        """Start near the straight line between two ends (by default VDM's on CIFAR-10).
+        """Initialise near the straight line between two ends (by default VDM's for CIFAR-10).
 
         Args:
             log_snr_max: log SNR at t = 0.
             log_snr_min: log SNR at t = 1.
-            num_steps: soft steps of the inner shape.
+            num_steps: number of soft steps of the inner shape.
 
         Raises:
-            InputError: if the ends do not decrease or are not finite, or there is no step.
+            InputError: if the ends do not decrease or are not finite, or num_steps is below 1.
 
         Example:
             >>> process = LearnedVP.create(log_snr_max=10.0, log_snr_min=-4.0)
@@ -95,7 +95,7 @@ class LearnedVP(Process):
         return self.log_snr_max - jnp.exp(self.log_range) * (self._risen(t) / self._risen(1.0))
 
     def _risen(self, t: ArrayLike) -> Array:
-        """The inner shape from 0 at t = 0, not yet scaled to end at 1."""
+        """The inner shape, 0 at t = 0, before it is scaled to end at 1."""
         t = jnp.asarray(t)[..., None] * 1.0
         lead = (1,) * (t.ndim - 1) + (-1,)
         steepness, centres, heights = (
@@ -112,12 +112,12 @@ SHAPE = ("log_slope", "log_heights", "log_steepness", "centres")
 
 
 def with_fixed_ends(process: LearnedVP) -> LearnedVP:
-    """The same process, through which no gradient reaches the two ends."""
+    """The same process, with no gradient to the two ends."""
     return _held(process, ENDS)
 
 
 def with_fixed_shape(process: LearnedVP) -> LearnedVP:
-    """The same process, through which no gradient reaches the inner shape."""
+    """The same process, with no gradient to the inner shape."""
     return _held(process, SHAPE)
 
 

@@ -1,7 +1,7 @@
-"""L1: the tables of numbers that define a chain or a walk, and nothing else.
+"""L1: noise tables and time grids.
 
 ``tables`` holds the noise tables of discrete processes (β of DDPM, σ of NCSN), ``times`` the grids
-on which a solver walks from noise (t = 1) to data (t = 0).
+on which a solver steps from noise (t = 1) to data (t = 0).
 """
 
 from jaxdiff.schedules.inverse import time_at_log_snr

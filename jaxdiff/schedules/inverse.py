@@ -11,14 +11,14 @@ from jaxdiff.typing import Array, ArrayLike, Float, Real
 
 @jax.jit
 def time_at_log_snr(process: Any, log_snr: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """Times at which log SNR, which falls with t, takes given values: its inverse function.
+    """Times at which log SNR, which decreases with t, has given values: its inverse function.
 
-    Found by bisection to the last bits, so that it serves every process, in closed form or not. Its
-    gradients are those of the implicit function, in the values and in the process.
+    Found by bisection to the last bits, for every process, in closed form or not. Its gradients, in
+    the values and in the process, are those of the implicit function.
 
     Args:
         process: the forward process, a pytree.
-        log_snr: values of log SNR; beyond what the process reaches, its own ends.
+        log_snr: values of log SNR, clipped to the range of the process.
 
     Returns:
         Times in [0, 1].
@@ -54,5 +54,5 @@ def time_at_log_snr(process: Any, log_snr: Real[ArrayLike, "*shape"]) -> Float[A
 def divide(
     linear: Callable[[Array], Array], value: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """Solve an elementwise linear equation, for the gradient of an elementwise root."""
+    """Solve an elementwise linear equation, as the gradient of an elementwise root requires."""
     return value / linear(jnp.ones_like(value))

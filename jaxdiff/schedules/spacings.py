@@ -1,8 +1,8 @@
 """Time grids that visit nodes of a chain: the "leading", "trailing" and "linspace" spacings.
 
 Published samplers number the steps of a chain of T from 0 to T − 1; step τ is our time (τ + 1)/T,
-and after the last they go on to the data, our t = 0. Where n does not divide T they still differ
-in how many steps they make; here n steps asked for are n steps made.
+and the last step goes to the data, our t = 0. Where n does not divide T they differ in the number
+of steps they take; here it is always n.
 """
 
 import jax.numpy as jnp
@@ -17,8 +17,8 @@ def leading_times(
 ) -> Float[Array, "{num_steps}+1"]:
     """Every ⌊T/n⌋-th step of the chain from its first: τ_j = j ⌊T/n⌋ + offset.
 
-    The spacing of DDIM's and of Stable Diffusion's samplers (there with offset 1). It starts
-    below t = 1, with n = 10 at 0.901, so that the model never sees the noise it is given.
+    The spacing of DDIM's and Stable Diffusion's samplers (the latter with offset 1). It starts
+    below t = 1, for n = 10 at 0.901, though the initial sample has the noise of t = 1.
 
     Args:
         num_steps: number n of steps, at most T.
@@ -29,7 +29,7 @@ def leading_times(
         Strictly decreasing from ((n − 1)⌊T/n⌋ + offset + 1)/T to 0.
 
     Raises:
-        InputError: if n lies outside 1 … T, or the offset leads beyond the chain.
+        InputError: if n is outside 1 … T, or the offset exceeds the chain.
 
     Example:
         >>> leading_times(4)
@@ -48,7 +48,7 @@ def leading_times(
 
 
 def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "{num_steps}+1"]:
-    """From the chain's last step, t = 1, in steps of T/n, each rounded: τ_j + 1 = round(T − jT/n).
+    """From the chain's last step, t = 1, in rounded steps of T/n: τ_j + 1 = round(T − jT/n).
 
     Args:
         num_steps: number n of steps, at most T.
@@ -58,7 +58,7 @@ def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "
         Strictly decreasing from 1 to 0.
 
     Raises:
-        InputError: if n lies outside 1 … T.
+        InputError: if n is outside 1 … T.
 
     Example:
         >>> trailing_times(3)
@@ -72,19 +72,19 @@ def trailing_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "
 
 
 def linspace_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "{num_steps}+1"]:
-    """Both ends of the chain and what lies evenly between them: τ = round(linspace(0, T − 1, n)).
+    """Evenly spaced from one end of the chain to the other: τ = round(linspace(0, T − 1, n)).
 
-    A single step starts at the noise, t = 1, where the formula would start at the data.
+    A single step starts at the noise, t = 1, although the formula would start at the data.
 
     Args:
         num_steps: number n of steps, at most T.
         chain_steps: length T of the chain.
 
     Returns:
-        Strictly decreasing from 1 over 1/T (if n > 1) to 0.
+        Strictly decreasing from 1 via 1/T (if n > 1) to 0.
 
     Raises:
-        InputError: if n lies outside 1 … T.
+        InputError: if n is outside 1 … T.
 
     Example:
         >>> linspace_times(4)
@@ -100,7 +100,7 @@ def linspace_times(num_steps: int, *, chain_steps: int = 1000) -> Float[Array, "
 
 
 def _to_the_data(nodes: np.ndarray, chain_steps: int) -> Array:
-    """Nodes i of the chain as times i/T, rounded once, and 0 after them."""
+    """Nodes i of the chain as times i/T, rounded once, followed by 0."""
     return jnp.asarray(np.append(nodes, 0.0) / chain_steps, jnp.result_type(float))
 
 

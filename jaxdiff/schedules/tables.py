@@ -1,6 +1,6 @@
-"""Noise tables of discrete processes: β_1 … β_T of a DDPM chain, σ_1 < … < σ_L of an NCSN ladder.
+"""Noise tables of discrete processes: β_1 … β_T of a DDPM chain, σ_1 < … < σ_L of NCSN.
 
-The chain is x_i = √(1 − β_i) x_{i−1} + √β_i ε. Only this folder speaks of β and of ᾱ = ∏(1 − β);
+The chain is x_i = √(1 − β_i) x_{i−1} + √β_i ε. Only this folder uses β and ᾱ = ∏(1 − β);
 everywhere else α is the scale of the signal, DDPM's √ᾱ.
 """
 
@@ -25,7 +25,7 @@ def linear_betas(
         beta_end: β_T, in (0, 1).
 
     Raises:
-        InputError: if T < 1 or a β lies outside (0, 1).
+        InputError: if T < 1 or a β is outside (0, 1).
 
     Example:
         >>> linear_betas(3, beta_start=0.1, beta_end=0.3)
@@ -48,7 +48,7 @@ def quadratic_betas(
         beta_end: β_T, in (0, 1).
 
     Raises:
-        InputError: if T < 1 or a β lies outside (0, 1).
+        InputError: if T < 1 or a β is outside (0, 1).
 
     Reference: Rombach et al. 2022; Ho et al. 2020, appendix.
     """
@@ -57,14 +57,14 @@ def quadratic_betas(
 
 
 def constant_betas(num_steps: int, *, beta: float = 0.02) -> Float[Array, "{num_steps}"]:
-    """Every β the same.
+    """All β equal.
 
     Args:
         num_steps: length T of the chain.
         beta: in (0, 1).
 
     Raises:
-        InputError: if T < 1 or β lies outside (0, 1).
+        InputError: if T < 1 or β is outside (0, 1).
 
     Reference: Sohl-Dickstein et al. 2015; Ho et al. 2020, appendix.
     """
@@ -84,7 +84,7 @@ def sigmoid_betas(
         steepness: half-width of the range of the logistic function.
 
     Raises:
-        InputError: if T < 1 or a β lies outside (0, 1).
+        InputError: if T < 1 or a β is outside (0, 1).
 
     Reference: Xu et al. 2022 (GeoDiff), appendix.
     """
@@ -103,24 +103,24 @@ def cosine_betas(
     Args:
         num_steps: length T of the chain.
         s: offset that keeps the first β from vanishing.
-        max_beta: cap on β, at most 1; at 1 the last step forgets everything.
+        max_beta: cap on β, at most 1; at 1 the last step removes all signal.
 
     Raises:
-        InputError: if T < 1, max_beta lies outside (0, 1], or s is negative or not finite.
+        InputError: if T < 1, max_beta is outside (0, 1], or s is negative or not finite.
 
     Reference: Nichol & Dhariwal 2021, eq. 17.
     """
     _check_betas(num_steps, **({} if max_beta == 1 else {"max_beta": max_beta}))
     known_scalar("s must be finite and at least 0", s, 0)
     step = 0.5 * math.pi / (1 + s) / num_steps
-    # The angle left to π/2, exact where the cosine itself vanishes.
+    # The angle remaining to π/2, accurate where the cosine itself vanishes.
     left = step * np.arange(num_steps, 0, -1)
     betas = np.sin(2 * left - step) * math.sin(step) / np.sin(left) ** 2
     return jnp.asarray(np.minimum(betas, max_beta), jnp.result_type(float))
 
 
 def zero_terminal_snr(betas: Real[ArrayLike, "steps"]) -> Float[Array, "steps"]:
-    """Betas of a chain that ends without signal, as near as can be to those of another.
+    """Rescale the betas of a chain so that it ends without signal.
 
     √ᾱ'_i = √ᾱ_1 (√ᾱ_i − √ᾱ_T)/(√ᾱ_1 − √ᾱ_T),    β'_T = 1
 
@@ -131,7 +131,7 @@ def zero_terminal_snr(betas: Real[ArrayLike, "steps"]) -> Float[Array, "steps"]:
         Betas with the same β_1.
 
     Raises:
-        InputError: if there are fewer than two, or one lies outside (0, 1).
+        InputError: if there are fewer than two, or one is outside (0, 1).
 
     Example:
         >>> betas = zero_terminal_snr(jnp.array([0.19, 0.36, 0.36]))  # √ᾱ: 0.9, 0.4, 0
@@ -154,10 +154,10 @@ def zero_terminal_snr(betas: Real[ArrayLike, "steps"]) -> Float[Array, "steps"]:
 def geometric_sigmas(
     num_scales: int, *, sigma_min: float, sigma_max: float
 ) -> Float[Array, "{num_scales}"]:
-    """NCSN's ladder: σ_1 = σ_min to σ_L = σ_max with a constant ratio, increasing.
+    """NCSN's noise scales: σ_1 = σ_min to σ_L = σ_max with a constant ratio, increasing.
 
     Args:
-        num_scales: number L of rungs.
+        num_scales: number L of noise scales.
         sigma_min: σ_1 > 0, in units of the data.
         sigma_max: σ_L ≥ σ_min.
 

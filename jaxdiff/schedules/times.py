@@ -1,8 +1,8 @@
 """Time grids: n steps are n + 1 strictly decreasing times.
 
-A solver walks the pairs (t_0, t_1), …, (t_{n−1}, t_n) from noise (t = 1) towards data (t = 0).
-Grids that space a function of the noise level find their times by bisection, so that they serve
-every process whose log SNR falls with t, in closed form or not.
+A solver steps over the pairs (t_0, t_1), …, (t_{n−1}, t_n) from noise (t = 1) to data (t = 0).
+Grids that space a function of the noise level find their times by bisection, so that they work for
+every process whose log SNR decreases with t, in closed form or not.
 """
 
 import math
@@ -18,7 +18,7 @@ from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real
 
 
 class _Process(Protocol):
-    """All that a grid needs to know of a process."""
+    """The part of a process that a grid uses."""
 
     @property
     def num_steps(self) -> int | None: ...
@@ -36,8 +36,8 @@ def uniform_times(
 
     Args:
         num_steps: number n of steps.
-        t_max: where the walk starts.
-        t_min: where it ends, exactly.
+        t_max: first time.
+        t_min: last time, reached exactly.
 
     Returns:
         Strictly decreasing from t_max to t_min.
@@ -56,12 +56,12 @@ def uniform_times(
 def quadratic_times(
     num_steps: int, *, t_max: float = 1.0, t_min: float = 0.0
 ) -> Float[Array, "{num_steps}+1"]:
-    """Evenly spaced √t, which spends more steps near the data.
+    """Evenly spaced √t, with more steps near the data.
 
     Args:
         num_steps: number n of steps.
-        t_max: where the walk starts.
-        t_min: where it ends, exactly.
+        t_max: first time.
+        t_min: last time, reached exactly.
 
     Returns:
         Strictly decreasing from t_max to t_min.
@@ -88,8 +88,8 @@ def log_snr_times(
     Args:
         process: the forward process.
         num_steps: number n of steps.
-        t_max: where the walk starts.
-        t_min: where it ends, exactly; positive, since log SNR may diverge at the data.
+        t_max: first time.
+        t_min: last time, reached exactly; positive, since log SNR may diverge at the data.
 
     Returns:
         Strictly decreasing from t_max to t_min.
@@ -133,13 +133,12 @@ def karras_times(
         num_steps: number n of steps.
         sigma_min: noise-to-signal ratio σ/α at the last time; by default that of t_min.
         sigma_max: noise-to-signal ratio at the first time; by default that of t_max.
-        rho: 1 spaces σ/α itself, larger values spend more steps near the data.
-        t_max: first time, where sigma_max is not given.
-        t_min: last time, where sigma_min is not given; positive.
+        rho: 1 spaces σ/α itself, larger values put more steps near the data.
+        t_max: first time, if sigma_max is not given.
+        t_min: last time, if sigma_min is not given; positive.
 
     Returns:
-        Strictly decreasing. A ratio beyond what the process reaches is clipped to
-        its own end.
+        Strictly decreasing. Ratios are clipped to the range of the process.
 
     Raises:
         InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, rho is not positive, or not
@@ -166,7 +165,7 @@ def karras_times(
     for name, sigma in (("sigma_min", sigma_min), ("sigma_max", sigma_max), ("rho", rho)):
         if sigma is not None and not sigma > 0:
             raise InputError(f"karras_times requires {name} > 0, got {sigma}")
-    if not rho < math.inf:  # a σ beyond those of the process is taken for the last of them
+    if not rho < math.inf:  # an infinite sigma_max is clipped to the range of the process
         raise InputError(f"karras_times requires a finite rho, got {rho}")
     first, last = (jnp.exp(-0.5 * process.log_snr(t)) for t in (0.0, 1.0))
     low, high = (
@@ -190,27 +189,27 @@ def logistic_times(
     t_max: float = 1.0,
     t_min: float = 0.0,
 ) -> Float[Array, "{num_steps}+1"]:
-    """Times at which r^{1/ρ}/(1 + r^{1/ρ}) is evenly spaced, r = σ/α: the default of samplers.
+    """Times at which r^{1/ρ}/(1 + r^{1/ρ}) is evenly spaced, r = σ/α: the default for sampling.
 
-    This is the logistic function of log r/ρ: even in r^{1/ρ} near the data, as Karras's grid, in
-    r^{−1/ρ} near the noise, and with most steps where there is about as much noise as data, which
-    is where a sample makes up its mind. As ρ → ∞ log SNR is evenly spaced. Both ends are finite, so
-    a walk may end at the data itself.
+    This is the logistic function of log r/ρ: even in r^{1/ρ} near the data, as Karras's grid, and
+    in r^{−1/ρ} near the noise, with most steps where noise and data are about equal, which is where
+    a sample commits to a mode. As ρ → ∞ log SNR is evenly spaced. Both ends are finite, so the grid
+    may end at the data itself.
 
     Args:
         process: the forward process.
         num_steps: number n of steps.
-        rho: larger values spend more steps at either end. Over mixtures and networks under VP,
-            sub-VP and VE 2 had the smallest errors at 10 to 35 evaluations.
-        t_max: where the walk starts.
-        t_min: where it ends, exactly.
+        rho: larger values put more steps at either end. Over mixtures and networks under VP,
+            sub-VP and VE, ρ = 2 had the smallest errors at 10 to 35 evaluations.
+        t_max: first time.
+        t_min: last time, reached exactly.
 
     Returns:
         Strictly decreasing from t_max to t_min.
 
     Raises:
         InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or rho is not positive, or so large that
-            times next to the data run into one.
+            times next to the data coincide.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -224,8 +223,8 @@ def logistic_times(
     if not 0 < rho < math.inf:
         raise InputError(f"logistic_times requires a finite rho > 0, got {rho}")
     ends = jax.nn.sigmoid(-process.log_snr(jnp.asarray([t_max, t_min])) / (2 * rho))
-    shares = jnp.linspace(ends[0], ends[1], num_steps + 1)[1:-1]  # at σ = 0 it has no logarithm
-    between = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(shares))
+    inner = jnp.linspace(ends[0], ends[1], num_steps + 1)[1:-1]  # the logit is infinite at σ = 0
+    between = time_at_log_snr(process, -2 * rho * jax.scipy.special.logit(inner))
     times = jnp.concatenate([jnp.asarray([t_max]), between, jnp.asarray([t_min])])
     numbers = known(times)
     if numbers is not None and not np.all(np.diff(numbers) < 0):
@@ -237,9 +236,9 @@ def logistic_times(
 
 
 def _start_of_signal(process: _Process, t_max: float) -> float:
-    """The noisiest time with a signal, t_max but for a chain whose last β is known to be 1.
+    """The noisiest time with a signal: t_max, except on a chain whose last β is known to be 1.
 
-    Log SNR has no even spacing down to −∞: there the first step is that of the chain.
+    Log SNR cannot be evenly spaced down to −∞: there the first step is that of the chain.
     """
     if process.ends_without_signal and process.num_steps is not None:
         return min(t_max, 1 - 1 / process.num_steps)
@@ -247,7 +246,7 @@ def _start_of_signal(process: _Process, t_max: float) -> float:
 
 
 def _with_ends(times: Array, t_max: float, t_min: float) -> Array:
-    """Make the two ends exactly what was asked for, whatever the rounding on the way."""
+    """Set the two ends exactly, free of rounding."""
     return times.at[0].set(t_max).at[-1].set(t_min)
 
 

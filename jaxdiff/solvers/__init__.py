@@ -1,4 +1,4 @@
-"""L5: everything that walks from t to s. One file a solver, each a ``Solver(init, step)``."""
+"""L5: solvers, which step from t to s. One file per solver, each a ``Solver(init, step)``."""
 
 from jaxdiff.solvers.adaptive import adaptive
 from jaxdiff.solvers.ancestral import ancestral

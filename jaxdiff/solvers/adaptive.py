@@ -1,4 +1,4 @@
-"""An adaptive Runge–Kutta method on the probability-flow ODE: every step is solved to tolerance."""
+"""An adaptive Runge–Kutta method for the probability-flow ODE: each step is solved to tolerance."""
 
 from jaxdiff import flow
 from jaxdiff.checks import check_one_of
@@ -17,27 +17,27 @@ def adaptive(
     method: str = "tsit5",
     max_steps: int = 1000,
 ) -> Solver:
-    """Solve the probability-flow ODE from t to s to a given accuracy, in as many steps as it takes.
+    """Solve the probability-flow ODE from t to s to a given accuracy, with adaptive inner steps.
 
     dy/dφ = cos φ · ε̂ − sin φ · x̂_0,    y = x/√(α² + σ²),    tan φ = σ/α
 
-    A grid of two times is one adaptive solution; the times between the ends of a longer one are
-    where it stops to be seen. See :mod:`jaxdiff.flow` for the error that is controlled, and for
-    what an example then owes its batch mates.
+    A grid of two times is one adaptive solution; a longer grid makes it stop at the times between,
+    for example to save the state. See :mod:`jaxdiff.flow` for the error that is controlled, and for
+    how an example depends on the rest of its batch.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
         rtol: tolerated error of an inner step, relative to y.
-        atol: tolerated error of an inner step, in units of y, of unit variance for such data.
-        method: "tsit5" or "dopri5", six evaluations for each inner step and two to begin with.
-        max_steps: inner steps at most, the rejected ones included.
+        atol: tolerated error of an inner step, in units of y (of unit variance if the data are).
+        method: "tsit5" or "dopri5", six evaluations for each inner step, plus two at the start.
+        max_steps: maximum number of inner steps, including rejected ones.
 
     Returns:
-        A deterministic solver of order 5, in both directions of time, and up to t = 0 itself.
+        A deterministic solver of order 5, in both directions of time, down to t = 0 itself.
 
     Raises:
-        InputError: if ``method`` does not exist; a step that does not arrive, as
+        InputError: if ``method`` does not exist; if a step does not reach s, as
             :func:`jaxdiff.flow.integrate`.
 
     Example:

@@ -1,4 +1,4 @@
-"""Ancestral sampling: draw from the chain's own posterior, with x̂_0 in the place of x_0."""
+"""Ancestral sampling: draw from the posterior of the chain, with x̂_0 in place of x_0."""
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +18,14 @@ def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own")
 
     x_s = E[x_s | x_t, x̂_0(x_t)] + σ_p z,    σ_p = σ_s √(1 − SNR_t/SNR_s) (σ_t/σ_s)^v
 
-    One evaluation a step, and no noise where σ(s) = 0.
+    One evaluation per step, and no noise where σ(s) = 0.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        variance: "posterior", v = 0, right for data of one point; "transition", v = 1, right for
-            data N(0, I), with which Ho et al. measured their FID; "own", what the model has learned
-            of v where it has, else the posterior's.
+        variance: "posterior", v = 0, exact for a single data point; "transition", v = 1, exact for
+            data N(0, I), with which Ho et al. measured their FID; "own", the v that the model has
+            learned, or the posterior's if it has learned none.
 
     Returns:
         A stochastic solver of weak order 1, for steps towards the data.

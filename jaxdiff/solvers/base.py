@@ -1,9 +1,9 @@
-"""What a solver is: two pure functions, in the manner of optax.
+"""The interface of a solver: two pure functions, in the manner of optax.
 
-``init(x, t) -> state`` starts anywhere; ``step(key, state, t, s) -> state`` walks from t to s;
-``finish(key, state, s) -> state``, where there is one, is what is left to do at the last time.
+``init(x, t) -> state`` starts at any time; ``step(key, state, t, s) -> state`` steps from t to s;
+``finish(key, state, s) -> state``, if there is one, is applied at the last time.
 ``state.x`` is the current sample; a multistep solver carries its history beside it. Times come in
-pairs, never as an index or a dt, so one step serves every grid, and every process with it.
+pairs, never as an index or a dt, so one step works for every grid and every process.
 """
 
 from collections.abc import Callable
@@ -24,29 +24,29 @@ StepFn = Callable[
 
 
 class Solver(NamedTuple):
-    """Pure functions of a walk; see :func:`jaxdiff.sample` for the loop around them."""
+    """The pure functions of a solver; see :func:`jaxdiff.sample` for the loop around them."""
 
     init: Callable[[Float[Array, "batch *event"], Float[Array, ""]], Any]
     step: Callable[[Key, Any, Float[Array, ""], Float[Array, ""]], Any]
-    draws_noise: bool = False  # as a reverse SDE does, which has steps towards the data alone
+    draws_noise: bool = False  # as for a reverse SDE, which steps only towards the data
     finish: Callable[[Key, Any, Float[Array, ""]], Any] | None = None
 
 
 class State(NamedTuple):
-    """The state of every solver without a memory."""
+    """The state of every solver without memory."""
 
     x: Float[Array, "batch *event"]
 
 
 def one_step(step: StepFn, *, draws_noise: bool = False) -> Solver:
-    """Make a solver of a function that maps the sample at t to the sample at s.
+    """Make a solver from a function that maps the sample at t to the sample at s.
 
     Args:
         step: ``(key, x, t, s) -> x``.
-        draws_noise: whether it walks towards the data alone.
+        draws_noise: whether it steps only towards the data.
 
     Returns:
-        The solver whose state is that sample alone, in the dtype in which it started.
+        The solver whose state is only that sample, in the dtype in which it started.
     """
     return Solver(
         init=lambda x, t: State(x),
@@ -56,10 +56,10 @@ def one_step(step: StepFn, *, draws_noise: bool = False) -> Solver:
 
 
 def ddim_step(estimate: Estimate, process: Process, s: Scalar) -> Float[Array, "batch *event"]:
-    """The sample at s that has the data and the noise of an estimate, α_s x̂_0 + σ_s ε̂.
+    """The sample at s with the data and noise of an estimate, α_s x̂_0 + σ_s ε̂.
 
-    This is a step of DDIM, the first-order solution of the probability-flow ODE; every solver of
-    higher order adds a correction to it.
+    This is a step of DDIM, the first-order solution of the probability-flow ODE, to which every
+    solver of higher order adds a correction.
     """
     return process.alpha(s) * estimate.x0 + process.sigma(s) * estimate.eps
 
@@ -67,8 +67,8 @@ def ddim_step(estimate: Estimate, process: Process, s: Scalar) -> Float[Array, "
 def finite_step(process: Process, t: Scalar, s: Scalar) -> Bool[Array, ""]:
     """Whether a step from t to s can be refined in the variable σ/α.
 
-    It cannot where it ends at the data, whose ε̂ says nothing, or has an end without signal, where
-    σ/α is infinite: what DDIM makes of it is then exact in the limit, or all there is.
+    It cannot if it ends at the data, where ε̂ is meaningless, or if either end has no signal, so
+    that σ/α is infinite: the step of DDIM is then exact in the limit, or the best available.
     """
     return (process.sigma(s) > SIGMA_FLOOR) & (
         jnp.minimum(process.alpha(t), process.alpha(s)) > ALPHA_FLOOR
@@ -76,5 +76,5 @@ def finite_step(process: Process, t: Scalar, s: Scalar) -> Bool[Array, ""]:
 
 
 def half_log_snr(process: Process, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
-    """λ(t) = log(α/σ), the variable in which the ODE's exponential integrators step."""
+    """λ(t) = log(α/σ), the variable of the exponential integrators of the ODE."""
     return 0.5 * process.log_snr(t)

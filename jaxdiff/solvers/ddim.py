@@ -1,4 +1,4 @@
-"""DDIM: keep the estimates of data and noise, and put them together again at the next time."""
+"""DDIM: keep the estimates of data and noise, and recombine them at the next time."""
 
 import jax
 import jax.numpy as jnp
@@ -16,19 +16,19 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solve
 
     x_s = α_s x̂_0 + √(σ_s² − η²σ̃²) ε̂ + η σ̃ z,    σ̃ the posterior's standard deviation
 
-    At η = 0 this is the exponential integrator of the probability-flow ODE, of order 1, and runs
+    At η = 0 this is the first-order exponential integrator of the probability-flow ODE, which runs
     in both directions of time; at η = 1 it is ancestral sampling.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        eta: share of the posterior's noise, in [0, 1].
+        eta: fraction of the posterior's noise, in [0, 1].
 
     Returns:
-        A solver that takes one evaluation a step.
+        A solver with one evaluation per step.
 
     Raises:
-        InputError: if eta lies outside [0, 1].
+        InputError: if eta is outside [0, 1].
 
     Example:
         >>> import jax, jaxdiff
@@ -54,7 +54,7 @@ def ddim(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solve
         if deterministic:
             return alpha * x0 + sigma * eps
         drawn = eta * std_of(one_minus_snr_ratio(process, s=s, t=t))
-        # 1 − drawn², from parts that do not cancel where next to no SNR is kept
+        # 1 − drawn², from terms that do not cancel where almost all SNR is lost
         held = (1 - eta**2) + eta**2 * jnp.exp(process.log_snr(t) - process.log_snr(s))
         noise = jax.random.normal(key, x.shape, x.dtype)
         return alpha * x0 + sigma * (jnp.sqrt(held) * eps + drawn * noise)

@@ -1,4 +1,4 @@
-"""DDIM's exact reverse: the noisier sample from which its step would have come to this one."""
+"""Exact inversion of DDIM: the noisier sample from which its step leads to the given one."""
 
 import jax
 
@@ -15,15 +15,15 @@ def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int =
     x_t = α_t x̂_0 + σ_t ε̂ at (x_s, s),    so    x_s = [(α_s² + σ_s²) x_t + d (α_s ε̂ − σ_s x̂_0)]/c,
 
     c = α_s α_t + σ_s σ_t, d = σ_s α_t − α_s σ_t; the bracket follows from α_s x̂_0 + σ_s ε̂ = x_s.
-    :func:`jaxdiff.solvers.ddim` on increasing times asks the model at (x_t, t) instead, and is its
-    own inverse up to its order only. Here a round trip returns as closely as the iterations
-    converge: each by tan Δφ · |∂v̂/∂y| in the angle and the units of :mod:`jaxdiff.flow`, which for
-    Gaussian data of variance λ is tan Δφ · |1 − λ| σ̄/(λ + σ̄²), σ̄ = σ_s/α_s.
+    :func:`jaxdiff.solvers.ddim` on increasing times evaluates the model at (x_t, t) instead, and is
+    its own inverse only up to its order. Here the error of a round trip is that of the iteration,
+    which contracts by tan Δφ · |∂v̂/∂y| in the angle and the units of :mod:`jaxdiff.flow`; for
+    Gaussian data of variance λ this is tan Δφ · |1 − λ| σ̄/(λ + σ̄²), σ̄ = σ_s/α_s.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        iterations: evaluations in a step, all at s, so that no model is asked about zero noise.
+        iterations: evaluations per step, all at s, so that the model is never evaluated at σ = 0.
 
     Returns:
         A deterministic solver of order 1, for increasing times.

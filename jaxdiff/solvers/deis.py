@@ -5,9 +5,9 @@ through the present and earlier estimates gives
 
     x̄_s = x̄_t + Σ_j ε̂_j ∫_t^s ℓ_j(τ) dσ̄(τ),
 
-whose integrals depend on the times alone. By parts they are ∫_s^t (σ̄(τ) − σ̄_s) ℓ_j'(τ) dτ, as ℓ_j
-is 0 at t but for the present estimate: that takes no derivative of σ̄, which a chain has not at its
-nodes. They are done over √τ, in which σ̄ is smooth at the data.
+whose integrals depend only on the times. By parts they are ∫_s^t (σ̄(τ) − σ̄_s) ℓ_j'(τ) dτ, as ℓ_j
+is 0 at t except for the present estimate; this form avoids the derivative of σ̄, which does not
+exist at the nodes of a chain. The integration is over √τ, in which σ̄ is smooth at the data.
 """
 
 from collections.abc import Sequence
@@ -34,7 +34,7 @@ def deis(denoise_fn: DenoiseFn, process: Process, *, order: int = 4) -> Solver:
         order: number of estimates that the polynomial passes through, 1 to 4; tAB-k is order k + 1.
 
     Returns:
-        A deterministic solver of that order, one evaluation a step, in both directions of time.
+        A deterministic solver of that order, one evaluation per step, in both directions of time.
 
     Raises:
         InputError: if ``order`` is not 1, 2, 3 or 4.

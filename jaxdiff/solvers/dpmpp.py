@@ -1,15 +1,15 @@
 """DPM-Solver++ and its SDE, multistep: exponential integrators in the estimate of the data.
 
-With λ = log(α/σ) the dynamics that keep all marginals, with noise of amplitude η (0 the ODE, 1 the
-reverse SDE), are linear in x but for x̂_0, and solved over a step of h = λ_s − λ_t by
+With λ = log(α/σ) the dynamics that preserve all marginals, with noise of amplitude η (0 the ODE, 1
+the reverse SDE), are linear in x except for x̂_0, and solved over a step of h = λ_s − λ_t by
 
     x_s = (σ_s/σ_t) e^{−η²h} x_t + α_s ∫_0^1 k e^{−k(1−u)} x̂_0(λ_t + uh) du + σ_s √(1 − e^{−2η²h}) z
 
 with k = (1 + η²)h. A constant x̂_0 gives order 1 (DDIM at η = 0, ancestral sampling at η = 1), a
-line through the step before order 2, a parabola through the two before order 3.
+line through the previous estimate order 2, a parabola through the previous two order 3.
 
 The line of 2M is integrated by the midpoint rule, ½(1 − e^{−k}), as published, the parabola
-exactly. (The published code of 3M takes half of the second difference, and is of order 2.)
+exactly. (The published code of 3M uses half of the second difference, and is of order 2.)
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ def dpmpp_1(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> So
         eta: amplitude of the noise, 0 for the ODE, 1 for the reverse SDE.
 
     Returns:
-        A solver of order 1 that takes one evaluation a step.
+        A solver of order 1 with one evaluation per step.
 
     Raises:
         InputError: if eta is negative.
@@ -50,7 +50,7 @@ def dpmpp_1(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> So
 def dpmpp_2m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solver:
     """DPM-Solver++(2M), and at η = 1 SDE-DPM-Solver++(2M).
 
-    The first-order step with x̂_0 + (h/2h') (x̂_0 − x̂_0') for x̂_0, a ' marking the step before
+    The first-order step with x̂_0 + (h/2h') (x̂_0 − x̂_0') for x̂_0, where ' marks the previous step
 
     Args:
         denoise_fn: the model.
@@ -58,8 +58,8 @@ def dpmpp_2m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> S
         eta: amplitude of the noise, 0 for the ODE, 1 for the reverse SDE.
 
     Returns:
-        A solver that takes one evaluation a step, of order 2 without noise; with noise the
-        error of its mean is of order 2, and its weak order 1.
+        A solver with one evaluation per step, of order 2 without noise; with noise the
+        error of its mean is of order 2, and its weak order is 1.
 
     Raises:
         InputError: if eta is negative.
@@ -84,7 +84,7 @@ def dpmpp_2m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> S
 def dpmpp_3m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> Solver:
     """DPM-Solver++(3M), and with noise its SDE.
 
-    x̂_0(λ) is the parabola through the estimates of this step and of the two before.
+    x̂_0(λ) is the parabola through the estimates of this step and of the previous two.
 
     Args:
         denoise_fn: the model.
@@ -92,7 +92,7 @@ def dpmpp_3m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> S
         eta: amplitude of the noise, 0 for the ODE, 1 for the reverse SDE.
 
     Returns:
-        A solver that takes one evaluation a step, of order 3 without noise.
+        A solver with one evaluation per step, of order 3 without noise.
 
     Raises:
         InputError: if eta is negative.
@@ -104,14 +104,14 @@ def dpmpp_3m(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 0.0) -> S
 
 
 def data_weights(process: Process, eta: Scalar = 0.0) -> WeightsFn:
-    """Weights of earlier estimates of the data: none, a line's or a parabola's.
+    """Weights of earlier estimates of the data: none, those of a line or of a parabola.
 
     Args:
         process: the forward process.
         eta: amplitude of the noise.
 
     Returns:
-        A rule for :func:`jaxdiff.solvers.multistep.multistep`.
+        The weights_fn of :func:`jaxdiff.solvers.multistep.multistep`.
     """
     stiffness = 1 + jnp.square(jnp.asarray(eta))
 
@@ -128,15 +128,15 @@ def data_weights(process: Process, eta: Scalar = 0.0) -> WeightsFn:
 def exact_weights(
     nodes: Sequence[Float[Array, ""]], width: Float[Array, ""], decay: Float[Array, ""]
 ) -> list[Float[Array, ""]]:
-    """∫_0^1 k e^{−k(1−u)} ℓ_j(λ_0 + uh) du for every node but the first.
+    """∫_0^1 k e^{−k(1−u)} ℓ_j(λ_0 + uh) du for every node except the first.
 
     Args:
         nodes: λ of the estimates; the first is λ_0, where the step begins.
-        width: h, its length in λ.
+        width: h, the length of the step in λ.
         decay: k, the decay over the step.
 
     Returns:
-        One weight for each node but the first.
+        One weight for each node except the first.
     """
     points = nodes[0] + width * jnp.asarray(POINTS, width.dtype)
     kernel = exponential_weights(decay)

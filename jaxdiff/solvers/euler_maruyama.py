@@ -12,7 +12,7 @@ from jaxdiff.typing import Array, Key, Scalar
 
 
 def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 1.0) -> Solver:
-    """The plainest discretisation of the reverse SDE, and of the family between it and the ODE.
+    """The simplest discretisation of the reverse SDE, and of the family between it and the ODE.
 
     x_s = x_t + [f x_t + ½(1 + η²) g² ε̂/σ](s − t) + η g √(t − s) z
 
@@ -22,7 +22,7 @@ def euler_maruyama(denoise_fn: DenoiseFn, process: Process, *, eta: Scalar = 1.0
         eta: amplitude η of the noise: 1 for the reverse SDE, 0 for Euler's method on the ODE.
 
     Returns:
-        A stochastic solver of weak order 1, one evaluation a step, for steps towards the data; at
+        A stochastic solver of weak order 1, one evaluation per step, for steps towards the data; at
         η = 0 a deterministic one, in both directions.
 
     Raises:

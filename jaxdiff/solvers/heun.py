@@ -1,4 +1,4 @@
-"""Heun's method on the probability-flow ODE, in the variables in which that ODE is simplest.
+"""Heun's method for the probability-flow ODE, in the variables in which that ODE is simplest.
 
 With x̄ = x/α and σ̄ = σ/α the ODE of every process reads dx̄/dσ̄ = ε̂(x, t): no drift, nothing stiff.
 """
@@ -21,8 +21,8 @@ def heun(denoise_fn: DenoiseFn, process: Process) -> Solver:
         process: the forward process.
 
     Returns:
-        A deterministic solver of order 2, in both directions of time; two evaluations a step, one
-        on a step that ends where σ = 0, or that has an end where α = 0.
+        A deterministic solver of order 2, in both directions of time; two evaluations per step, one
+        on a step that ends where σ = 0, or with α = 0 at either end.
 
     Example:
         >>> import jax.numpy as jnp

@@ -1,12 +1,12 @@
-"""Langevin dynamics: walks at one time, which leave its law p_t as it is.
+"""Langevin dynamics: steps at one time t, which leave its distribution p_t invariant.
 
 One step of size a on the score ∇log p_t = −ε̂/σ,
 
     x ← x − a ε̂/σ + √(2a) z,
 
-has p_t for its stationary law up to an error of order a: of a Gaussian of variance v it keeps the
-mean, and 1/(1 − a/2v) of the variance. Both rules below take a in proportion to σ², and a = cσ²
-makes of the step x ← x − cσ ε̂ + σ√(2c) z, which divides by nothing.
+has the stationary distribution p_t up to an error of order a: for a Gaussian of variance v the mean
+is exact, and the variance too large by a factor of 1/(1 − a/2v). Both rules below choose a
+proportional to σ², and with a = cσ² the step is x ← x − cσ ε̂ + σ√(2c) z, without any division.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.typing import Array, Key, Scalar
 
 SMALLEST_NOISE = 1e-6
-"""Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then moves nothing, whatever ε̂ is."""
+"""Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then does nothing, for any ε̂."""
 
 NORMS = ("example", "batch")
 LANGEVIN_STEPS = "num_steps, the number of Langevin steps, must be a positive integer"
@@ -36,32 +36,32 @@ def langevin(
     num_steps: int = 1,
     norms: str = "example",
 ) -> Solver:
-    """Score_sde's corrector: Langevin steps whose length follows the norm of the score.
+    """Score_sde's corrector: Langevin steps whose length adapts to the norm of the score.
 
     a = 2 (snr · σ ‖z‖/‖ε̂‖)²,    x ← x − a ε̂/σ + √(2a) z,    num_steps times, all at t
 
-    A step of this solver stays at its first time t and ignores the second: give it to
-    :func:`predictor_corrector`, or walk with it alone. On VP the paper multiplies a by 1 − β_i,
-    which on DDPM's chain lies within 2% of 1; here it is 1, for every process.
+    A step of this solver stays at its first time t and ignores the second: use it in
+    :func:`predictor_corrector`, or by itself. On VP the paper multiplies a by 1 − β_i,
+    which on DDPM's chain is within 2% of 1; here it is 1, for every process.
 
-    With the exact score of isotropic Gaussian data the variance comes to rest too high, by a factor
-    of 1 + snr². Norms of one example tell the noise level where there are many dimensions; with
-    less than about ten, take those of the batch, or an example for which ε̂ happens to vanish is
-    thrown far away.
+    With the exact score of isotropic Gaussian data the stationary variance is too large by a factor
+    of 1 + snr². In high dimension the norm of one example reflects the noise level; in fewer than
+    about ten dimensions use the norms of the batch, or an example whose ε̂ happens to vanish makes
+    an enormous step.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
         snr: ratio r of the lengths of drift and noise in a step, positive.
         num_steps: corrections at each time, the paper's M.
-        norms: "example" takes the norms of each example; "batch" their means over the batch, as
-            the published code does, and then a sample depends on its batch mates.
+        norms: "example" uses the norms of each example; "batch" their means over the batch, as
+            the published code does, so that a sample depends on the rest of its batch.
 
     Returns:
-        A stochastic corrector that takes ``num_steps`` evaluations a step.
+        A stochastic corrector with ``num_steps`` evaluations per step.
 
     Raises:
-        InputError: if snr is not positive, num_steps < 1, or norms is neither of the two.
+        InputError: if snr is not positive, num_steps < 1, or norms is neither of these.
 
     Example:
         >>> from jaxdiff import oracles, processes
@@ -86,7 +86,7 @@ def langevin(
         ratio = expand_to(snr * of_z / jnp.maximum(of_eps, least), x)  # a = 2σ² ratio²
         return x - 2 * sigma * ratio * (ratio * eps - z)
 
-    return one_step(lambda key, x, t, s: _walk_at(key, denoise_fn, process, x, t, move, num_steps))
+    return one_step(lambda key, x, t, s: _steps_at(key, denoise_fn, process, x, t, move, num_steps))
 
 
 def annealed_langevin(
@@ -97,30 +97,30 @@ def annealed_langevin(
     num_steps: int = 5,
     denoise: bool = True,
 ) -> Solver:
-    """NCSN's sampler: Langevin steps at every rung of a ladder of noise, from the largest down.
+    """NCSN's sampler: Langevin steps at every noise scale, from the largest to the smallest.
 
     x ← x − a ε̂/σ + √(2a) z,    a = step_size · σ(t)²,    num_steps times at t
 
-    A step from t to s stays at t; going on to s changes the score only. Where σ(s) = 0 it ends with
-    x̂_0(x, t), NCSNv2's final denoising. On ``DiscreteVE.from_sigmas`` of L rungs the grid
-    ``uniform_times(L)`` visits every rung once and ends so. Since x is not rescaled from t to s,
-    this is a sampler for VE; on other processes it serves as a corrector. How much of the data
-    lies in each of several far modes is settled on the way down, with an error of about
+    A step from t to s stays at t; moving on to s only changes the score. If σ(s) = 0 it ends with
+    x̂_0(x, t), NCSNv2's final denoising. On ``DiscreteVE.from_sigmas`` with L scales the grid
+    ``uniform_times(L)`` visits every scale once and ends in this way. Since x is not rescaled from
+    t to s, this is a sampler for VE; on other processes it serves as a corrector. The fractions of
+    samples in several distant modes are decided as the noise decreases, with an error of about
     1/num_steps.
 
     The papers write ε σ_i²/σ_L², with σ_L the least of the σ: NCSNv2 for our a, hence
-    step_size = ε/σ_L² (CIFAR-10: 6.2e-6/0.01² = 0.062 with 5 steps on 232 rungs); NCSN for 2a,
+    step_size = ε/σ_L² (CIFAR-10: 6.2e-6/0.01² = 0.062 with 5 steps on 232 scales); NCSN for 2a,
     since it moves by half of it, hence ε/(2σ_L²) (2e-5/(2 · 0.01²) = 0.1 with 100 steps on 10).
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        step_size: a/σ², positive; less than 2, or the walk is unstable where the data are thin.
+        step_size: a/σ², in (0, 2); beyond it the steps are unstable where the data are narrow.
         num_steps: steps at each time, the papers' T.
         denoise: whether a step that ends where σ = 0 returns x̂_0.
 
     Returns:
-        A stochastic solver that takes ``num_steps`` evaluations a step, and one more to denoise.
+        A stochastic solver with ``num_steps`` evaluations per step, and one more to denoise.
 
     Raises:
         InputError: if step_size is not in (0, 2), or num_steps < 1.
@@ -147,7 +147,7 @@ def annealed_langevin(
         return x - step_size * sigma * eps + sigma * jnp.sqrt(2 * jnp.asarray(step_size)) * z
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
-        x = _walk_at(key, denoise_fn, process, x, t, move, num_steps)
+        x = _steps_at(key, denoise_fn, process, x, t, move, num_steps)
         if not denoise:
             return x
         last = process.sigma(s) <= SIGMA_FLOOR
@@ -156,7 +156,7 @@ def annealed_langevin(
     return one_step(step)
 
 
-def _walk_at(
+def _steps_at(
     key: Key,
     denoise_fn: DenoiseFn,
     process: Process,
@@ -165,7 +165,7 @@ def _walk_at(
     move: Callable[[Array, Array, Array, Array], Array],
     num_steps: int,
 ) -> Array:
-    """``num_steps`` times x ← move(x, ε̂(x, t), σ(t), z), each with a key of its own."""
+    """``num_steps`` times x ← move(x, ε̂(x, t), σ(t), z), each with its own key."""
     sigma = process.sigma(t)
 
     def once(x: Array, key: Key) -> tuple[Array, None]:
@@ -177,5 +177,5 @@ def _walk_at(
 
 
 def _norms(x: Array) -> Array:
-    """Length of every example, with a finite slope at zero."""
+    """Norm of every example, with a finite slope at zero."""
     return std_of(sum_events(x**2))

@@ -1,13 +1,13 @@
-"""Multistep solvers: one evaluation a step, and the estimates of the steps before.
+"""Multistep solvers: one evaluation per step, and the estimates of previous steps.
 
-Each of them writes its step as the one of DDIM, with a correction that is linear in how far the
-earlier estimates v_j (of the data, or of the noise) lie from the present one:
+Each step is that of DDIM with a correction that is linear in the differences between the earlier
+estimates v_j (of the data, or of the noise) and the present one:
 
     x_s = α_s x̂_0 + e^{−η²h} σ_s ε̂ + α_s Σ_j w_j (v_j − v_0) + σ_s √(1 − e^{−2η²h}) z
 
-Only the weights w_j, functions of the times alone, tell one solver from another. Written so,
-nothing is divided by α or σ, and where there is no estimate to lean on (on the first step, and on
-a last one to σ = 0) the step is DDIM's.
+Solvers differ only in the weights w_j, which are functions of the times. In this form nothing is
+divided by α or σ, and where no earlier estimate is usable (on the first step, and on a last one to
+σ = 0) the step is DDIM's.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,19 +25,19 @@ from jaxdiff.typing import Array, Float, Int, Key, Scalar
 
 
 class History(NamedTuple):
-    """The sample, and what was seen on the way to it, the newest first."""
+    """The sample, and the estimates of previous steps, newest first."""
 
     x: Float[Array, "batch *event"]
     values: tuple[Float[Array, "batch *event"], ...]  # earlier estimates
     times: tuple[Float[Array, ""], ...]  # at which they were made
-    made: Int[Array, ""]  # how many of them there are yet
+    made: Int[Array, ""]  # how many of them exist so far
 
 
 class PredictedHistory(NamedTuple):
     """A history whose sample will be corrected.
 
-    It has the noise in the corrected sample before, and the sample as it was predicted: what moves
-    it from there, such as Langevin steps in between, is kept by the correction.
+    It also holds the noise in the previous corrected sample, and the sample as predicted: the
+    correction keeps changes made to it since, for example by Langevin steps.
     """
 
     x: Float[Array, "batch *event"]
@@ -53,17 +53,17 @@ Memory = TypeVar("Memory", History, PredictedHistory)
 WeightsFn = Callable[
     [Float[Array, ""], Sequence[Float[Array, ""]], Float[Array, ""]], list[Float[Array, ""]]
 ]
-"""``(t, earlier times, s) -> weights``, one for each of the earlier times that it is given."""
+"""``(t, earlier times, s) -> weights``, one for each of the given earlier times."""
 
 
 def start(x: Float[Array, "batch *event"], t: Scalar, length: int) -> History:
-    """A history of ``length`` estimates, none of them made yet."""
+    """An empty history with room for ``length`` estimates."""
     nothing = (jnp.zeros_like(x),) * length
     return History(x, nothing, (as_time(t),) * length, jnp.zeros((), int))
 
 
 def as_time(t: Scalar) -> Float[Array, ""]:
-    """A time in the precision of now, so that a state keeps its type from step to step."""
+    """A time in the default precision, so that a state keeps its type from step to step."""
     return jnp.asarray(t, jnp.result_type(float))
 
 
@@ -73,7 +73,7 @@ def remember(
     value: Float[Array, "batch *event"],
     t: Float[Array, ""],
 ) -> Memory:
-    """Move on to ``x``, and keep the estimate made at ``t``; the oldest is forgotten."""
+    """Move on to ``x``, and store the estimate made at ``t``; the oldest is dropped."""
     length = len(state.values)
     return state._replace(
         x=x.astype(state.x.dtype),
@@ -86,10 +86,10 @@ def remember(
 def usable_history(
     state: Memory, sigma: Float[Array, ""], t: Float[Array, ""], s: Float[Array, ""]
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
-    """Where the weights' step ends, and on how many earlier estimates it leans.
+    """The end of the step for which weights are computed, and the number of usable estimates.
 
-    On none if it ends where σ = 0; its weights, then 0, are those of a shorter step, whose gradient
-    is finite.
+    None is usable if the step ends where σ = 0; the weights, then multiplied by 0, are computed for
+    a shorter step, so that their gradient is finite.
     """
     noisy = sigma > SIGMA_FLOOR
     return jnp.where(noisy, s, 0.5 * (t + s)), jnp.where(noisy, state.made, 0)
@@ -104,12 +104,13 @@ def weights_of(
 ) -> list[Float[Array, ""]]:
     """The weights that use the ``count`` newest of the earlier times, with 0 for the others.
 
-    A rule may give weights besides those of the earlier times; they come first. A weight that two
-    equal times make infinite is dropped with the rest of its order. Times beyond the count, which
-    are equal as long as nothing was made, give way to others: what is dropped has a gradient, too.
+    A weights_fn may return weights besides those of the earlier times; they come first. A weight
+    that two equal times make infinite is dropped with the rest of its order. Times beyond the
+    count, which are equal until they are filled, are replaced by distinct ones: dropped weights
+    need a finite gradient, too.
     """
-    shares = [(j + 1) / (len(times) + 1) for j in range(len(times))]
-    spare = [t + (s - t) * share for share in shares]
+    fractions = [(j + 1) / (len(times) + 1) for j in range(len(times))]
+    spare = [t + (s - t) * fraction for fraction in fractions]
     nodes = [jnp.where(count > j, time, spare[j]) for j, time in enumerate(times)]
     rows = [weights_fn(t, nodes[:used], s) for used in range(len(times) + 1)]
     chosen = _padded(rows[0], rows[-1], s)
@@ -142,19 +143,19 @@ def multistep(
     view: Callable[[Estimate], Float[Array, "batch *event"]],
     eta: Scalar = 0.0,
 ) -> Solver:
-    """Make a solver of a rule for its weights.
+    """Make a solver from a function for its weights.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
         weights_fn: ``(t, earlier times, s) -> weights`` for any number of earlier times up to
-            ``length``; fewer are given on the first steps.
-        length: how many earlier estimates are kept.
-        view: which of the two views of an estimate is interpolated.
+            ``length``; on the first steps there are fewer.
+        length: number of earlier estimates that are kept.
+        view: selects the view of an estimate that is interpolated.
         eta: amplitude of the noise, 0 for the ODE, 1 for the reverse SDE.
 
     Returns:
-        A solver that takes one evaluation a step.
+        A solver with one evaluation per step.
 
     Raises:
         InputError: if eta is negative.

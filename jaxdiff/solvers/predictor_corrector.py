@@ -28,34 +28,33 @@ def predictor_corrector(
     order: str = "predictor_first",
     correct_last: bool = False,
 ) -> Solver:
-    """Alternate a solver that steps from t to s with one that corrects at one time.
+    """Alternate a solver that steps from t to s with one that corrects at a fixed time.
 
     "predictor_first":  t → s by the predictor, then the corrector at s   (the paper)
     "corrector_first":  the corrector at t, then t → s by the predictor   (the published code)
 
-    The paper's algorithm predicts first, the code that gave its numbers corrects first. The two
-    differ at the ends alone: one also corrects at t = 1, the other at the last time, where on a
-    walk to σ = 0 there is nothing to correct and its evaluations are spent in vain. The published
-    code ends its walk at σ > 0 and with a prediction of the data, so that it corrects at both ends:
+    The paper's algorithm predicts first, the code that produced its results corrects first. The two
+    differ only at the ends: one also corrects at t = 1, the other at the last time, where on a
+    grid down to σ = 0 there is nothing to correct and the evaluations are wasted. The published
+    code ends at σ > 0 and then predicts the data, so it corrects at both ends:
     "corrector_first" with ``correct_last``, N corrections on a grid of N times.
 
     Args:
         denoise_fn: the model.
         process: the forward process.
-        predictor: ``(denoise_fn, process) -> Solver``. One with a memory works, but takes what was
-            corrected for a change of the model's, and makes the spread too wide, by some percent.
-        corrector: ``(denoise_fn, process) -> Solver`` without a memory, stepped from a time to the
+        predictor: ``(denoise_fn, process) -> Solver``. A multistep solver works, but attributes the
+            corrections to the model, which makes the spread a few percent too wide.
+        corrector: ``(denoise_fn, process) -> Solver`` without memory, stepped from a time to the
             same time.
         order: "predictor_first" or "corrector_first".
-        correct_last: whether a walk with the corrector first ends with one more correction, at its
-            last time.
+        correct_last: whether "corrector_first" ends with one more correction, at the last time.
 
     Returns:
-        A solver with the predictor's state; a step takes the evaluations of both, with the
-        defaults one and one.
+        A solver with the predictor's state; a step takes the evaluations of both, by default one
+        each.
 
     Raises:
-        InputError: if ``order`` is neither of the two, or corrects at the last time anyway.
+        InputError: if ``order`` is neither of these, or corrects at the last time anyway.
 
     Example:
         >>> import functools

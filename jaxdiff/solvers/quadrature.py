@@ -1,9 +1,9 @@
-"""The integrals that turn interpolation into integration: Gauss–Legendre on one step.
+"""Gauss–Legendre quadrature over one step, for the integrals of interpolated estimates.
 
-A solver of high order replaces the model's estimate by the polynomial through what it has seen, and
-integrates that exactly against the kernel of the linear part. Sixteen points give every such
-integral to rounding, for steps of up to 20 in log SNR, where the closed forms in φ-functions cancel
-for short ones.
+A solver of high order replaces the model's estimate by the polynomial through earlier estimates,
+and integrates it against the kernel of the linear part. Sixteen points give every such integral to
+rounding, for steps of up to 20 in log SNR, whereas the closed forms in φ-functions cancel for short
+steps.
 """
 
 import math
@@ -15,7 +15,7 @@ from jaxdiff.typing import Array, Float
 
 _NODES, _WEIGHTS = np.polynomial.legendre.leggauss(16)
 POINTS: np.ndarray = 0.5 * (_NODES + 1)
-"""Where a step is sampled, as shares of it, ``[16]``, in (0, 1)."""
+"""The quadrature points as fractions of the step, ``[16]``, in (0, 1)."""
 WEIGHTS: np.ndarray = 0.5 * _WEIGHTS
 """Weights of the points, ``[16]``, with sum 1."""
 
@@ -24,7 +24,7 @@ def exponential_weights(width: Float[Array, ""]) -> Float[Array, "16"]:
     """Weights of ∫_0^1 k e^{−k(1−u)} (·) du, the kernel of an exponential integrator.
 
     Args:
-        width: k, of either sign: the length of the step in log SNR.
+        width: k, of either sign, the length of the step in log SNR.
 
     Returns:
         Weights with sum 1 − e^{−k}.
@@ -37,7 +37,7 @@ def exponential_weights(width: Float[Array, ""]) -> Float[Array, "16"]:
     return jnp.asarray(WEIGHTS, width.dtype) * width * jnp.exp(-width * (1 - points))
 
 
-def mean_share(width: Float[Array, ""]) -> Float[Array, ""]:
+def slope_weight(width: Float[Array, ""]) -> Float[Array, ""]:
     """∫_0^1 k e^{−k(1−u)} u du = 1 − (1 − e^{−k})/k, the weight of a slope; about k/2.
 
     Args:
@@ -49,11 +49,11 @@ def mean_share(width: Float[Array, ""]) -> Float[Array, ""]:
 def lagrange(
     nodes: list[Float[Array, ""]], points: Float[Array, "points"]
 ) -> list[Float[Array, "points"]]:
-    """Basis polynomials of Lagrange: the j-th is 1 at node j and 0 at the others.
+    """Lagrange basis polynomials: the j-th is 1 at node j and 0 at the others.
 
     Args:
-        nodes: all different.
-        points: where the polynomials are wanted.
+        nodes: distinct numbers.
+        points: where the polynomials are evaluated.
 
     Returns:
         One array for each node, with sum 1.

@@ -1,4 +1,4 @@
-"""Reverse diffusion: the reverse SDE, discretised as the forward chain is."""
+"""Reverse diffusion: the reverse SDE, discretised like the forward chain."""
 
 import jax
 import jax.numpy as jnp
@@ -15,11 +15,11 @@ def reverse_diffusion(denoise_fn: DenoiseFn, process: Process, *, denoise: bool 
 
     x_s = x_t − (α_ts − 1) x_t − σ²_ts ε̂/σ_t + σ_ts z
 
-    On DDPM's chain this is (2 − √(1 − β)) x + β score + √β z, on NCSN's ladder
-    x + (σ_i² − σ_{i−1}²) score + √(σ_i² − σ_{i−1}²) z. Unlike a posterior's, the noise of a step
-    to σ(s) = 0 does not vanish. On data that vary by more than σ_t it is about what is missing
-    from x̂_0; where the data are thinner than that, ``denoise`` leaves it out, as the published
-    code does on its last step.
+    On DDPM's chain this is (2 − √(1 − β)) x + β score + √β z, on NCSN's scales
+    x + (σ_i² − σ_{i−1}²) score + √(σ_i² − σ_{i−1}²) z. Unlike in ancestral sampling, the noise of a
+    step to σ(s) = 0 does not vanish. On data that vary by more than σ_t it about makes up for the
+    variance missing from x̂_0; on narrower data ``denoise`` omits it, as the published code does on
+    its last step.
 
     Args:
         denoise_fn: the model.
@@ -27,7 +27,7 @@ def reverse_diffusion(denoise_fn: DenoiseFn, process: Process, *, denoise: bool 
         denoise: whether a step that ends where σ = 0 draws no noise.
 
     Returns:
-        A stochastic solver of weak order 1, one evaluation a step, for steps towards the data.
+        A stochastic solver of weak order 1, one evaluation per step, for steps towards the data.
 
     Example:
         >>> import jaxdiff

@@ -1,4 +1,4 @@
-"""The classical Runge–Kutta method on the probability-flow ODE, in Heun's variables."""
+"""The classical Runge–Kutta method for the probability-flow ODE, in the variables of Heun."""
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,8 @@ def rk4(denoise_fn: DenoiseFn, process: Process) -> Solver:
         process: the forward process.
 
     Returns:
-        A deterministic solver of order 4, in both directions of time; four evaluations a step, one
-        on a step that ends where σ = 0, or that has an end where α = 0.
+        A deterministic solver of order 4, in both directions of time; four evaluations per step,
+        one on a step that ends where σ = 0, or with α = 0 at either end.
 
     Reference: Hairer, Nørsett & Wanner 1993, section II.1.
     """
@@ -35,8 +35,9 @@ def rk4(denoise_fn: DenoiseFn, process: Process) -> Solver:
             middle = time_at_log_snr(process, -2 * jnp.log(0.5 * (begin + end)))
             x_bar = x / process.alpha(t)
 
-            def eps_at(slope: Array, share: float, time: Array) -> Array:
-                return denoise_fn(process.alpha(time) * (x_bar + share * width * slope), time).eps
+            def eps_at(slope: Array, fraction: float, time: Array) -> Array:
+                x_time = process.alpha(time) * (x_bar + fraction * width * slope)
+                return denoise_fn(x_time, time).eps
 
             second = eps_at(first.eps, 0.5, middle)
             third = eps_at(second, 0.5, middle)

@@ -1,8 +1,8 @@
 """DPM-Solver and DPM-Solver++, singlestep: exponential Runge–Kutta in λ = log(α/σ).
 
-The probability-flow ODE is linear in x but for one estimate, of the noise (DPM-Solver) or of the
+The probability-flow ODE is linear in x except for one estimate, of the noise (DPM-Solver) or of the
 data (DPM-Solver++). With v that estimate, c = σ_s and k = −h for the noise, c = α_s and k = h for
-the data, h = λ_s − λ_t, both are one rule: DDIM's step, and a correction in the change of v,
+the data, h = λ_s − λ_t, both follow one rule: DDIM's step plus a correction in the change of v,
 
     order 2:   c (1 − e^{−k}) (v_½ − v)                          x_½ by DDIM
     order 3:   (3/2) c (1 − (1 − e^{−k})/k) (v_⅔ − v)             x_⅓ by DDIM, and
@@ -19,7 +19,7 @@ from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.schedules import time_at_log_snr
 from jaxdiff.solvers.base import Solver, ddim_step, half_log_snr, one_step
-from jaxdiff.solvers.quadrature import mean_share
+from jaxdiff.solvers.quadrature import slope_weight
 from jaxdiff.typing import Array, Key
 
 
@@ -33,7 +33,7 @@ def dpm_2(denoise_fn: DenoiseFn, process: Process) -> Solver:
         process: the forward process.
 
     Returns:
-        A deterministic solver of order 2, in both directions of time; two evaluations a step, one
+        A deterministic solver of order 2, in both directions of time; two evaluations per step, one
         on a step that ends where σ = 0.
 
     Reference: Lu et al. 2022 (DPM-Solver), algorithm 1.
@@ -49,7 +49,7 @@ def dpm_3(denoise_fn: DenoiseFn, process: Process) -> Solver:
         process: the forward process.
 
     Returns:
-        A deterministic solver of order 3, in both directions of time; three evaluations a step,
+        A deterministic solver of order 3, in both directions of time; three evaluations per step,
         one on a step that ends where σ = 0.
 
     Reference: Lu et al. 2022 (DPM-Solver), algorithm 2.
@@ -67,7 +67,7 @@ def dpmpp_2s(denoise_fn: DenoiseFn, process: Process) -> Solver:
         process: the forward process.
 
     Returns:
-        A deterministic solver of order 2, in both directions of time; two evaluations a step, one
+        A deterministic solver of order 2, in both directions of time; two evaluations per step, one
         on a step that ends where σ = 0.
 
     Reference: Lu et al. 2022 (DPM-Solver++), algorithm 1.
@@ -83,7 +83,7 @@ def dpmpp_3s(denoise_fn: DenoiseFn, process: Process) -> Solver:
         process: the forward process.
 
     Returns:
-        A deterministic solver of order 3, in both directions of time; three evaluations a step,
+        A deterministic solver of order 3, in both directions of time; three evaluations per step,
         one on a step that ends where σ = 0.
 
     Reference: Lu et al. 2022 (DPM-Solver++), eq. 8 at order 3.
@@ -103,8 +103,8 @@ def _singlestep(denoise_fn: DenoiseFn, process: Process, *, order: int, of_noise
         width = half_log_snr(process, s) - now
         decay = -width if of_noise else width
 
-        def time_at(share: float) -> Array:
-            return time_at_log_snr(process, 2 * (now + share * width))
+        def time_at(fraction: float) -> Array:
+            return time_at_log_snr(process, 2 * (now + fraction * width))
 
         def change(x: Array, t: Array) -> Array:
             return view(denoise_fn(x, t)) - view(first)
@@ -116,9 +116,9 @@ def _singlestep(denoise_fn: DenoiseFn, process: Process, *, order: int, of_noise
             else:
                 third, late = time_at(1 / 3), time_at(2 / 3)
                 bend = change(ddim_step(first, process, third), third)
-                bend = 2 * scale(late) * mean_share(2 / 3 * decay) * bend
+                bend = 2 * scale(late) * slope_weight(2 / 3 * decay) * bend
                 bend = change(ddim_step(first, process, late) + bend, late)
-                bend = 3 / 2 * mean_share(decay) * bend
+                bend = 3 / 2 * slope_weight(decay) * bend
             return ddim_step(first, process, s) + scale(s) * bend
 
         return jax.lax.cond(

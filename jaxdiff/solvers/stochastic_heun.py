@@ -1,4 +1,4 @@
-"""EDM's stochastic sampler: put some noise back, then take a step of Heun's method from there."""
+"""EDM's stochastic sampler: add some noise, then take a step of Heun's method from there."""
 
 import math
 
@@ -37,8 +37,8 @@ def stochastic_heun(
         churn: γ, the relative rise of the noise before a step, in the paper min(S_churn/n, √2 − 1)
             for n steps.
         noise_scale: standard deviation of z, the paper's S_noise.
-        sigma_min: σ/α below which no noise is put back, the paper's S_tmin.
-        sigma_max: σ/α above which no noise is put back, the paper's S_tmax.
+        sigma_min: σ/α below which no noise is added, the paper's S_tmin.
+        sigma_max: σ/α above which no noise is added, the paper's S_tmax.
 
     Returns:
         A stochastic solver for steps towards the data; evaluations as in :func:`heun`.

@@ -1,9 +1,9 @@
 """UniPC: each evaluation predicts the next sample, and corrects the one at which it was made.
 
 The predictor is DPM-Solver++'s. Once the model has been evaluated at the predicted x_s, the
-integral over that step is done again with the polynomial that passes through the new estimate too:
-the corrected x_s is of one order more, for no further evaluation. The next step starts from it,
-with the estimate that was made at the predicted one.
+integral over that step is repeated with the polynomial that also passes through the new estimate:
+the corrected x_s is one order more accurate, without a further evaluation. The next step starts
+from it, with the estimate that was made at the predicted one.
 """
 
 from collections.abc import Sequence
@@ -35,8 +35,8 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
         order: p, the number of estimates that the predictor uses: 1, 2 or 3.
 
     Returns:
-        A deterministic solver of order p + 1 (p counts the predictor's), one evaluation a step, in
-        both directions of time between times at which σ > 0, and down to σ = 0.
+        A deterministic solver of order p + 1 (p is the predictor's order), one evaluation per step,
+        in both directions of time between times at which σ > 0, and down to σ = 0.
 
     Raises:
         InputError: if ``order`` is not 1, 2 or 3.
@@ -59,16 +59,16 @@ def unipc(denoise_fn: DenoiseFn, process: Process, *, order: int = 2) -> Solver:
     predict = data_weights(process)
 
     def correct(t: Array, earlier: Sequence[Array], s: Array) -> list[Array]:
-        """Weights over the step from t to s of the estimate made at s, then of earlier ones."""
+        """Weights for the step from t to s: of the estimate made at s, then of earlier ones."""
         now, end, *before = (half_log_snr(process, time) for time in (t, s, *earlier))
         if not earlier:
             return [-0.5 * jnp.expm1(now - end)]
         return exact_weights([now, end, *before], end - now, end - now)
 
     def corrected(state: PredictedHistory, x0: Array, t: Array, s: Array) -> Array:
-        """The present sample again, now that the estimate ``x0`` made at t is known."""
+        """The present sample, recomputed with the estimate ``x0`` made at t."""
         (base, *values), (begin, *times) = state.values, state.times
-        begin = jnp.where(state.made > 0, begin, 0.5 * (t + s))  # not t, whose step has no length
+        begin = jnp.where(state.made > 0, begin, 0.5 * (t + s))  # not t: the step would be empty
         weights = weights_of(correct, begin, times, t, state.made - 1)
         shift = correction(weights, [x0, *values], base)
         x = process.alpha(t) * (base + shift) + process.sigma(t) * state.eps
