@@ -62,5 +62,5 @@ def reverse_sde(
     """
     f, g2 = drift_diffusion(process, t)
     eps = denoise_fn(x, t).eps
-    share = 0.5 * (1 + eta**2)
-    return ReverseSde(f * x + (share * g2 / process.sigma(t)) * eps, jnp.asarray(eta) * std_of(g2))
+    factor = 0.5 * (1 + eta**2)
+    return ReverseSde(f * x + (factor * g2 / process.sigma(t)) * eps, jnp.asarray(eta) * std_of(g2))

@@ -93,7 +93,7 @@ def atomic_write(path: str | os.PathLike[str], data: bytes | str) -> None:
                 if fcntl is not None:
                     os.replace(partial, path)  # while it is locked
             if fcntl is None:
-                os.replace(partial, path)  # Windows renames no open file
+                os.replace(partial, path)  # Windows cannot rename an open file
         except BaseException:  # an interrupt must leave nothing behind either
             with contextlib.suppress(OSError):
                 partial.unlink(missing_ok=True)
@@ -145,7 +145,7 @@ def clear_partial(folder: str | os.PathLike[str]) -> None:
     for path in Path(folder).rglob(f".{'[0-9a-f]' * 32}.partial"):
         with contextlib.suppress(OSError):
             if fcntl is None:
-                path.unlink()  # Windows deletes no open file
+                path.unlink()  # Windows cannot delete an open file
             else:
                 with open(path, "rb") as file:
                     lock(file, wait=False)

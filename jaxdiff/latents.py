@@ -122,7 +122,7 @@ def interpolate(
     # Twice the half-angle, accurate for small and for large angles, where an arccosine is not.
     theta = 2 * jnp.arctan2(_norm(u0 - u1), _norm(u0 + u1))
 
-    def share(w: Array) -> Array:
+    def coefficient(w: Array) -> Array:
         """sin(wθ)/sin θ without division by zero at θ = 0: ``[n, batch]``."""
         w = w[:, None]
         whole = jnp.sinc(theta / math.pi)[None]
@@ -130,10 +130,10 @@ def interpolate(
         curved = w * jnp.sinc(w * theta[None] / math.pi) / jnp.where(opposite, 1.0, whole)
         return jnp.where(opposite, w, curved)
 
-    def scaled(shares: Array, z: Array) -> Array:
-        return shares.reshape(shares.shape + (1,) * (z.ndim - 1)) * z[None]
+    def scaled(factors: Array, z: Array) -> Array:
+        return factors.reshape(factors.shape + (1,) * (z.ndim - 1)) * z[None]
 
-    return scaled(share(1 - weights), z0) + scaled(share(weights), z1)
+    return scaled(coefficient(1 - weights), z0) + scaled(coefficient(weights), z1)
 
 
 OPPOSITE = 1e-6

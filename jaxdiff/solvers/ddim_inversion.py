@@ -54,8 +54,8 @@ def ddim_inversion(denoise_fn: DenoiseFn, process: Process, *, iterations: int =
 
         def improve(x_s: Array, _: None) -> tuple[Array, None]:
             estimate = denoise_fn(x_s, s)
-            turn = alpha * estimate.eps - sigma * estimate.x0
-            return ((square * x + sin * turn) / cos).astype(x.dtype), None
+            rotation = alpha * estimate.eps - sigma * estimate.x0
+            return ((square * x + sin * rotation) / cos).astype(x.dtype), None
 
         first = (square / cos * x).astype(x.dtype)
         return jax.lax.scan(improve, first, length=iterations)[0]

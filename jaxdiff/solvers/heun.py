@@ -1,6 +1,6 @@
 """Heun's method for the probability-flow ODE, in the variables in which that ODE is simplest.
 
-With x̄ = x/α and σ̄ = σ/α the ODE of every process reads dx̄/dσ̄ = ε̂(x, t): no drift, nothing stiff.
+With x̄ = x/α and σ̄ = σ/α the ODE of every process is dx̄/dσ̄ = ε̂(x, t): no drift, not stiff.
 """
 
 import jax

@@ -88,8 +88,8 @@ def usable_history(
 ) -> tuple[Float[Array, ""], Int[Array, ""]]:
     """The end of the step for which weights are computed, and the number of usable estimates.
 
-    None is usable if the step ends where σ = 0; the weights, then multiplied by 0, are computed for
-    a shorter step, so that their gradient is finite.
+    None is usable if the step ends where σ = 0; the weights, which are then 0, are computed for a
+    shorter step, so that their gradient is finite.
     """
     noisy = sigma > SIGMA_FLOOR
     return jnp.where(noisy, s, 0.5 * (t + s)), jnp.where(noisy, state.made, 0)
