@@ -5,7 +5,8 @@ Numbers are checked where they are known; those that a JAX transformation hides 
 
 import math
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Callable
+from typing import Any, get_args
 
 import jax
 import jax.numpy as jnp
@@ -124,21 +125,22 @@ def check_count(requirement: str, number: object) -> None:
         raise InputError(f"{requirement}, got {number}")
 
 
-def check_one_of(**options: tuple[str, Collection[str]]) -> None:
-    """Check that each option is one of its allowed values: ``option=(value, allowed values)``.
+def check_one_of(**options: tuple[object, Any]) -> None:
+    """Check that each option is a value of its ``Literal``: ``option=(value, Literal[...])``.
 
     Raises:
         InputError: listing the allowed values.
 
     Example:
-        >>> check_one_of(order=("2nd", ["1st", "second"]))
+        >>> from typing import Literal
+        >>> check_one_of(order=("2nd", Literal["1st", "second"]))
         Traceback (most recent call last):
             ...
         jaxdiff.typing.InputError: order must be one of 1st, second, got '2nd'
     """
-    for option, (got, allowed) in options.items():
-        if got not in allowed:
-            raise InputError(f"{option} must be one of {out_of(got, allowed)}")
+    for option, (got, literal) in options.items():
+        if got not in get_args(literal):
+            raise InputError(f"{option} must be one of {out_of(got, get_args(literal))}")
 
 
 def finite_array(name: str, x: ArrayLike) -> np.ndarray:

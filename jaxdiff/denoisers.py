@@ -18,6 +18,7 @@ from jaxdiff.predictions import (
     DenoisedWithVariance,
     DenoiseFn,
     Estimate,
+    Kind,
     check_kind,
     to_denoised,
 )
@@ -63,7 +64,7 @@ def denoiser(
     ],
     process: Process,
     *,
-    kind: str,
+    kind: Kind,
     data_std: Scalar = 1.0,
     noise_cond_fn: NoiseCondFn = time,
     scale_input: bool = True,

@@ -9,6 +9,7 @@ value of the field, since one forward derivative computes both.
 import functools
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,9 @@ from jaxdiff.typing import Array, Float, Key, Keys, Shaped
 
 Field = Callable[[Float[Array, "batch *event"]], Float[Array, "batch *event"]]
 """``x -> field(x)``, row by row."""
+
+Probe = Literal["rademacher", "gaussian", "sphere", "coordinate"]
+"""Distributions of random directions: :func:`draw_probes`."""
 
 DivergenceFn = Callable[
     [Field, Float[Array, "batch *event"]],
@@ -64,7 +68,7 @@ def hutchinson(
     x: Float[Array, "batch *event"],
     *,
     num_probes: int = 1,
-    probe: str = "rademacher",
+    probe: Probe = "rademacher",
 ) -> tuple[Float[Array, "batch *event"], Float[Array, "batch"]]:
     """Unbiased estimate of the divergence along random directions, one forward derivative each.
 
@@ -113,7 +117,7 @@ def mean_over(
 
 
 def draw_probes(
-    key: Key | Keys, x: Float[Array, "batch *event"], *, num_probes: int, probe: str
+    key: Key | Keys, x: Float[Array, "batch *event"], *, num_probes: int, probe: Probe
 ) -> Float[Array, "{num_probes} batch *event"]:
     """Draw directions v with E vvᵀ = I.
 
@@ -129,7 +133,7 @@ def draw_probes(
         InputError: if ``probe`` does not exist or ``num_probes`` is below 1.
     """
     check_count("num_probes must be a positive integer", num_probes)
-    check_one_of(probe=(probe, PROBES))
+    check_one_of(probe=(probe, Probe))
     dim = math.prod(x.shape[1:])
     if is_per_example(key):
         own = jax.vmap(lambda k: PROBES[probe](k, (num_probes, dim), x.dtype), out_axes=1)
@@ -149,7 +153,7 @@ def _coordinate(key: Key, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
     return math.sqrt(shape[-1]) * jax.nn.one_hot(axis, shape[-1], dtype=dtype)
 
 
-PROBES: dict[str, Callable[[Key, tuple[int, ...], jnp.dtype], Array]] = {
+PROBES: dict[Probe, Callable[[Key, tuple[int, ...], jnp.dtype], Array]] = {
     "rademacher": jax.random.rademacher,
     "gaussian": jax.random.normal,
     "sphere": _sphere,

@@ -19,7 +19,7 @@ has its own steps.
 """
 
 from collections.abc import Callable
-from typing import Any, TypedDict, TypeVar, Unpack
+from typing import Any, Literal, TypedDict, TypeVar, Unpack
 
 import diffrax
 import jax
@@ -42,7 +42,8 @@ from jaxdiff.typing import Array, ArrayLike, Float, InputError, Real, Scalar
 
 T = TypeVar("T")
 
-METHODS: dict[str, Callable[[], diffrax.AbstractSolver[Any]]] = {
+Method = Literal["tsit5", "dopri5"]
+METHODS: dict[Method, Callable[[], diffrax.AbstractSolver[Any]]] = {
     "tsit5": diffrax.Tsit5,
     "dopri5": diffrax.Dopri5,
 }
@@ -55,7 +56,7 @@ class OdeOptions(TypedDict, total=False):
 
     rtol: Scalar
     atol: Scalar
-    method: str
+    method: Method
     max_steps: int
 
 
@@ -139,7 +140,7 @@ def integrate(
     adaptive: bool = True,
     rtol: Scalar = 1e-5,
     atol: Scalar = 1e-5,
-    method: str = "tsit5",
+    method: Method = "tsit5",
     max_steps: int = 1000,
 ) -> T:
     """Solve d state/dφ = field(state, φ) from the first angle to the last, in either direction.
@@ -166,7 +167,7 @@ def integrate(
 
     Reference: Hairer, Nørsett & Wanner 1993, section II.4.
     """
-    check_one_of(method=(method, METHODS))
+    check_one_of(method=(method, Method))
     _check_tolerances(rtol, atol, max_steps)
     controller: diffrax.AbstractStepSizeController[Any, Any] = diffrax.StepTo(ts=angles)
     if adaptive:

@@ -26,7 +26,7 @@ import numpy as np
 from jaxdiff import divergence, flow
 from jaxdiff.arrays import sum_events
 from jaxdiff.checks import check_count, check_known, check_one_of
-from jaxdiff.divergence import PROBES, Field, draw_probes
+from jaxdiff.divergence import Field, Probe, draw_probes
 from jaxdiff.flow import OdeOptions
 from jaxdiff.losses import bits_per_dim
 from jaxdiff.predictions import DenoiseFn
@@ -48,7 +48,7 @@ def log_likelihood(
     x0: Float[Array, "batch *event"],
     *,
     num_probes: int | None = None,
-    probe: str = "rademacher",
+    probe: Probe = "rademacher",
     t_min: Scalar = 1e-5,
     times: Float[Array, "times"] | None = None,
     **options: Unpack[OdeOptions],
@@ -112,7 +112,7 @@ def log_likelihood_by_probe(
     x0: Float[Array, "batch *event"],
     *,
     num_probes: int | None,
-    probe: str = "rademacher",
+    probe: Probe = "rademacher",
     t_min: Scalar = 1e-5,
     times: Float[Array, "times"] | None = None,
     **options: Unpack[OdeOptions],
@@ -150,7 +150,7 @@ def log_likelihood_by_probe(
 
     Reference: Song et al. 2021, eq. 40; Grathwohl et al. 2019, eq. 8.
     """
-    check_one_of(probe=(probe, PROBES))
+    check_one_of(probe=(probe, Probe))
     dim = math.prod(x0.shape[1:])
     grid = _grid(t_min, times)
     y = flow.rescale(process, x0, grid[0])

@@ -16,7 +16,7 @@ converted back without division by α or σ, and is −v for VP with σ_d = 1. A
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax.numpy as jnp
 
@@ -46,6 +46,8 @@ class DenoisedWithVariance(NamedTuple):
 
 Estimate = Denoised | DenoisedWithVariance
 
+Kind = Literal["eps", "x0", "v", "score", "sigma_score", "edm"]
+"""Kinds of prediction, by the equations above."""
 
 DenoiseFn = Callable[[Float[Array, "batch *event"], PerExample], Estimate]
 """``denoise_fn(x_t, t)``: a model, as all other code uses it."""
@@ -57,7 +59,7 @@ def to_denoised(
     alpha: PerExample,
     sigma: PerExample,
     *,
-    kind: str,
+    kind: Kind,
     data_std: Scalar = 1.0,
 ) -> Denoised:
     """Convert a network's output into both views of its estimate.
@@ -110,7 +112,7 @@ def from_denoised(
     alpha: PerExample,
     sigma: PerExample,
     *,
-    kind: str,
+    kind: Kind,
     data_std: Scalar = 1.0,
 ) -> Float[Array, "batch *event"]:
     """Convert an estimate, or the true data and noise, into a prediction of the given kind.
@@ -150,13 +152,10 @@ def from_denoised(
             return (s * denoised.x0 - a * d**2 * denoised.eps) / unit
 
 
-KINDS = ("eps", "x0", "v", "score", "sigma_score", "edm")
-
-
-def check_kind(kind: str) -> None:
+def check_kind(kind: Kind) -> None:
     """Check that a kind of prediction exists.
 
     Raises:
         InputError: if it does not, listing the kinds.
     """
-    check_one_of(**{"kind of prediction": (kind, KINDS)})
+    check_one_of(**{"kind of prediction": (kind, Kind)})

@@ -1,6 +1,7 @@
 """From a network to a model: the input it sees, the level it is told, the answer it gives."""
 
 import functools
+from typing import get_args
 
 import chex
 import jax
@@ -12,7 +13,7 @@ from process_table import PROCESSES, exact_scales
 
 from jaxdiff import denoisers, oracles
 from jaxdiff.denoisers import denoiser
-from jaxdiff.predictions import KINDS, from_denoised
+from jaxdiff.predictions import Kind, from_denoised
 from jaxdiff.processes import VE
 from jaxdiff.typing import InputError
 
@@ -35,7 +36,7 @@ def test_a_network_that_knows_the_answer_gives_the_exact_model_whatever_its_kind
     # A view is as exact as the rounding of x_t over its own scale.
     alpha, sigma = (scale[:, None] for scale in exact_scales(name, T))
     rounding = 1e-6 * np.abs(x_t) + 1e-7
-    for kind in KINDS:
+    for kind in get_args(Kind):
         x0, eps = found[kind]
         assert np.all(np.abs(x0 - expected.x0) <= rounding / alpha + 1e-6), kind
         assert np.all(np.abs(eps - expected.eps) <= rounding / sigma + 1e-6), kind
@@ -55,7 +56,7 @@ def models_that_know(process, x_t, t):
 
         return denoiser(network, process, kind=kind, data_std=DATA_STD)
 
-    return exact(x_t, t), {kind: knows(kind)(x_t, t) for kind in KINDS}
+    return exact(x_t, t), {kind: knows(kind)(x_t, t) for kind in get_args(Kind)}
 
 
 @jax.jit

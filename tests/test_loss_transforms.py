@@ -1,6 +1,7 @@
 """Every loss under jit, vmap, grad and grad of grad, in any rank, at both ends of time."""
 
 import functools
+from typing import get_args
 
 import chex
 import jax
@@ -75,7 +76,7 @@ LOSSES = {
         f"denoising_{target}": on_noise(
             lambda k, m, p, x, target=target: losses.denoising(k, m, p, x, ts(x), target=target)
         )
-        for target in weights.TARGETS
+        for target in get_args(weights.Target)
     },
     "dsm": _dsm,
     "esm": on_data(lambda k, s, x: losses.esm(s, lambda y: -y, x)),
@@ -212,7 +213,7 @@ def every_weight(theta, key, process, x0, t):
             "denoising_rate": losses.denoising_rate(key, model, process, x0, t),
             **{
                 target: jax.vmap(functools.partial(weighted, target))(each)
-                for target in weights.TARGETS
+                for target in get_args(weights.Target)
             },
         }
 

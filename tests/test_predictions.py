@@ -1,5 +1,7 @@
 """What a network may predict: every kind there and back, and against the papers' definitions."""
 
+from typing import get_args
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -8,11 +10,11 @@ import pytest
 from assertions import assert_mean_close
 from process_table import PROCESSES, exact_scales
 
-from jaxdiff.predictions import KINDS, Denoised, from_denoised, to_denoised
+from jaxdiff.predictions import Denoised, Kind, from_denoised, to_denoised
 from jaxdiff.typing import InputError
 
 BATCH = 6
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", get_args(Kind))
 every_process = pytest.mark.parametrize("name", PROCESSES)
 forth = jax.jit(from_denoised, static_argnames="kind")
 back = jax.jit(to_denoised, static_argnames="kind")
@@ -81,7 +83,7 @@ def test_each_kind_is_what_its_paper_defines():
         "sigma_score": (a * x0 - x_t) / s,
         "edm": (x0 - a * d**2 * x_t / (a**2 * d**2 + s**2)) * np.sqrt((a * d) ** 2 + s**2) / s / d,
     }
-    for kind in KINDS:
+    for kind in get_args(Kind):
         actual = forth(denoised, x_t, ALPHA, SIGMA, kind=kind, data_std=d)
         np.testing.assert_allclose(actual, expected[kind], rtol=1e-4, atol=1e-5)
 

@@ -1,6 +1,7 @@
 """DDPM's training losses against the bound, and the weights that turn one loss into another."""
 
 import functools
+from typing import get_args
 
 import chex
 import jax
@@ -190,7 +191,7 @@ def mean_distance(process, x0, t):
     x_t, _ = processes.perturb(key, process, x0, t)
     true, _ = processes.posterior(process, x_t, x0, s=s, t=t)
     guess, _ = processes.posterior(process, x_t, model(x_t, t).x0, s=s, t=t)
-    losses_of = {target: weighted(target) for target in weights.TARGETS}
+    losses_of = {target: weighted(target) for target in get_args(weights.Target)}
     return losses_of, jnp.sum(jnp.square(true - guess), axis=1)
 
 
@@ -248,7 +249,7 @@ def p2_weights(process, t, gamma, k):
     process = at_times(process, t)
     return {
         target: weights.p2(process, t, gamma=gamma, k=k, target=target)
-        for target in weights.TARGETS
+        for target in get_args(weights.Target)
     }
 
 

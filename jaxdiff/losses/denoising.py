@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxdiff.arrays import sum_events
 from jaxdiff.checks import check_one_of
-from jaxdiff.losses.weights import TARGETS
+from jaxdiff.losses.weights import Target
 from jaxdiff.predictions import Denoised, DenoiseFn, from_denoised
 from jaxdiff.processes import Process, perturb
 from jaxdiff.typing import Array, Float, Key, Keys, WeightFn
@@ -23,7 +23,7 @@ def denoising(
     x0: Float[Array, "batch *event"],
     t: Float[Array, "batch"],
     *,
-    target: str = "eps",
+    target: Target = "eps",
     weight_fn: WeightFn | None = None,
 ) -> Float[Array, "batch"]:
     """Squared error of the estimate at one noisy draw of each example.
@@ -57,7 +57,7 @@ def denoising(
 
     Reference: Ho et al. 2020, eq. 14; Vincent 2011, eq. 9.
     """
-    check_one_of(target=(target, TARGETS))
+    check_one_of(target=(target, Target))
     x_t, eps = perturb(key, process, x0, t)
     scales = process.alpha(t), process.sigma(t)
     truth = from_denoised(Denoised(x0, eps), x_t, *scales, kind=target)

@@ -29,7 +29,7 @@ import jax.numpy as jnp
 
 from jaxdiff import divergence
 from jaxdiff.arrays import sum_events
-from jaxdiff.divergence import DivergenceFn, draw_probes, mean_over
+from jaxdiff.divergence import DivergenceFn, Probe, draw_probes, mean_over
 from jaxdiff.divergence import Field as ScoreFn
 from jaxdiff.typing import Array, Float, Key, Keys, Scalar
 
@@ -94,7 +94,7 @@ def ssm(
     *,
     num_probes: int = 1,
     variance_reduction: bool = False,
-    probe: str = "rademacher",
+    probe: Probe = "rademacher",
 ) -> Float[Array, "batch"]:
     """Sliced score matching: the trace along random directions, one derivative each.
 
@@ -138,7 +138,7 @@ def fd_ssm(
     step: Scalar = 1e-2,
     num_probes: int = 1,
     variance_reduction: bool = False,
-    probe: str = "rademacher",
+    probe: Probe = "rademacher",
 ) -> Float[Array, "batch"]:
     """Sliced score matching by finite differences: two evaluations of the score, no derivative.
 

@@ -19,15 +19,20 @@ e⁸⁰, so that its product with an error of zero is zero.
     posterior   (α_s(1 − r))²/SNR       the error in the posterior's mean, r = SNR_t/SNR_s
 """
 
+from typing import Literal
+
 import jax.numpy as jnp
 
 from jaxdiff.checks import check_one_of
 from jaxdiff.processes import Process, drift_diffusion, one_minus_snr_ratio
 from jaxdiff.typing import Array, Float, Scalar
 
+Target = Literal["eps", "x0", "v", "score"]
+"""The quantities whose error a weight multiplies."""
+
 
 def eps(
-    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+    process: Process, t: Float[Array, "*shape"], *, target: Target = "eps"
 ) -> Float[Array, "*shape"]:
     """Weight 1 on the error in ε: L_simple, and λ = σ² on the error in the score.
 
@@ -42,7 +47,7 @@ def eps(
 
 
 def x0(
-    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+    process: Process, t: Float[Array, "*shape"], *, target: Target = "eps"
 ) -> Float[Array, "*shape"]:
     """Weight 1 on the error in x0.
 
@@ -57,7 +62,7 @@ def x0(
 
 
 def likelihood(
-    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+    process: Process, t: Float[Array, "*shape"], *, target: Target = "eps"
 ) -> Float[Array, "*shape"]:
     """½g² on the error in the score: integrated over t, an upper bound on −log p up to a constant.
 
@@ -77,7 +82,7 @@ def likelihood(
 
 
 def likelihood_weighting(
-    process: Process, t: Float[Array, "*shape"], *, target: str = "eps"
+    process: Process, t: Float[Array, "*shape"], *, target: Target = "eps"
 ) -> Float[Array, "*shape"]:
     """g² on the error in the score, twice :func:`likelihood`: λ of Song et al. and score_sde.
 
@@ -92,7 +97,7 @@ def likelihood_weighting(
 
 
 def posterior(
-    process: Process, t: Float[Array, "*shape"], *, num_steps: int, target: str = "eps"
+    process: Process, t: Float[Array, "*shape"], *, num_steps: int, target: Target = "eps"
 ) -> Float[Array, "*shape"]:
     """Weight 1 on the error in the posterior's mean, one step of a chain of T towards the data.
 
@@ -117,7 +122,7 @@ def posterior(
 
 
 def min_snr(
-    process: Process, t: Float[Array, "*shape"], *, target: str = "eps", gamma: Scalar = 5.0
+    process: Process, t: Float[Array, "*shape"], *, target: Target = "eps", gamma: Scalar = 5.0
 ) -> Float[Array, "*shape"]:
     """min(SNR, γ) on the error in x0.
 
@@ -143,7 +148,7 @@ def p2(
     process: Process,
     t: Float[Array, "*shape"],
     *,
-    target: str = "eps",
+    target: Target = "eps",
     gamma: Scalar = 1.0,
     k: Scalar = 1.0,
 ) -> Float[Array, "*shape"]:
@@ -168,7 +173,7 @@ def p2(
 
 
 def edm(
-    process: Process, t: Float[Array, "*shape"], *, target: str = "eps", data_std: Scalar = 0.5
+    process: Process, t: Float[Array, "*shape"], *, target: Target = "eps", data_std: Scalar = 0.5
 ) -> Float[Array, "*shape"]:
     """Weight 1 on the error in EDM's F: the initial loss is equal at all noise levels.
 
@@ -184,13 +189,16 @@ def edm(
     return per_target(process, t, log_weight, target=target)
 
 
-TARGETS = ("eps", "x0", "v", "score")
 LARGEST = 80.0
 """Logarithm of the largest weight: e⁸⁰ is finite in float32."""
 
 
 def per_target(
-    process: Process, t: Float[Array, "*shape"], log_on_eps: Float[Array, "*shape"], *, target: str
+    process: Process,
+    t: Float[Array, "*shape"],
+    log_on_eps: Float[Array, "*shape"],
+    *,
+    target: Target,
 ) -> Float[Array, "*shape"]:
     """Convert a weight on the error in ε to a weight on the error in ``target``.
 
@@ -203,7 +211,7 @@ def per_target(
     Raises:
         InputError: if ``target`` is none of these.
     """
-    check_one_of(target=(target, TARGETS))
+    check_one_of(target=(target, Target))
     match target:
         case "eps":
             log_factor = jnp.zeros_like(t)

@@ -14,7 +14,7 @@ def adaptive(
     *,
     rtol: Scalar = 1e-5,
     atol: Scalar = 1e-5,
-    method: str = "tsit5",
+    method: flow.Method = "tsit5",
     max_steps: int = 1000,
 ) -> Solver:
     """Solve the probability-flow ODE from t to s to a given accuracy, with adaptive inner steps.
@@ -52,7 +52,7 @@ def adaptive(
 
     Reference: Song et al. 2021, section 4.3 and appendix D.4; Tsitouras 2011.
     """
-    check_one_of(method=(method, flow.METHODS))
+    check_one_of(method=(method, flow.Method))
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         return flow.solve_ode(

@@ -1,5 +1,7 @@
 """Ancestral sampling: draw from the posterior of the chain, with x̂_0 in place of x_0."""
 
+from typing import Literal
+
 import jax
 import jax.numpy as jnp
 
@@ -10,10 +12,10 @@ from jaxdiff.processes import Process, posterior
 from jaxdiff.solvers.base import Solver, one_step
 from jaxdiff.typing import Array, Key
 
-VARIANCES = ("own", "posterior", "transition")
+Variance = Literal["own", "posterior", "transition"]
 
 
-def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own") -> Solver:
+def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: Variance = "own") -> Solver:
     """DDPM's sampler, for every process and every pair of times.
 
     x_s = E[x_s | x_t, x̂_0(x_t)] + σ_p z,    σ_p = σ_s √(1 − SNR_t/SNR_s) (σ_t/σ_s)^v
@@ -47,7 +49,7 @@ def ancestral(denoise_fn: DenoiseFn, process: Process, *, variance: str = "own")
 
     Reference: Ho et al. 2020, algorithm 2 and section 3.2; Nichol & Dhariwal 2021, eq. 15.
     """
-    check_one_of(variance=(variance, VARIANCES))
+    check_one_of(variance=(variance, Variance))
 
     def step(key: Key, x: Array, t: Array, s: Array) -> Array:
         estimate = denoise_fn(x, t)

@@ -10,6 +10,7 @@ proportional to σ², and with a = cσ² the step is x ← x − cσ ε̂ + σ�
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,7 +25,7 @@ from jaxdiff.typing import Array, Key, Scalar
 SMALLEST_NOISE = 1e-6
 """Least ‖ε̂‖/√D that a step is divided by: at σ = 0 it then does nothing, for any ε̂."""
 
-NORMS = ("example", "batch")
+Norms = Literal["example", "batch"]
 LANGEVIN_STEPS = "num_steps, the number of Langevin steps, must be a positive integer"
 
 
@@ -34,7 +35,7 @@ def langevin(
     *,
     snr: Scalar = 0.16,
     num_steps: int = 1,
-    norms: str = "example",
+    norms: Norms = "example",
 ) -> Solver:
     """Score_sde's corrector: Langevin steps whose length adapts to the norm of the score.
 
@@ -76,7 +77,7 @@ def langevin(
     """
     known_scalar("snr must be positive and finite", snr, 0, strict=True)
     check_count(LANGEVIN_STEPS, num_steps)
-    check_one_of(norms=(norms, NORMS))
+    check_one_of(norms=(norms, Norms))
 
     def move(x: Array, eps: Array, sigma: Array, z: Array) -> Array:
         of_z, of_eps = _norms(z), _norms(eps)

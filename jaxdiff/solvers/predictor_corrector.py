@@ -1,7 +1,7 @@
 """Predictor and corrector: a step towards the data, and Langevin steps at one time."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 
@@ -16,7 +16,7 @@ from jaxdiff.typing import Array, InputError, Key
 SolverFn = Callable[[DenoiseFn, Process], Solver]
 """Any function of :mod:`jaxdiff.solvers`, with its options bound by ``functools.partial``."""
 
-ORDERS = ("predictor_first", "corrector_first")
+Order = Literal["predictor_first", "corrector_first"]
 
 
 def predictor_corrector(
@@ -25,7 +25,7 @@ def predictor_corrector(
     *,
     predictor: SolverFn = reverse_diffusion,
     corrector: SolverFn = langevin,
-    order: str = "predictor_first",
+    order: Order = "predictor_first",
     correct_last: bool = False,
 ) -> Solver:
     """Alternate a solver that steps from t to s with one that corrects at a fixed time.
@@ -73,7 +73,7 @@ def predictor_corrector(
 
     Reference: Song et al. 2021, section 4.2 and algorithm 1.
     """
-    check_one_of(order=(order, ORDERS))
+    check_one_of(order=(order, Order))
     if correct_last and order == "predictor_first":
         raise InputError(f'correct_last requires order="corrector_first", got {order!r}')
     predicting, correcting = predictor(denoise_fn, process), corrector(denoise_fn, process)
