@@ -234,7 +234,7 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(
         (["--write_diffusers={files}", "--workdir={run}"], "one number of groups in all norms"),
         (["--read={files}", DIGITS[0]], "its channels 4, not 32"),
         (["--read={files}", *DIGITS, *FEW_STEPS, "--workdir={run}"], "holds a run already"),
-        (["--read={run}", *DIGITS, *FEW_STEPS], "holds no network of ours"),
+        (["--read={run}", *DIGITS, *FEW_STEPS], "holds no network of jaxdiff"),
     ],
     ids=[
         *("both", "no config", "pth", "no pth", "no such config", "RefineNet", "no UNet2DModel"),

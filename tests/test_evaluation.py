@@ -82,7 +82,9 @@ def test_a_run_of_few_examples_is_evaluated(points, n, num_test):
     assert sizes["train", "test"] == (n - num_test, num_test)
     assert "precision is left out where a set has fewer than 4" in done.stdout
     assert record["left_out"]
-    changed = [f"{n - num_test} examples in train instead of 1"] if n > 1 else ["other examples"]
+    changed = (
+        [f"{n - num_test} examples in train instead of 1"] if n > 1 else ["different examples"]
+    )
     assert f"the data are not those of the training: {changed[0]}" in done.stdout
     assert record["data_changed"][0].startswith(changed[0])
     values = {(f["name"], f["of"]): f["value"] for f in record["figures"]}

@@ -52,7 +52,7 @@ MISTAKES = {
     "not an image": ([*OF_DIGITS, "--config.data.name=folder:{folder}"], "notes.txt"),
     "size": (
         [*OF_DIGITS, "--config.network.multipliers=(1,2,2,2,2)"],
-        "images whose sides divide by 16, got 8 x 8",
+        "images whose sides are multiples of 16, got 8 x 8",
     ),
     "no channels": (
         [*OF_DIGITS, "--config.network.channels=0"],

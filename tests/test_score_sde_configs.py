@@ -35,7 +35,7 @@ def test_the_configurations_are_those_that_are_published():
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_all_but_refinenets_are_ours(name):
     if name in REFINENETS:
-        with pytest.raises(InputError, match=r"ours are U-Nets, got 'ncsn.*', a RefineNet$"):
+        with pytest.raises(InputError, match=r"'ddpm' or 'ncsnpp', got 'ncsn.*', a RefineNet$"):
             from_score_sde(PUBLISHED[name])
         return
     config = from_score_sde(PUBLISHED[name])

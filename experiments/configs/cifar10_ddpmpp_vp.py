@@ -1,6 +1,6 @@
 """VP SDE with DDPM++ on CIFAR-10, as Song et al. 2021 have it: FID 2.55, 3.16 bits/dim there.
 
-The data are read from a prepared TFDS data set (``--config.data.data_dir``); meant for several
+The data are read from a prepared TFDS dataset (``--config.data.data_dir``); meant for several
 accelerators. The deep variant and sub-VP are this one with a field or two set otherwise.
 """
 

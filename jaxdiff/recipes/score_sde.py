@@ -27,7 +27,7 @@ from jaxdiff.typing import InputError, out_of
 
 SECTIONS = ("data", "model", "optim", "sampling", "training")
 DATASETS = {"CIFAR10": "tfds:cifar10", "CELEBA": "tfds:celeb_a"}
-"""Data sets that TFDS has; others are folders of images."""
+"""Datasets that TFDS has; others are folders of images."""
 T_MIN = {"vpsde": 1e-3, "subvpsde": 1e-3, "vesde": 1e-5}
 """Where sampling ends there."""
 
@@ -85,7 +85,7 @@ def from_score_sde(fields: Mapping[str, Mapping[str, Any]]) -> Config:
 
     Returns:
         Ours. Langevin's corrections take the norms of each example, where theirs average them over
-        the batch; its data set may have to be named otherwise.
+        the batch; its dataset may have to be named otherwise.
 
     Raises:
         InputError: for a field that is missing, or whose value ours cannot express.

@@ -44,5 +44,5 @@ def data_changes(workdir: Path, dataset: Dataset) -> list[str]:
         return []
     except (ValueError, AttributeError) as error:  # not JSON, or not that of a fingerprint
         raise InputError(
-            f"{workdir / DATA_FILE} must be the fingerprint of a data set, got {error}"
+            f"{workdir / DATA_FILE} must be the fingerprint of a dataset, got {error}"
         ) from error
