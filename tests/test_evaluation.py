@@ -110,7 +110,7 @@ def test_whatever_is_refused_is_refused_before_sampling(points, tmp_path, monkey
 
     assert "must be a folder, got the file" in refused("sample", f"--out={tmp_path / 'file'}")
     assert "samples.png must be a file to write" in refused("sample", f"--out={tmp_path / 'out'}")
-    assert "unless examples are images" in refused("sample", "--trajectory")
+    assert "requires images of 1 or 3 channels" in refused("sample", "--trajectory")
     (workdir / "evaluation.json").unlink(missing_ok=True)
     (workdir / "evaluation.json").mkdir()
     assert "evaluation.json must be a file to write" in refused("evaluate")

@@ -56,7 +56,7 @@ MISTAKES = {
     ),
     "no channels": (
         [*OF_DIGITS, "--config.network.channels=0"],
-        "channels must be an integer",
+        "channels must be a positive integer",
     ),
     "letters for numbers": (
         [*OF_DIGITS, "--config.network.multipliers=ab"],
