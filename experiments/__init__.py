@@ -1,4 +1,4 @@
-"""Command lines around jaxdiff: flags become a typed config, the config a run in a workdir."""
+"""Command lines for jaxdiff: flags become a typed config, and a config a run in a workdir."""
 
 import sys
 

@@ -1,9 +1,9 @@
 """Evaluate a trained run against its data: ``python -m experiments.evaluate --workdir=DIR``.
 
-Every figure stands beside what the data themselves reach, and beside the n and the seed that it
-was measured with: a Fréchet distance of few samples is large even between two halves of the data.
-Bits per dimension of the test split come with their standard error and their kind: the evidence
-lower bound, and the likelihood by the probability-flow ODE.
+Every figure is reported with that of the data themselves, and with n and seed: a Fréchet distance
+of few samples is large even between two halves of the data. Bits per dimension of the test split
+are reported with their standard error and their kind: the evidence lower bound, and the likelihood
+by the probability-flow ODE.
 """
 
 import functools
@@ -45,7 +45,7 @@ RTOL = flags.DEFINE_float(
 def main() -> None:
     """Read the flags, measure, write what was found as JSON and print it as a table."""
     if not WORKDIR.value:
-        raise InputError("evaluation takes --workdir=DIR, got none")
+        raise InputError("--workdir must be the folder of a run, got none")
     run = load_run(WORKDIR.value)
     path = Path(WORKDIR.value) / "evaluation.json"
     check_writable(path)
@@ -53,7 +53,7 @@ def main() -> None:
     _check_kind(run, dataset)
     changed = data_changes(Path(WORKDIR.value), dataset)
     if changed:
-        print(f"the data are not those of the training: {'; '.join(changed)}")
+        print(f"the data differ from those of training: {'; '.join(changed)}")
     real_train = data.stack(dataset.train, limit=MAX_REAL.value, value_range=run.value_range)[0]
     real_test, held_out = real_train[:0], None
     if len(dataset.test):
@@ -75,17 +75,17 @@ def main() -> None:
     atomic_write(path, json.dumps(record, indent=2) + "\n")
     print(figures.as_table(run, measured))
     for found in bits.values():
-        print(_told(found))
+        print(_as_text(found))
     if held_out is None:
-        print("bits/dim are left out: there are no test examples")
+        print("bits/dim are omitted: there are no test examples")
     print(f"wrote {path}")
 
 
 def _check_kind(run: Run, dataset: data.Dataset) -> None:
-    """Refuse data that the run cannot be held against.
+    """Refuse data that the run cannot be evaluated on.
 
     Raises:
-        InputError: saying how they differ from what it was trained on.
+        InputError: naming how they differ from the training data.
     """
     if dataset.shape != run.shape:
         raise InputError(
@@ -99,8 +99,8 @@ def _check_kind(run: Run, dataset: data.Dataset) -> None:
         )
 
 
-def _told(found: dict[str, Any]) -> str:
-    """A figure with all that it depends on, in words."""
+def _as_text(found: dict[str, Any]) -> str:
+    """A figure and everything that it depends on, as text."""
     error = "" if found["std_error"] is None else f" ± {found['std_error']:.4f}"
     examples = (
         "1 test example, too few for an error" if found["n"] == 1 else f"{found['n']} test examples"
@@ -114,7 +114,7 @@ def _told(found: dict[str, Any]) -> str:
 def _bits(
     measure: Callable[..., BitsPerDim], run: Run, x: np.ndarray, label: np.ndarray, *, draws: int
 ) -> dict[str, Any]:
-    """Measure bits per dimension, with a progress bar: the figure with all that it depends on."""
+    """Measure bits per dimension with a progress bar; return it with all that it depends on."""
     with tqdm(total=len(x) * draws, unit="draw", dynamic_ncols=True) as bar:
         found = measure(run, x, label, draws=draws, seed=SEED.value, on_batch=bar.update)
     return found._asdict() | {"draws": draws, "seed": SEED.value}

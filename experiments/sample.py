@@ -1,8 +1,8 @@
 """Draw samples of a trained run: ``python -m experiments.sample --workdir=DIR``.
 
-Solver, time grid and number of steps are those of the run's configuration unless flags say
-otherwise: ``--solver=unipc --option=order=3 --times=log_snr --steps=10``. ``--clip`` and
-``--dynamic_threshold=0.995`` hold every estimate of the data to their range.
+Solver, time grid and number of steps are those of the run's configuration unless set by flags:
+``--solver=unipc --option=order=3 --times=log_snr --steps=10``. ``--clip`` and
+``--dynamic_threshold=0.995`` restrict every estimate of the data to their range.
 """
 
 import ast
@@ -38,20 +38,19 @@ TIMES_OPTIONS = flags.DEFINE_multi_string(
 LABEL = flags.DEFINE_integer("label", None, "Class, for a class-conditional run.", lower_bound=0)
 CLIP = flags.DEFINE_bool("clip", False, "Clip every estimate of the data to their range.")
 QUANTILE = flags.DEFINE_float(
-    "dynamic_threshold", None, "Scale back estimates of which less than this share is in range."
+    "dynamic_threshold", None, "Scale down estimates of which less than this fraction is in range."
 )
-TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also picture ten samples on their way.")
+TRAJECTORY = flags.DEFINE_bool("trajectory", False, "Also draw the trajectories of ten samples.")
 
 
 def main() -> None:
     """Read the flags, draw, and write."""
     if not WORKDIR.value:
-        raise InputError("sampling takes --workdir=DIR, got none")
+        raise InputError("--workdir must be the folder of a run, got none")
     run = load_run(WORKDIR.value)
     if TRAJECTORY.value and not (run.is_image and run.shape[-1] in (1, 3)):
         raise InputError(
-            f"--trajectory must be left out unless examples are images of 1 or 3 channels, got "
-            f"shape {run.shape}"
+            f"--trajectory requires images of 1 or 3 channels, got examples of shape {run.shape}"
         )
     if not run.is_image:
         plots.check_backend()
@@ -71,9 +70,9 @@ def main() -> None:
 
 
 def _options() -> dict[str, Any]:
-    """What the flags say, of what the configuration would say otherwise."""
+    """The settings that flags override."""
     if TIMES_OPTIONS.value and TIMES.value is None:
-        raise InputError("--times_option takes the --times that it is an option of, got none")
+        raise InputError("--times_option requires --times, got none")
     times = TIMES.value and recipes.choice(
         TIMES.value, **_pairs("times_option", TIMES_OPTIONS.value)
     )
@@ -91,11 +90,10 @@ def _options() -> dict[str, Any]:
 
 
 def _guide(run: Run) -> dict[str, Any]:
-    """What the model is wrapped in, by the flags."""
+    """The wrapper of the model that flags choose."""
     if (CLIP.value or QUANTILE.value is not None) and not run.is_image:
         raise InputError(
-            "--clip and --dynamic_threshold take images, whose numbers have a range, got examples "
-            f"of shape {run.shape}"
+            f"--clip and --dynamic_threshold require image data, got examples of shape {run.shape}"
         )
     if QUANTILE.value is None:
         low, high = run.value_range
@@ -103,8 +101,8 @@ def _guide(run: Run) -> dict[str, Any]:
         return {"guide": clip} if CLIP.value else {}
     if CLIP.value or run.value_range[0] != -run.value_range[1]:
         raise InputError(
-            "--dynamic_threshold takes no --clip beside it, and data in a range that is symmetric "
-            f"about 0, got --clip={CLIP.value} and data in {list(run.value_range)}"
+            "--dynamic_threshold requires data in a range symmetric about 0, and no --clip, got "
+            f"data in {list(run.value_range)} and --clip={CLIP.value}"
         )
     bound, quantile = run.value_range[1], QUANTILE.value
     threshold = functools.partial(guidance.dynamic_threshold, quantile=quantile, bound=bound)
@@ -112,7 +110,7 @@ def _guide(run: Run) -> dict[str, Any]:
 
 
 def _pairs(flag: str, texts: Sequence[str], reserved: Collection[str] = ()) -> dict[str, Any]:
-    """Options as they stand on the command line."""
+    """Options from the command line."""
     of = "solver" if flag == "option" else "time grid"
     pairs = {}
     for text in texts:
@@ -124,7 +122,7 @@ def _pairs(flag: str, texts: Sequence[str], reserved: Collection[str] = ()) -> d
 
 
 def _literal(text: str) -> Any:
-    """A number or a truth value where the text is one, else the text."""
+    """The Python literal that the text is, such as a number, or else the text itself."""
     try:
         return ast.literal_eval(text)
     except (SyntaxError, ValueError):
@@ -132,7 +130,7 @@ def _literal(text: str) -> Any:
 
 
 def _draw_trajectory(run: Run, path: Path, options: dict[str, Any]) -> Path:
-    """Picture ten samples at about a dozen times on their way from noise to data."""
+    """Draw ten samples at about a dozen times between noise and data."""
     x, saved = run.trajectory(jax.random.key(SEED.value), 10, **options)
     saved = jnp.concatenate([saved, x[None]])
     stops = np.unique(np.linspace(0, len(saved) - 1, 12).round().astype(int))

@@ -1,10 +1,9 @@
 """Train a model: ``python -m experiments.train --config=FILE --workdir=DIR``.
 
-Run again, the same command goes on from the last checkpoint, also after SIGTERM, Ctrl-C or worse;
-with a larger --config.training.num_steps it extends the run, unless its schedule is the cosine.
-Any field of the configuration is overridden as ``--config.optimizer.learning_rate=1e-4``. All
-devices at hand are used; started once on each of several hosts, see --coordinator, they train
-together.
+The same command resumes from the last checkpoint, also after SIGTERM, Ctrl-C or a crash; with a
+larger --config.training.num_steps it extends the run, unless its schedule is cosine. Any field of
+the configuration can be overridden, as in ``--config.optimizer.learning_rate=1e-4``. All available
+devices are used; started once on each of several hosts, they train together (see --coordinator).
 """
 
 import re
@@ -20,9 +19,9 @@ from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
 WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, made if missing.")
-FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which parameters are divided.", lower_bound=1)
+FSDP = flags.DEFINE_integer("fsdp", 1, "Devices over which parameters are sharded.", lower_bound=1)
 MICROBATCHES = flags.DEFINE_integer(
-    "microbatches", 1, "Turns in which a device goes through its share of a batch.", lower_bound=1
+    "microbatches", 1, "Parts in which a device processes its shard of a batch.", lower_bound=1
 )
 WORKERS = flags.DEFINE_integer(
     "workers", 0, "Processes that read and decode; 0 for threads.", lower_bound=0
@@ -35,7 +34,7 @@ PROFILE_STEPS = flags.DEFINE_string(
 def main() -> None:
     """Read the flags, and train."""
     if CONFIG.value is None or not WORKDIR.value:
-        raise InputError("training takes --config=FILE and --workdir=DIR, got neither or one")
+        raise InputError("--config=FILE and --workdir=DIR must both be given, got neither or one")
     config = recipes.from_dict(CONFIG.value.to_dict())
     profile_steps = _steps(PROFILE_STEPS.value)
     first = hosts.initialize_distributed()
@@ -51,7 +50,7 @@ def main() -> None:
         )
     if first and run.step < config.training.num_steps:
         command = shlex.join(["python", "-m", "experiments.train", *sys.argv[1:]])
-        print(f"to go on: {command}")
+        print(f"to resume: {command}")
 
 
 def _steps(text: str | None) -> tuple[int, int] | None:

@@ -1,11 +1,11 @@
-"""Weights from outside as a run, and a run's as files: ``python -m experiments.weights``.
+"""Import weights as a run, and export a run's weights: ``python -m experiments.weights``.
 
 --workdir=DIR --read=PATH [--config=FILE | --score_sde_config=NAME]
-    makes a run of published weights, which ``experiments.sample`` and ``experiments.evaluate`` then
-    take like any other. PATH is a checkpoint_N.pth of score_sde_pytorch, whose configuration must
-    be named, by its path there or as a .json file of its fields; a pipeline of diffusers, which
-    says all that is needed; the folder of a UNet2DModel, or of a network of ours, for --config. The
-    number of updates is taken over, the state of the optimiser is not.
+    makes a run of published weights, for ``experiments.sample`` and ``experiments.evaluate`` like
+    any other. PATH is a checkpoint_N.pth of score_sde_pytorch, whose configuration must be given,
+    by its path there or as a .json file of its fields; a pipeline of diffusers, which is
+    self-contained; or the folder of a UNet2DModel or of a network saved by jaxdiff, for --config.
+    The number of updates is imported, the state of the optimizer is not.
 --workdir=DIR --write=DIR
     writes the averaged weights of a run as safetensors.
 --workdir=DIR --write_diffusers=DIR
@@ -48,11 +48,11 @@ WRITE_DIFFUSERS = flags.DEFINE_string(
 )
 
 FREE = ("dtype", "remat", "dropout", "parent", "name")
-"""Fields that change nothing of what trained weights compute."""
+"""Fields that do not affect what trained weights compute."""
 
 
 class Weights(NamedTuple):
-    """What was read: parameters by their average and as trained, and the updates behind them."""
+    """What was read: averaged and trained parameters, and the number of updates."""
 
     average: Params
     trained: Params
@@ -64,8 +64,8 @@ def main() -> None:
     ways = [READ.value, WRITE.value, WRITE_DIFFUSERS.value]
     if not WORKDIR.value or sum(map(bool, ways)) != 1:
         raise InputError(
-            "weights take --workdir=DIR, and one of --read=PATH, --write=DIR and "
-            "--write_diffusers=DIR"
+            "exactly one of --read=PATH, --write=DIR and --write_diffusers=DIR must be given, with "
+            "--workdir=DIR"
         )
     if READ.value:
         make_run(Path(WORKDIR.value), Path(READ.value))
@@ -82,7 +82,7 @@ def main() -> None:
 
 
 def make_run(workdir: Path, path: Path) -> None:
-    """Make a run of weights from outside, as if it had trained them."""
+    """Make a run of imported weights, as if it had trained them."""
     run = Run(assemble(*_described(path)))
     check_state(jax.eval_shape(lambda: fresh_state(run.model)))
     weights = read(path, run)
@@ -98,50 +98,51 @@ def make_run(workdir: Path, path: Path) -> None:
         Checkpoints(workdir, keep=run.config.training) as checkpoints,
     ):
         if checkpoints.latest_step is not None:
-            raise InputError(f"{workdir} holds a run already; give another workdir")
+            raise InputError(f"{workdir} already holds a run; use another workdir")
         go_on_with(workdir, identity)
         checkpoints.save(step, state)
     print(f"wrote {workdir}")
 
 
 def _described(path: Path) -> tuple[Config, tuple[int, ...], int | None]:
-    """Configuration, shape of an example and number of classes that weights belong to."""
+    """Configuration, shape of an example and number of classes for the weights."""
     pickled = path.suffix in (".pth", ".pt")
     if pickled != bool(SCORE_SDE.value):
         raise InputError(
-            "--score_sde_config goes with the .pth of score_sde that was trained by it, which does "
-            f"not tell it, got --read={path} and --score_sde_config={SCORE_SDE.value}"
+            "--score_sde_config must be given for a .pth of score_sde, and only for one, got "
+            f"--read={path} and --score_sde_config={SCORE_SDE.value}"
         )
     if SCORE_SDE.value:
         if CONFIG.value is not None:
-            raise InputError("--read takes --score_sde_config or --config, got both")
+            raise InputError("--score_sde_config and --config must not be given together, got both")
         fields = read_score_sde(SCORE_SDE.value)
         config, size = from_score_sde(fields), int(fields["data"]["image_size"])
         return config, (size, size, int(fields["data"].get("num_channels", 3))), None
     if CONFIG.value is None and (path / PIPELINE_FILE).exists():
         return from_pipeline(path)
     if CONFIG.value is None:
-        raise InputError("--read takes --config=FILE of what the weights belong to, got none")
+        raise InputError("--read requires --config=FILE that describes the weights, got none")
     config = recipes.from_dict(CONFIG.value.to_dict())
     dataset = build.dataset(config)
     return config, dataset.shape, dataset.num_classes
 
 
 def read(path: Path, run: Run) -> Weights:
-    """Variables for the network of a run, of whichever format lies there.
+    """Read variables for the network of a run, in any known format.
 
     Raises:
-        InputError: if they are those of another network.
+        InputError: if they belong to another network.
     """
     if path.suffix in (".pth", ".pt"):
         if not isinstance(run.network, UNet):
-            raise InputError(f"{path} holds a U-Net, got {type(run.network).__name__}")
+            raise InputError(
+                f"config.network must be a U-Net for {path}, got {type(run.network).__name__}"
+            )
         weights = Weights(*convert.load_score_sde(path, run.network))
     elif is_diffusers(path):
         unet, params = convert.load_diffusers(path)
-        noise_cond_scale = getattr(
-            run.network, "noise_cond_scale", None
-        )  # theirs is told the index of a step
+        # diffusers' networks are conditioned on the index of a step
+        noise_cond_scale = getattr(run.network, "noise_cond_scale", None)
         check_same(path, unet.clone(noise_cond_scale=noise_cond_scale), run.network)
         weights = Weights(params, params)
     else:
@@ -151,19 +152,22 @@ def read(path: Path, run: Run) -> Weights:
     expected = jax.eval_shape(lambda: fresh_state(run.model).players[PLAYER].params)
     shapes = [jax.tree.map(lambda leaf: leaf.shape, tree) for tree in (expected, weights.trained)]
     if shapes[0] != shapes[1]:
-        raise InputError(f"{path} holds the weights of another network than the config names")
+        raise InputError(f"{path} holds the weights of a different network than the config")
     return weights
 
 
-def check_same(path: Path, found: nn.Module, wanted: nn.Module) -> None:
-    """Refuse weights whose network computes something else, though their shapes may fit.
+def check_same(path: Path, found: nn.Module, expected: nn.Module) -> None:
+    """Refuse weights whose network computes something else, even if their shapes fit.
 
     Raises:
         InputError: naming the fields in which the two differ.
     """
-    if type(found) is not type(wanted):
-        raise InputError(f"{path} holds a {type(found).__name__}, the config names another network")
-    ours = {field.name: getattr(wanted, field.name) for field in dataclasses.fields(wanted)}
+    if type(found) is not type(expected):
+        raise InputError(
+            f"config.network must be a {type(found).__name__} for {path}, got "
+            f"{type(expected).__name__}"
+        )
+    ours = {field.name: getattr(expected, field.name) for field in dataclasses.fields(expected)}
     differing = [
         f"{name} {getattr(found, name)!r}, not {value!r}"
         for name, value in ours.items()
@@ -171,7 +175,7 @@ def check_same(path: Path, found: nn.Module, wanted: nn.Module) -> None:
     ]
     if differing:
         raise InputError(
-            f"{path} holds the weights of another network than the config names: its "
+            f"{path} holds the weights of a different network than the config: its "
             f"{'; '.join(differing)}"
         )
 

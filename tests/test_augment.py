@@ -122,5 +122,5 @@ def test_chance_belongs_to_the_row_wherever_it_comes(option):
 
 def test_what_is_for_images_is_refused_of_vectors():
     config = tiny_config(data=dataclasses.replace(tiny_config().data, flip=True))
-    with pytest.raises(InputError, match="flip and dequantize are for images"):
+    with pytest.raises(InputError, match="flip and dequantize must be false for vectors"):
         Run(assemble(config, (2,), None))

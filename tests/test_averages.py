@@ -58,10 +58,10 @@ def test_a_stored_average_is_found_again():
 
 @pytest.mark.parametrize("std", [0.0, -0.1, 0.2887, 1.0])
 def test_a_profile_that_does_not_exist_is_refused(std):
-    with pytest.raises(InputError, match=r"share of the run in \(0, 0.2886\)"):
+    with pytest.raises(InputError, match=r"must be in \(0, 0\.2886\) of the run"):
         averages.exponent(std)
 
 
 def test_nothing_stored_is_refused():
-    with pytest.raises(InputError, match="from stored ones, got none"):
+    with pytest.raises(InputError, match="must be at least one, got none"):
         averages.combination([], [], step=10, std=0.1)

@@ -16,7 +16,7 @@ from jaxdiff import guidance
 SMALL = {
     "experiments.studies.objectives": ["--steps=2", "--batch=4", "--only=DSM VP"],
     "experiments.studies.solvers": [
-        "--counts=4,8", "--n=2", "--law_n=16", "--only=Heun,ancestral", "--sdes=VE"
+        "--counts=4,8", "--n=2", "--sde_n=16", "--only=Heun,ancestral", "--sdes=VE"
     ],
     "experiments.benchmarks.objective_costs": [
         "--channels=4", "--multiplier=1", "--blocks=1", "--size=4", "--batch=2", "--rounds=1",
@@ -87,7 +87,7 @@ def test_training_again_goes_on_and_changes_nothing(digits_run):
     before = (digits_run / "metrics.jsonl").read_bytes()
     done = run("experiments.train", *DIGITS, *FEW_STEPS, f"--workdir={digits_run}")
     assert done.returncode == 0
-    assert "going on from step 3 of 3" in done.stdout
+    assert "resuming from step 3 of 3" in done.stdout
     assert (digits_run / "metrics.jsonl").read_bytes() == before
 
 
@@ -226,15 +226,18 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(
             ["--read={files}", "--write={files}"],
             "--read=PATH, --write=DIR and --write_diff",
         ),
-        (["--read={files}"], "--read takes --config=FILE"),
-        (["--read=checkpoint_24.pth", *DIGITS], "which does not tell it, got --read=checkpoint_24"),
-        (["--read={files}", "--score_sde_config=vp/ddpm/cifar10"], "goes with the .pth of score_s"),
+        (["--read={files}"], "--read requires --config=FILE"),
+        (["--read=checkpoint_24.pth", *DIGITS], "and only for one, got --read=checkpoint_24"),
+        (
+            ["--read={files}", "--score_sde_config=vp/ddpm/cifar10"],
+            "must be given for a .pth of score_s",
+        ),
         (["--read=c.pth", "--score_sde_config=vp/ddpm"], "vp/ddpm/cifar10_continuous, vp/ddpm/"),
         (["--read=c.pth", "--score_sde_config=ve/ncsn/cifar10"], "got 'ncsn', a RefineNet"),
-        (["--write_diffusers={files}", "--workdir={run}"], "one number of groups in all norms"),
+        (["--write_diffusers={files}", "--workdir={run}"], "the same number of groups"),
         (["--read={files}", DIGITS[0]], "its channels 4, not 32"),
-        (["--read={files}", *DIGITS, *FEW_STEPS, "--workdir={run}"], "holds a run already"),
-        (["--read={run}", *DIGITS, *FEW_STEPS], "holds no network of ours"),
+        (["--read={files}", *DIGITS, *FEW_STEPS, "--workdir={run}"], "already holds a run"),
+        (["--read={run}", *DIGITS, *FEW_STEPS], "holds no network of jaxdiff"),
     ],
     ids=[
         *("both", "no config", "pth", "no pth", "no such config", "RefineNet", "no UNet2DModel"),

@@ -104,7 +104,9 @@ def test_one_setting_of_an_ncsnpp_changes_its_own_fields_alone(change, fields):
     ],
 )
 def test_a_score_sde_network_that_ours_are_not_is_refused(config, setting, value):
-    with pytest.raises(InputError, match=f"score_sde's .* whose {setting} is .*{value!r}$"):
+    with pytest.raises(
+        InputError, match=f"{setting} of the score_sde network must be .*{value!r}$"
+    ):
         score_sde_network(config | {setting: value})
 
 
@@ -116,7 +118,7 @@ def test_convolutions_that_resample_between_levels_have_the_filter_too():
 
 @pytest.mark.parametrize("name", ["ncsn", "ncsnv2_64", "ncsnv2_128", "ncsnv2_256"])
 def test_a_refinenet_is_refused_as_one_though_it_lacks_what_a_unet_needs(name):
-    with pytest.raises(InputError, match=f"ours are U-Nets, got '{name}', a RefineNet$"):
+    with pytest.raises(InputError, match=f"'ddpm' or 'ncsnpp', got '{name}', a RefineNet$"):
         score_sde_network({"name": name, "nf": 128})
 
 
@@ -227,7 +229,9 @@ def test_diffusers_own_default_is_ours():
     ],
 )
 def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
-    with pytest.raises(InputError, match=f"ours are those whose {setting} is .*, got {value!r}$"):
+    with pytest.raises(
+        InputError, match=f"{setting} of the UNet2DModel must be .*, got {value!r}$"
+    ):
         diffusers_network(UNET2D | {setting: value})
 
 
@@ -243,13 +247,13 @@ def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
     ],
 )
 def test_blocks_of_a_unet2d_that_ours_are_not_are_refused(change):
-    sentence = r"mirror images, one for each of block_out_channels, got \["
+    sentence = r"and up_block_types their mirror images, got \["
     with pytest.raises(InputError, match=sentence):
         diffusers_network(UNET2D | change)
 
 
 def test_a_unet2d_whose_way_up_is_another_than_its_way_down_is_refused():
-    with pytest.raises(InputError, match=r"those that resample in one way, got \["):
+    with pytest.raises(InputError, match=r"must resample in the same way, got \["):
         diffusers_network(UNET2D | {"down_block_types": RESNETS["down_block_types"]})
 
 
@@ -261,7 +265,7 @@ def test_a_unet2d_that_resamples_in_two_ways_is_refused(setting):
         "up_block_types": ["AttnUpBlock2D", "AttnUpBlock2D", "UpBlock2D"],
     }
     diffusers_network(UNET2D | three)
-    with pytest.raises(InputError, match=r"those that resample in one way, got \["):
+    with pytest.raises(InputError, match=r"must resample in the same way, got \["):
         diffusers_network(UNET2D | three | {setting: "resnet"})
 
 

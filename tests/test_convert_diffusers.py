@@ -120,14 +120,17 @@ def without(state, name):
             lambda s: without(s, "mid_block.attentions.0.to_k.weight"),
             r"no kernel of mid_block\.attentions\.0\.to_q\+.*to_v or mid_block.*\.query\+",
         ),
-        (lambda s: without(s, "conv_in.weight"), r"a UNet2DModel holds conv_in\.weight, got \["),
+        (
+            lambda s: without(s, "conv_in.weight"),
+            r"a UNet2DModel must hold conv_in\.weight, got \[",
+        ),
         (
             lambda s: s | {"class_embedding.weight": np.ones((10, 32))},
-            r"hold 1 tensors that the network has not, such as class_embedding\.weight",
+            r"hold 1 tensors that the network lacks, such as class_embedding\.weight",
         ),
         (
             lambda s: s | {"conv_out.weight": s["conv_out.weight"][:3]},
-            r"out_0_conv/kernel has shape \(3, 3, 8, 6\), got \(3, 3, 8, 3\) of conv_out\.weight",
+            r"out_0_conv/kernel must .* \(3, 3, 8, 6\), got \(3, 3, 8, 3\) from conv_out\.weight",
         ),
     ],
     ids=["missing", "missing of three", "no stem", "left over", "shape"],
@@ -263,5 +266,7 @@ def test_labels_and_fourier_frequencies_have_tensors_of_their_own():
     np.testing.assert_array_equal(
         got["constants"]["embedding"]["fourier"]["frequencies"], frequencies
     )
-    with pytest.raises(InputError, match=r"with Fourier features holds 8 in time_proj\.weight$"):
+    with pytest.raises(
+        InputError, match=r"features must hold 8 of them in time_proj\.weight, got none$"
+    ):
         from_diffusers(state, net)

@@ -155,7 +155,7 @@ def test_wrong_sources_and_limits():
         data.batches(numbered(0), batch_size=2, seed=0)
     with pytest.raises(InputError, match="must hold at least one example"):
         data.stack(numbered(0))
-    with pytest.raises(InputError, match="float32, they must be uint8"):
+    with pytest.raises(InputError, match="pixels must be uint8, got float32"):
         data.batches(Arrays(np.zeros((2, 4, 4, 1), np.float32), np.zeros(2)), batch_size=2, seed=0)
     with pytest.raises(InputError, match=r"limit must be .* got 0"):
         data.stack(numbered(), limit=0)

@@ -146,8 +146,8 @@ def test_data_sets_of_one_size_are_resized_too(tmp_path):
     ("name", "options", "words"),
     [
         ("digits", {"size": 4, "resize": "fit"}, "one of crop, stretch, pad, got 'fit'"),
-        ("digits", {"size": 0}, "size must be a whole number of at least 1, or None, got 0"),
-        ("toy:moons", {"size": 4}, "images alone, got 4 for toy:moons"),
+        ("digits", {"size": 0}, "size must be a positive integer, or None, got 0"),
+        ("toy:moons", {"size": 4}, "size must be None .* got 4 for toy:moons"),
     ],
 )
 def test_what_cannot_be_resized_is_refused(name, options, words):

@@ -27,7 +27,7 @@ def test_to_uint8_clips_and_rounds():
 
 
 def test_wrong_pixels_and_ranges():
-    with pytest.raises(InputError, match="float32, they must be uint8"):
+    with pytest.raises(InputError, match="pixels must be uint8, got float32"):
         data.to_floats(np.zeros(3, np.float32))
     for function in (data.to_floats, data.to_uint8):
         for wrong in ((1.0, 1.0), (0.0, np.inf), (-1e39, 0.0), (0.0, np.nan)):

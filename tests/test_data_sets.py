@@ -1,4 +1,4 @@
-"""The data sets that need no file: digits against scikit-learn, toys against their own laws."""
+"""The datasets that need no file: digits against scikit-learn, toys against their own laws."""
 
 import numpy as np
 import pytest
@@ -122,11 +122,11 @@ def test_moons_are_half_circles_facing_each_other():
     "name", ["", "digit", "digits:", "digits:8", "toy", "toy:", "tfds", "npz:", "folder", "Digits"]
 )
 def test_unknown_names_list_what_exists(name):
-    words = r"unknown data set .*digits, toy:moons\|rings\|checkerboard\|mixture, tfds:<name>"
+    words = r"unknown dataset .*digits, toy:moons\|rings\|checkerboard\|mixture, tfds:<name>"
     with pytest.raises(InputError, match=words):
         data.load(name)
 
 
 def test_unknown_toy_lists_the_toys():
-    with pytest.raises(InputError, match="'spiral': there are moons, rings, checkerboard, mixture"):
+    with pytest.raises(InputError, match="must be one of moons, rings, checkerboard, mixture"):
         data.load("toy:spiral")

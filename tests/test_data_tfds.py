@@ -1,6 +1,6 @@
 """Prepared TensorFlow Datasets, read where TensorFlow is not installed or not wanted.
 
-A tiny data set is written here record by record, in the format that TFDS documents: PNG bytes in
+A tiny dataset is written here record by record, in the format that TFDS documents: PNG bytes in
 ``tf.train.Example`` protos in an ArrayRecord file, beside two JSON files.
 """
 
@@ -26,7 +26,7 @@ PICTURES = {
 
 
 def prepare(root, *, version="1.0.0", pictures=PICTURES, shape=(4, 5, 1), key="image", **info):
-    """Write the data set ``tiny`` under ``root``; labels count 0, 1, 2, 0, ..."""
+    """Write the dataset ``tiny`` under ``root``; labels count 0, 1, 2, 0, ..."""
     import tensorflow_datasets as tfds
     from array_record.python.array_record_module import ArrayRecordWriter
     from tensorflow_datasets.proto import tf_example_generated_pb2 as proto
@@ -108,9 +108,9 @@ def test_validation_stands_in_for_test(tmp_path):
             {"shape": (None, None, 1)},
             r"one size, got shape \(None, None, 1\).*config.data.size",
         ),
-        ({"key": "picture"}, "no feature 'image', it has label, picture"),
-        ({"pictures": {"train": PICTURES["train"]}}, "the splits train, it needs train, and test"),
-        ({"pictures": {"test": PICTURES["test"]}}, "the splits test, it needs train"),
+        ({"key": "picture"}, "a feature 'image', got label, picture"),
+        ({"pictures": {"train": PICTURES["train"]}}, "must have the splits .* got train$"),
+        ({"pictures": {"test": PICTURES["test"]}}, "must have the splits .* got test$"),
         ({"fileFormat": "tfrecord"}, "not prepared as ArrayRecord"),
     ],
 )

@@ -159,9 +159,9 @@ def test_bfloat16_is_within_two_percent_and_returns_float32():
     ("options", "shape", "sentence"),
     [
         ({"heads": 5}, (1, 4, 4, 1), "features must be a multiple of heads, got 12 for 5"),
-        ({"patch": 3}, (1, 4, 4, 1), "whose sides divide by 3, got 4 x 4"),
+        ({"patch": 3}, (1, 4, 4, 1), "whose sides are multiples of 3, got 4 x 4"),
         ({}, (1, 2), "got vectors"),
-        ({"depth": 0}, (1, 4, 4, 1), "depth must be a whole number above 0, got 0"),
+        ({"depth": 0}, (1, 4, 4, 1), "depth must be a positive integer, got 0"),
         ({"features": 6}, (1, 4, 4, 1), "features must be a multiple of 4 for 2 axes, got 6"),
         ({"dtype": "half"}, (1, 4, 4, 1), "dtype must be one of float32, bfloat16, got 'half'"),
     ],

@@ -34,11 +34,11 @@ def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
     ("error", "sentence"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "not be written: No space left on devi"),
-        (MemoryError(), "memory does not suffice: Python could allocate no more"),
-        (MemoryError("Unable to allocate 7.28 TiB"), "suffice: Unable to allocate 7.28 TiB"),
+        (MemoryError(), "out of memory: Python could not allocate any more"),
+        (MemoryError("Unable to allocate 7.28 TiB"), "out of memory: Unable to allocate 7.28 TiB"),
         (
             JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 8 bytes.\nmore"),
-            "memory does not suffice: Out of memory allocating 8 bytes.",
+            "out of memory: Out of memory allocating 8 bytes.",
         ),
     ],
     ids=["disk", "host", "array", "device"],

@@ -40,7 +40,7 @@ def test_figures_that_take_more_test_examples_are_left_out(num_test, missing):
     run = Run(assemble(tiny_config(), (2,), None))
     table = figures.as_table(run, found)
     assert table.splitlines()[-len(notes) or None :] == notes or not notes
-    assert ("-: precision is left out where a set has fewer than 4 examples" in table) == (
+    assert ("-: precision is omitted where a set has fewer than 4 examples" in table) == (
         "precision" in missing
     )
 
@@ -80,16 +80,18 @@ def test_a_run_of_few_examples_is_evaluated(points, n, num_test):
     record = json.loads((workdir / "evaluation.json").read_text())
     sizes = {(f["of"], f["against"]): (f["n_of"], f["n_against"]) for f in record["figures"]}
     assert sizes["train", "test"] == (n - num_test, num_test)
-    assert "precision is left out where a set has fewer than 4" in done.stdout
+    assert "precision is omitted where a set has fewer than 4" in done.stdout
     assert record["left_out"]
-    changed = [f"{n - num_test} examples in train instead of 1"] if n > 1 else ["other examples"]
-    assert f"the data are not those of the training: {changed[0]}" in done.stdout
+    changed = (
+        [f"{n - num_test} examples in train instead of 1"] if n > 1 else ["different examples"]
+    )
+    assert f"the data differ from those of training: {changed[0]}" in done.stdout
     assert record["data_changed"][0].startswith(changed[0])
     values = {(f["name"], f["of"]): f["value"] for f in record["figures"]}
     assert values["nearest_distance", "samples"] > 0
     assert (values["frechet", "samples"] is None) == (num_test == 0)
     assert ("bits_per_dim" in record) == ("ode_bits_per_dim" in record) == (num_test > 0)
-    assert ("left out: there are no test examples" in done.stdout) == (num_test == 0)
+    assert ("omitted: there are no test examples" in done.stdout) == (num_test == 0)
     if num_test:
         assert record["bits_per_dim"]["n"] == num_test
 
@@ -110,7 +112,7 @@ def test_whatever_is_refused_is_refused_before_sampling(points, tmp_path, monkey
     assert "samples.png must be a file, got a folder" in refused(
         "sample", f"--out={tmp_path / 'out'}"
     )
-    assert "unless examples are images" in refused("sample", "--trajectory")
+    assert "requires images of 1 or 3 channels" in refused("sample", "--trajectory")
     (workdir / "evaluation.json").unlink(missing_ok=True)
     (workdir / "evaluation.json").mkdir()
     assert "evaluation.json must be a file, got a folder" in refused("evaluate")

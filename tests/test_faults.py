@@ -86,7 +86,7 @@ def assert_ends_like(reference, workdir, steps=STEPS, saved_every=SAVED_EVERY):
     """Go on to the end, which must be that of a run which nothing interrupted."""
     done = run(*flags(steps, saved_every), f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    assert "going on from step" in done.stdout
+    assert "resuming from step" in done.stdout
     assert parameters(workdir, steps) == parameters(reference, steps)
     assert losses(workdir) == losses(reference)
     assert not writing(workdir)
@@ -155,7 +155,7 @@ def test_a_second_process_is_refused_and_a_signal_ends_the_first_saved(unbroken,
         first.signal(signal.SIGSTOP)
         second = run(*flags(), f"--workdir={workdir}")
         assert second.returncode == 2
-        assert "is being trained in by another process" in second.stderr
+        assert "is in use by another process" in second.stderr
         seen = rows_of(workdir)
         first.signal(signal.SIGCONT)
         wait_for(first, lambda: rows_of(workdir) > seen)
@@ -163,13 +163,15 @@ def test_a_second_process_is_refused_and_a_signal_ends_the_first_saved(unbroken,
         done = first.end()
     assert done.returncode == 0, done.stderr
     last = done.stdout.strip().splitlines()[-1]
-    assert last.startswith("to go on: python -m experiments.train ")
+    assert last.startswith("to resume: python -m experiments.train ")
     stopped = recipes.load(workdir).step
     assert seen < stopped < STEPS
-    assert f"stopped by SIGTERM after step {stopped}; saved is {stopped}" in done.stdout
-    done = run(*last.removeprefix("to go on: python -m ").split())
+    assert (
+        f"stopped by SIGTERM after step {stopped}; last checkpoint: step {stopped}" in done.stdout
+    )
+    done = run(*last.removeprefix("to resume: python -m ").split())
     assert done.returncode == 0, done.stderr
-    assert f"going on from step {stopped} of" in done.stdout
+    assert f"resuming from step {stopped} of" in done.stdout
     assert parameters(workdir) == parameters(unbroken)
 
 
@@ -203,7 +205,7 @@ def test_a_damaged_newest_checkpoint_is_named_and_costs_only_its_steps(unbroken,
     done = run(*flags(), f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert f"checkpoints/{STEPS}, now {workdir}/damaged/{STEPS}, is damaged" in done.stderr
-    assert f"going on from step {STEPS - SAVED_EVERY}" in done.stdout
+    assert f"resuming from step {STEPS - SAVED_EVERY}" in done.stdout
     assert parameters(workdir) == parameters(unbroken)
 
 
@@ -265,5 +267,5 @@ def test_a_checkpoint_that_does_not_fit_is_one_sentence_and_nothing_beside_it(tm
     *bars, last = done.stderr.splitlines()
     assert [line for line in bars if line and "step/s" not in line] == []
     newest = saved(workdir)
-    sentence = f"a checkpoint could not be written (File too large); that of step {newest} is whole"
-    assert last == f"error: {workdir}/checkpoints: {sentence}"
+    sentence = f"could not be written (File too large); that of step {newest} is intact"
+    assert last == f"error: {workdir}/checkpoints: a checkpoint {sentence}"

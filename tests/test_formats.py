@@ -63,5 +63,7 @@ def test_every_part_of_a_state_keeps_its_place_in_the_first_layout(workdir):
 
 def test_a_format_of_a_later_version_is_told_from_damage(workdir):
     model = assemble(*read_config(workdir))
-    with pytest.raises(InputError, match="format must be at most 2, got 3: a later version"):
+    with pytest.raises(
+        InputError, match="format must be at most 2, got 3, written by a newer version"
+    ):
         as_stored(fresh_state(model), 3)

@@ -98,7 +98,7 @@ def test_when_one_is_killed_the_others_end_and_a_restart_goes_on_until_one_is_to
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     # whichever hears of it first: the step, or jax's own service, which ends the process itself
     ends = {
-        75: "error: another process of this run was lost; start all of them again",
+        75: "error: another process of this run was lost; restart all of them",
         -signal.SIGABRT: "the JAX distributed service detected fatal errors",
     }
     assert done.returncode in ends
@@ -114,9 +114,12 @@ def test_when_one_is_killed_the_others_end_and_a_restart_goes_on_until_one_is_to
             time.sleep(0.05)
         ended = [p.end() for p in again]
     assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
-    assert f"going on from step {SAVED_EVERY} of" in ended[0].stdout
+    assert f"resuming from step {SAVED_EVERY} of" in ended[0].stdout
     stopped = recipes.load(workdir).step
-    assert f"stopped by SIGTERM after step {stopped}; saved is {stopped}" in ended[0].stdout
+    assert (
+        f"stopped by SIGTERM after step {stopped}; last checkpoint: step {stopped}"
+        in ended[0].stdout
+    )
     assert_first_losses_are(alone, workdir)
 
 

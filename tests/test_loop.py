@@ -203,9 +203,7 @@ def test_worker_processes_change_nothing_in_a_batch():
     source = data.load("digits").train
     options = {"batch_size": 12, "seed": 3, "start_step": 5}
     if not flags.FLAGS.is_parsed():
-        with pytest.raises(
-            InputError, match="workers must be 0 outside of a program that absl runs"
-        ):
+        with pytest.raises(InputError, match="workers must be 0 in a program not started by absl"):
             data.batches(source, **options, workers=2)
         flags.FLAGS.mark_as_parsed()
     threads, processes = data.batches(source, **options), data.batches(source, **options, workers=2)

@@ -38,7 +38,7 @@ MISTAKES = {
     ),
     "a million millions": (
         [*OF_DIGITS, "--config.training.batch_size=1000000000000"],
-        "config.training.batch_size must be a whole number below 2^31, got 1000000000000",
+        "config.training.batch_size must be an integer below 2^31, got 1000000000000",
     ),
     "no time": ([*SAMPLE, "--t_min=nan"], "--t_min must be a finite number, got nan"),
     "no tolerance": (
@@ -46,17 +46,17 @@ MISTAKES = {
         "--rtol must be a finite number, got nan",
     ),
     "unknown flag": ([*OF_DIGITS, "--speed=3"], "speed"),
-    "argument": ([*OF_DIGITS, "fast"], "everything is a flag here, got the argument 'fast'"),
+    "argument": ([*OF_DIGITS, "fast"], "all arguments must be flags, got 'fast'"),
     "unknown data": ([*OF_DIGITS, "--config.data.name=digit"], "did you mean 'digits'?"),
     "missing file": ([*OF_DIGITS, "--config.data.name=npz:none.npz"], "none.npz"),
     "not an image": ([*OF_DIGITS, "--config.data.name=folder:{folder}"], "notes.txt"),
     "size": (
         [*OF_DIGITS, "--config.network.multipliers=(1,2,2,2,2)"],
-        "images whose sides divide by 16, got 8 x 8",
+        "images whose sides are multiples of 16, got 8 x 8",
     ),
     "no channels": (
         [*OF_DIGITS, "--config.network.channels=0"],
-        "channels must be a whole number",
+        "channels must be a positive integer",
     ),
     "letters for numbers": (
         [*OF_DIGITS, "--config.network.multipliers=ab"],
@@ -76,25 +76,28 @@ MISTAKES = {
     ),
     "seed": (
         [*OF_DIGITS, "--config.seed=18446744073709551616"],
-        "config.seed must be a whole number in",
+        "config.seed must be an integer in",
     ),
     "idle option": (
         [*OF_DIGITS, "--config.optimizer.weight_decay=0.1"],
         "weight_decay must be 0",
     ),
     "empty range": ([*OF_DIGITS, "--config.data.low=3.0"], "low < high"),
-    "resized to no size": ([*OF_DIGITS, "--config.data.resize=pad"], "config.data.size is 0"),
+    "resized to no size": (
+        [*OF_DIGITS, "--config.data.resize=pad"],
+        "unless config.data.size is set",
+    ),
     "resized vectors": (
         [*OF_POINTS, "--workdir={new}", "--config.data.size=4"],
-        "images alone, got 4 for toy:checkerboard",
+        "size must be None for data that are not images, got 4 for toy:checkerboard",
     ),
     "flipped vectors": (
         [*OF_POINTS, "--workdir={new}", "--config.data.flip=true"],
-        "flip and dequantize are for images",
+        "flip and dequantize must be false for vectors",
     ),
     "whole section": (
         [*OF_DIGITS, "--config.process=ve"],
-        "config.process takes its fields",
+        "config.process must be set field by field",
     ),
     "no config file": (
         ["experiments.train", "--config=none.py", "--workdir={new}"],
@@ -102,7 +105,7 @@ MISTAKES = {
     ),
     "two config files": (
         [*OF_POINTS, "--workdir={new}", "--config=tests/tiny.py"],
-        "--config takes one config file, got experiments/configs/toy_vp.py and tests/tiny.py",
+        "--config must be given once, got experiments/configs/toy_vp.py and tests/tiny.py",
     ),
     "a folder for a config file": (
         ["experiments.train", "--config={folder}", "--workdir={new}"],
@@ -120,7 +123,7 @@ MISTAKES = {
         [*OF_POINTS, "--workdir={orphaned}"],
         "holds checkpoints but no config.json",
     ),
-    "label": ([*SAMPLE, "--label=3"], "no classes"),
+    "label": ([*SAMPLE, "--label=3"], "run without classes"),
     "unknown solver": (
         [*SAMPLE, "--solver=rk9"],
         "solver.name must be one of",
@@ -135,7 +138,7 @@ MISTAKES = {
     ),
     "option of no grid": (
         [*SAMPLE, "--times_option=rho=3"],
-        "--times_option takes the --times that it is an option of",
+        "--times_option requires --times",
     ),
     "counts": (
         ["experiments.studies.solvers", "--workdir={new}", "--counts=10,5"],
@@ -151,7 +154,7 @@ MISTAKES = {
     ),
     "unknown objective": (
         ["experiments.studies.objectives", "--workdir={new}", "--only=SSM,SMS"],
-        "--only must be some of ESM (knows the score), ISM exact,",
+        "--only must be names from ESM (knows the score), ISM exact,",
     ),
     "no samples": ([*SAMPLE, "--n=0"], "n=0"),
 }
@@ -203,7 +206,7 @@ OUTGROWN = {
     "--steps=100000000000": (SAMPLE, "1,862.6"),
     "--n=1073741824": (SAMPLE, "8.0"),  # points of two numbers
     "--batch=268435456": (["experiments.studies.objectives", "--workdir={new}"], "2.0"),
-    "--law_n=268435456": (["experiments.studies.solvers", "--workdir={new}"], "4.0"),
+    "--sde_n=268435456": (["experiments.studies.solvers", "--workdir={new}"], "4.0"),
 }
 
 
@@ -219,7 +222,7 @@ def test_what_no_memory_holds_is_refused_before_anything_is_made(
     name, value = flag.removeprefix("--").split("=")
     said = done.stderr.removeprefix("error: ")
     assert name.split(".")[-1] in said or name == "steps"
-    assert said.endswith(f"must fit into 1.0 GiB of memory, got {value}, of {size} GiB\n")
+    assert said.endswith(f"must fit into 1.0 GiB of memory, got {value} ({size} GiB)\n")
     assert not (tmp_path / "new").exists()
 
 
@@ -232,7 +235,7 @@ def test_a_network_that_no_memory_holds_is_refused_before_anything_is_made(tmp_p
     # as two moments
     sentence = r"the training state must fit into 1\.0 GiB of memory, got 369,\d+,\d+ parameters"
     assert done.returncode == 2
-    assert re.fullmatch(rf"error: {sentence}, of 5\.5 GiB\n", done.stderr)
+    assert re.fullmatch(rf"error: {sentence} \(5\.5 GiB\)\n", done.stderr)
     assert not new.exists()
 
 

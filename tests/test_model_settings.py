@@ -56,7 +56,7 @@ def test_without_a_label_such_a_network_is_the_unconditional_model():
 def test_without_label_dropout_a_label_is_needed():
     run = run_of()
     assert run.network.num_classes == 3
-    with pytest.raises(InputError, match="this run takes labels"):
+    with pytest.raises(InputError, match="label must be given, as in run"):
         _ = run.denoise_fn
 
 
@@ -167,5 +167,5 @@ def test_an_optional_count_takes_a_number_or_none():
         config = tiny_config(network=choice("unet", channels=8, groups=groups))
         assert Run(assemble(config, (8, 8, 1), None)).network.groups == groups
     config = tiny_config(network=choice("unet", channels=8, groups="four"))
-    with pytest.raises(InputError, match="groups must be a whole number or None, got 'four'"):
+    with pytest.raises(InputError, match="groups must be an integer or None, got 'four'"):
         Run(assemble(config, (8, 8, 1), None))

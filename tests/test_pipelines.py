@@ -59,16 +59,44 @@ def test_a_network_written_for_diffusers_and_read_again_is_the_same(name):
 @pytest.mark.parametrize(
     ("net", "shape", "sentence"),
     [
-        (MLP(), (8, 8, 3), r"is a U-Net of images, got MLP of shape \(8, 8, 3\)$"),
-        (NET, (8, 3), r"is a U-Net of images, got UNet of shape \(8, 3\)$"),
-        (DDPMPP(), (8, 8, 3), r"has attention_up 'each', got 'last'$"),
-        (NCSNPP(attention_up="each"), (8, 8, 3), r"has filter \(1, 1\), got \(1, 3, 3, 1\)$"),
-        (NET.clone(activation="elu"), (8, 8, 3), r"has activation 'silu', got 'elu'$"),
-        (NET.clone(skip_scale=0.5), (8, 8, 3), r"has skip_scale 1\.0, got 0\.5$"),
-        (NET.clone(embedding="fourier"), (8, 8, 3), r"has embedding 'sinusoidal', got 'fourier'$"),
-        (UNet(64), (8, 8, 3), r"one number of groups in all norms, got \[16, 32\]; give"),
-        (NET.clone(head_dim=3), (8, 8, 3), r"a head_dim that divides its widths, got 3 for \[16\]"),
-        (NET.clone(middle_norm=False), (8, 8, 3), r"in the middle has modulation scale_shift$"),
+        (
+            MLP(),
+            (8, 8, 3),
+            r"a UNet of images, got MLP for shape \(8, 8, 3\)$",
+        ),
+        (NET, (8, 3), r"a UNet of images, got UNet for shape \(8, 3\)$"),
+        (DDPMPP(), (8, 8, 3), r"^attention_up .* must be 'each', got 'last'$"),
+        (
+            NCSNPP(attention_up="each"),
+            (8, 8, 3),
+            r"^filter .* must be \(1, 1\), got \(1, 3, 3, 1\)$",
+        ),
+        (
+            NET.clone(activation="elu"),
+            (8, 8, 3),
+            r"^activation .* must be 'silu', got 'elu'$",
+        ),
+        (
+            NET.clone(skip_scale=0.5),
+            (8, 8, 3),
+            r"^skip_scale .* must be 1\.0, got 0\.5$",
+        ),
+        (
+            NET.clone(embedding="fourier"),
+            (8, 8, 3),
+            r"^embedding .* must be 'sinusoidal', got 'fourier'$",
+        ),
+        (UNet(64), (8, 8, 3), r"same number of groups, got \[16, 32\]; set groups"),
+        (
+            NET.clone(head_dim=3),
+            (8, 8, 3),
+            r"^head_dim .* must divide the widths \[16\], got 3",
+        ),
+        (
+            NET.clone(middle_norm=False),
+            (8, 8, 3),
+            r"middle_norm must be 'scale_shift', got 'shift'$",
+        ),
     ],
 )
 def test_what_no_unet2d_has_is_refused_by_name(net, shape, sentence):
@@ -128,10 +156,13 @@ def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path)
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"prediction_type": "flow"}, r"whose prediction_type is 'epsilon' or .*, got 'flow'$"),
-        ({"beta_schedule": "laplace"}, r"whose beta_schedule is .*, got 'laplace'$"),
-        ({"trained_betas": [0.1]}, r"whose trained_betas is None, got \[0\.1\]$"),
-        ({"variance_type": "learned"}, r"whose variance_type is .*, got 'learned'$"),
+        (
+            {"prediction_type": "flow"},
+            r"json: prediction_type must be 'epsilon' or .*, got 'flow'$",
+        ),
+        ({"beta_schedule": "laplace"}, r"json: beta_schedule must be .*, got 'laplace'$"),
+        ({"trained_betas": [0.1]}, r"json: trained_betas must be None, got \[0\.1\]$"),
+        ({"variance_type": "learned"}, r"json: variance_type must be .*, got 'learned'$"),
     ],
 )
 def test_a_scheduler_that_ours_is_not_is_refused_by_name(tmp_path, change, sentence):
@@ -211,19 +242,22 @@ def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, sc
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"model": recipes.ModelConfig(kind="edm")}, r"takes config.model.kind of .*, got 'edm'$"),
+        (
+            {"model": recipes.ModelConfig(kind="edm")},
+            r"config.model.kind must be .* for a pipeline of diffusers, got 'edm'$",
+        ),
         (
             {"model": recipes.ModelConfig(kind="eps", noise_cond="log_snr")},
-            r"takes config.model.noise_cond of 'index' or 'time', got 'log_snr'$",
+            r"config.model.noise_cond must be 'index' or 'time' .*, got 'log_snr'$",
         ),
         (
             {"model": recipes.ModelConfig(kind="eps", data_std=0.5)},
-            r"config.model.scale_input false, or config.model.data_std 1, got data_std 0.5$",
+            r"config.model.scale_input must be false, or .* got data_std 0.5$",
         ),
-        ({"process": choice("subvp")}, r"a process that preserves the variance, got subvp$"),
+        ({"process": choice("subvp")}, r"must be variance-preserving .*, got subvp$"),
         (
             {"data": recipes.DataConfig(low=0.0)},
-            r"takes config.data.low and high of \(-1.0, 1.0\), got \(0.0, 1.0\)$",
+            r"config.data.low and high must be \(-1.0, 1.0\) .*, got \(0.0, 1.0\)$",
         ),
     ],
 )

@@ -50,7 +50,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, tmp_path
     assert said[0].startswith("going on from step 2 of 6")
     assert bits(ended) == bits(whole)
     other = toy_tasks.task(name)._replace(identity=train.plain_identity({"task": "other"}))
-    with pytest.raises(InputError, match=r"holds a run of another config.*task: .* -> other"):
+    with pytest.raises(InputError, match=r"holds a run with another config.*task: .* -> other"):
         train.fit(other, tmp_path / "cut", toy_tasks.SETTINGS, say=quiet)
 
 
@@ -107,7 +107,7 @@ def test_of_several_players_a_damaged_checkpoint_gives_way_to_the_one_before(tmp
     (newest / "default" / "manifest.ocdbt").write_bytes(b"")
     with (
         Checkpoints(tmp_path, keep=toy_tasks.SETTINGS) as checkpoints,
-        pytest.warns(UserWarning, match=r"4, now .*, is damaged .* going back to that of step 3"),
+        pytest.warns(UserWarning, match=r"4, now .*, is damaged .* falling back to that of step 3"),
     ):
         found = checkpoints.restore(state)
     assert bits(found) == bits(state)

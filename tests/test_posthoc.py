@@ -85,8 +85,8 @@ def test_each_kept_decay_can_be_had(workdir):
     ("options", "sentence"),
     [
         ({"ema_decay": 0.9}, r"one that the run keeps, 0\.9999, 0\.5, got 0\.9"),
-        ({"ema_std": 0.4}, r"share of the run in \(0, 0\.2886\)"),
-        ({"ema_std": 0.1, "ema_decay": 0.5}, "ema_decay or ema_std, got 0.5 and 0.1"),
+        ({"ema_std": 0.4}, r"must be in \(0, 0\.2886\) of the run"),
+        ({"ema_std": 0.1, "ema_decay": 0.5}, "ema_decay or ema_std, not both, got 0.5 and 0.1"),
     ],
 )
 def test_an_average_that_cannot_be_had_is_refused(workdir, options, sentence):
@@ -110,7 +110,7 @@ def test_an_average_with_one_flipped_bit_is_not_taken_for_whole(workdir, tmp_pat
     copy = shutil.copytree(workdir, tmp_path / "run")
     path = file_of(copy, STEPS)
     flip_one_bit(path, place if isinstance(place, int) else path.read_bytes().index(place.encode()))
-    with pytest.raises(InputError, match=rf"{STEPS}\.safetensors is damaged.* anew"):
+    with pytest.raises(InputError, match=rf"{STEPS}\.safetensors is damaged.* rewrite it"):
         recipes.load(copy, ema_std=OTHER)
     assert flat(recipes.load(copy)).size  # it needs none of them
 
@@ -126,7 +126,7 @@ def test_a_damaged_average_of_an_earlier_step_is_left_out_with_a_warning(workdir
     )
     for damage in damages:
         damage(file_of(copy, 20))
-        with pytest.warns(UserWarning, match=r"000000020\.safetensors .* put together without it"):
+        with pytest.warns(UserWarning, match=r"000000020\.safetensors .* reconstructed without it"):
             np.testing.assert_array_equal(flat(recipes.load(copy, ema_std=UNKEPT)), expected)
     assert not np.array_equal(flat(recipes.load(workdir, ema_std=UNKEPT)), expected)
 

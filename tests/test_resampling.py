@@ -94,5 +94,5 @@ def test_doubling_is_the_adjoint_of_halving_times_two_per_axis(weights, axes):
 @pytest.mark.parametrize("weights", [(), (1,), (1, 2, 1), (0, 0), (1, -1)])
 def test_a_filter_that_cannot_lie_over_pairs_or_has_no_sum_is_refused(weights):
     for refuse in (check_weights, lambda w: downsample(jnp.ones((1, 4, 1)), w)):
-        with pytest.raises(InputError, match=r"even number of weights of positive sum, got \("):
+        with pytest.raises(InputError, match=r"even number of weights with a positive sum, got \("):
             refuse(weights)

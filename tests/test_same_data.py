@@ -27,9 +27,9 @@ def test_what_has_changed_is_said(tmp_path):
     for change, said in (
         ({"x": np.tile(X, (10, 1)), "label": np.tile(LABEL, 10)}, "450 examples in train instead "
          "of 45; 50 examples in test instead of 5"),
-        ({"x": X + 100}, "other examples in train; other examples in test"),
-        ({"label": (LABEL + 1) % 3}, "other labels in train; other labels in test"),
-        ({"x": X[::-1]}, "other examples in train; other examples in test"),
+        ({"x": X + 100}, "different examples in train; different examples in test"),
+        ({"label": (LABEL + 1) % 3}, "different labels in train; different labels in test"),
+        ({"x": X[::-1]}, "different examples in train; different examples in test"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=f"when .* was begun, got {said}; put the data back"):
             check_same_data(tmp_path, points(tmp_path, **change))
@@ -43,7 +43,7 @@ def test_a_workdir_without_a_fingerprint_has_no_changes_and_a_broken_one_is_told
     assert data_changes(tmp_path, dataset) == []
     for text in ("{", "[]", '{"train": 3}'):
         (tmp_path / "data.json").write_text(text)
-        with pytest.raises(InputError, match=r"data\.json must be the fingerprint of a data set"):
+        with pytest.raises(InputError, match=r"data\.json must be the fingerprint of a dataset"):
             data_changes(tmp_path, dataset)
 
 

@@ -50,7 +50,7 @@ def test_microbatches_add_up_to_the_step_of_the_whole_batch(parts, microbatches)
 
 def test_microbatches_that_do_not_divide_the_batch_are_refused(parts):
     state, step, batch = parts
-    with pytest.raises(InputError, match="divisor of the batch, 16 on a device, got 3"):
+    with pytest.raises(InputError, match="divide the batch size of a device, 16, got 3"):
         step(state, batch, microbatches=3)
 
 

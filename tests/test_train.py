@@ -259,7 +259,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
     config = tiny_config(optimizer=recipes.OptimizerConfig(learning_rate=1e30, clip_norm=1e30))
     settings = dataclasses.replace(config.training, max_skipped=3)
     config = dataclasses.replace(config, training=settings)
-    sentence = "not finite in 3 steps in a row, from step 2 on, which reads batch 1; .* step None"
+    sentence = "not finite for 3 consecutive steps from step 2, which reads batch 1; .* step None"
     with pytest.raises(InputError, match=sentence):
         recipes.train(config, tmp_path, say=quiet)
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]

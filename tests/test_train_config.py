@@ -77,14 +77,14 @@ def test_configs_are_there_for_all_the_processes():
 @pytest.mark.parametrize(
     ("values", "sentence"),
     [
-        ({"sed": 1}, "config.sed does not exist; config takes seed, data, process"),
+        ({"sed": 1}, "config.sed does not exist; config has seed, data, process"),
         ({"training": {"batch": 1}}, "config.training.batch does not exist"),
         ({"training": 3}, "config.training must be a mapping of fields, got 3"),
         (
             {"training": {"num_steps": 1.5}},
-            "config.training.num_steps must be a whole number, got 1",
+            "config.training.num_steps must be an integer, got 1",
         ),
-        ({"training": {"num_steps": True}}, "num_steps must be a whole number, got True"),
+        ({"training": {"num_steps": True}}, "num_steps must be an integer, got True"),
         ({"training": {"num_steps": 0}}, "num_steps must be a number above 0, got 0"),
         ({"training": {"ema_decay": 1.0}}, r"ema_decay must be a number in \[0, 1\), got 1.0"),
         ({"optimizer": {"learning_rate": "x"}}, "learning_rate must be a number, got 'x'"),
@@ -96,7 +96,7 @@ def test_configs_are_there_for_all_the_processes():
         ({"data": {"high": float("inf")}}, "data.high must be a finite number, got inf"),
         (
             {"training": {"num_steps": 2**31}},
-            "num_steps must be a whole number below 2\\^31, got 21",
+            "num_steps must be an integer below 2\\^31, got 21",
         ),
         ({"optimizer": {"name": "sgd"}}, "optimizer.name must be one of adam, adamw, got 'sgd'"),
         ({"data": {"size": -1}}, "config.data.size must be a number of at least 0, got -1"),
@@ -130,16 +130,16 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
         ),
         (
             {"process": {"name": "vp", "beta_min": 0.0, "beta_max": 1e-40}},  # 0 in float32
-            "log SNR falls from t = 0 to t = 1",
+            "log SNR decreases from t = 0 to t = 1",
         ),
         ({"process": {"name": "vp", "beta_max": float("inf")}}, "beta_max must be a finite number"),
         (
             {"process": {"name": "cosine_vp", "s": -0.1}},
             "config.process: CosineVP requires a finite s",
         ),
-        ({"process": {"name": "ncsn", "num_steps": 10**12}}, "must be a whole number below 2"),
-        ({"network": {"name": "mlp", "width": 10**12}}, "width must be a whole number below 2"),
-        ({"network": {"name": "unet", "multipliers": (1, 2**40)}}, "a whole number below 2"),
+        ({"process": {"name": "ncsn", "num_steps": 10**12}}, "must be an integer below 2"),
+        ({"network": {"name": "mlp", "width": 10**12}}, "width must be an integer below 2"),
+        ({"network": {"name": "unet", "multipliers": (1, 2**40)}}, "an integer below 2"),
         (
             {"loss": {"weight": {"name": "p2", "gamma": float("nan")}}},
             "gamma must be a finite number",
@@ -153,8 +153,11 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
             "config.process: betas must be one of linear",
         ),
         ({"process": {"name": "ddpm", "beta_end": 2.0}}, "beta_end must be strictly between"),
-        ({"network": {"name": "unet", "multipliers": (1, 2, 2, 2, 2)}}, "divide by 16, got 8 x 8"),
-        ({"network": {"name": "mlp", "depth": 2.5}}, "config.network.depth must be a whole number"),
+        (
+            {"network": {"name": "unet", "multipliers": (1, 2, 2, 2, 2)}},
+            "multiples of 16, got 8 x 8",
+        ),
+        ({"network": {"name": "mlp", "depth": 2.5}}, "config.network.depth must be an integer"),
         ({"loss": {"weight": {"name": "snr"}}}, "config.loss.weight.name must be one of eps, sig"),
         (
             {"sampling": {"solver": {"name": "rk"}}},
@@ -175,13 +178,13 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
         ),
         (
             {"network": {"name": "unet", "blocks_per_level": 0}},
-            "blocks_per_level must be a whole numb",
+            "blocks_per_level must be a positive int",
         ),
         (
             {"network": {"name": "unet", "multipliers": ()}},
             r"multipliers must be a list of .*\(\)",
         ),
-        ({"optimizer": {"weight_decay": 0.1}}, "weight_decay must be 0 under adam"),
+        ({"optimizer": {"weight_decay": 0.1}}, "weight_decay must be 0 for adam"),
         ({"optimizer": {"warmup_steps": 10_000}}, "warmup_steps must be less than config.training"),
     ],
 )
@@ -231,7 +234,7 @@ def test_no_limit_may_be_said_where_it_is_the_default():
 
 def test_labels_are_asked_of_data_that_have_them():
     config = recipes.from_dict({"model": {"class_conditional": True}})
-    with pytest.raises(InputError, match="takes data with labels"):
+    with pytest.raises(InputError, match="class_conditional must be false for data without labels"):
         Run(assemble(config, (8, 8, 1), None))
 
 
@@ -245,6 +248,6 @@ def test_a_config_resizes_its_images():
 
 def test_a_unet_is_refused_vectors():
     with pytest.raises(
-        InputError, match=r"config.network unet: a U-Net takes .* got shape \(1, 2\)"
+        InputError, match=r"config.network unet: the input of a U-Net must be .* got shape \(1, 2\)"
     ):
         Run(assemble(recipes.from_dict({}), (2,), None))

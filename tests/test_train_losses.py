@@ -163,7 +163,7 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
         ({"loss": recipes.LossConfig(times=choice("sometimes"))}, "loss.times.name must be one of"),
         (
             {"loss": recipes.LossConfig(times=choice("log_normal", spread=1.0))},
-            "config.loss.times.spread does not exist; config.loss.times takes mean, std",
+            "config.loss.times.spread does not exist; config.loss.times has mean, std",
         ),
         (
             {"loss": recipes.LossConfig(times=choice("importance", uniform_share=2.0))},

@@ -14,21 +14,21 @@ from jaxdiff.typing import InputError
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"channels": 0}, r"channels must be a whole number above 0, got 0"),
-        ({"channels": -8}, r"channels must be a whole number above 0, got -8"),
-        ({"multipliers": ()}, r"multipliers must be a list of whole numbers above 0, got \(\)"),
+        ({"channels": 0}, r"channels must be a positive integer, got 0"),
+        ({"channels": -8}, r"channels must be a positive integer, got -8"),
+        ({"multipliers": ()}, r"multipliers must be a list of positive integers, got \(\)"),
         (
             {"multipliers": (1, 0)},
-            r"multipliers must be a list of whole numbers above 0, got \(1, 0\)",
+            r"multipliers must be a list of positive integers, got \(1, 0\)",
         ),
         (
             {"multipliers": (1, 1.5)},
-            r"multipliers must be a list of whole numbers above 0, got \(1, 1.5\)",
+            r"multipliers must be a list of positive integers, got \(1, 1.5\)",
         ),
-        ({"blocks_per_level": 0}, r"blocks_per_level must be a whole number above 0, got 0"),
-        ({"head_dim": -1}, r"head_dim must be a whole number above 0, or None, got -1"),
-        ({"groups": -4}, r"groups must be a whole number above 0, or None, got -4"),
-        ({"num_outputs": 0}, r"num_outputs must be a whole number above 0, got 0"),
+        ({"blocks_per_level": 0}, r"blocks_per_level must be a positive integer, got 0"),
+        ({"head_dim": -1}, r"head_dim must be a positive integer, or None, got -1"),
+        ({"groups": -4}, r"groups must be a positive integer, or None, got -4"),
+        ({"num_outputs": 0}, r"num_outputs must be a positive integer, got 0"),
         ({"attention_up": "all"}, r"attention_up must be one of each, last, got 'all'"),
         ({"modulation": "scale"}, r"modulation must be one of shift, scale_shift, got 'scale'"),
         ({"resampling": "blocks"}, r"resampling must be one of conv, block, got 'blocks'"),
@@ -48,7 +48,7 @@ from jaxdiff.typing import InputError
         ),
         ({"dtype": "float16"}, r"dtype must be one of float32, bfloat16, got 'float16'"),
         ({"filter": (1, 2, 1)}, r"filter must have an even number of weights .* got \(1, 2, 1\)"),
-        ({"filter": (1, -1)}, r"even number of weights of positive sum, got \(1, -1\)"),
+        ({"filter": (1, -1)}, r"even number of weights with a positive sum, got \(1, -1\)"),
         ({"attention_levels": (2,)}, r"attention_levels must be levels from 0 to 1, got \(2,\)"),
         (
             {"attention_levels": (0, -1)},
@@ -58,7 +58,7 @@ from jaxdiff.typing import InputError
         ({"dropout": -0.1}, r"dropout must be a number in \[0, 1\), got -0.1"),
         ({"attention_levels": 1}, r"attention_levels must be levels from 0 to 1, got 1"),
         ({"dropout": "0.1"}, r"dropout must be a number in \[0, 1\), got '0.1'"),
-        ({"epsilon": "1"}, r"epsilon must be a number above 0, got '1'"),
+        ({"epsilon": "1"}, r"epsilon must be a positive number, got '1'"),
         ({"filter": "ab"}, r"filter must have an even number of weights .* got 'ab'"),
     ],
 )
@@ -80,7 +80,7 @@ def test_an_option_out_of_range_is_refused_by_name(options, sentence):
     ],
 )
 def test_a_number_that_is_no_count_is_refused_by_name(option, value):
-    with pytest.raises(InputError, match=f"{option} must be a (list of )?whole numbers? above 0"):
+    with pytest.raises(InputError, match=f"{option} must be a (list of )?positive integers?"):
         UNet(**{option: value})
 
 
@@ -97,25 +97,25 @@ def test_a_network_too_narrow_to_see_its_level_is_refused(net):
 
 @pytest.mark.parametrize("option", ["width", "depth", "num_outputs"])
 def test_an_mlp_of_no_size_is_refused_by_name(option):
-    with pytest.raises(InputError, match=f"{option} must be a whole number above 0, got 0"):
+    with pytest.raises(InputError, match=f"{option} must be a positive integer, got 0"):
         MLP(**{option: 0})
 
 
 def test_counts_that_are_whole_and_above_0_pass_and_the_first_that_is_not_is_named():
     check_counts(a=1, b=2)
-    with pytest.raises(InputError, match=r"^b must be a whole number above 0, got True$"):
+    with pytest.raises(InputError, match=r"^b must be a positive integer, got True$"):
         check_counts(a=1, b=True, c=-1)
 
 
 def test_a_convolution_that_resamples_takes_no_projection():
-    with pytest.raises(InputError, match='resampling by "conv" takes no projection'):
+    with pytest.raises(InputError, match='project must be False where resampling is "conv"'):
         UNet(project=True)
     UNet(resampling="block", project=True)
 
 
 @pytest.mark.parametrize("options", [{"filter": (1, 3, 3, 1)}, {"resampling": "block"}])
 def test_pixels_are_padded_at_both_ends_by_plain_convolutions_alone(options):
-    with pytest.raises(InputError, match='padding "both" takes resampling by "conv" without'):
+    with pytest.raises(InputError, match='padding must be "end" unless resampling is "conv"'):
         UNet(padding="both", **options)
 
 
@@ -132,7 +132,7 @@ def test_data_with_no_axis_to_convolve_over_or_too_many_is_refused(shape):
 def test_image_that_does_not_halve_at_every_level_is_refused(size, levels, factor):
     got = " x ".join(map(str, size))
     with pytest.raises(
-        InputError, match=rf"U-Net of {levels} levels takes .* divide by {factor}, got {got}"
+        InputError, match=rf"U-Net of {levels} levels requires .* multiples of {factor}, got {got}"
     ):
         shapes_of(UNet(4, (1,) * levels), jnp.zeros((1, *size, 1)), jnp.zeros(1))
 

@@ -27,7 +27,7 @@ def owned(workdir):
 
 def test_a_start_that_is_refused_leaves_no_config_of_its_own(tmp_path):
     workdir = tmp_path / "run"
-    with owned(workdir), pytest.raises(InputError, match="being trained in by another process"):
+    with owned(workdir), pytest.raises(InputError, match="in use by another process"):
         recipes.train(dataclasses.replace(tiny_config(), seed=7), workdir)
     assert not (workdir / "config.json").exists()
 
@@ -42,7 +42,7 @@ def test_weights_are_written_into_no_workdir_of_another_process(tmp_path):
     with owned(workdir):
         refused = run("experiments.weights", *flags)
     assert refused.returncode == 2
-    assert "is being trained in by another process" in refused.stderr
+    assert "is in use by another process" in refused.stderr
     assert [path.name for path in workdir.iterdir()] == [".lock"]
     done = run("experiments.weights", *flags)
     assert done.returncode == 0, done.stderr

@@ -1,4 +1,4 @@
-"""What is timed: the same three jobs, of whichever system."""
+"""What is timed: the same three jobs for every system."""
 
 import functools
 from collections.abc import Callable
@@ -20,15 +20,15 @@ SAMPLING_STEPS = 50
 
 
 class Contender(NamedTuple):
-    """A system at work on one batch; each job takes the number of the round.
+    """A system to be timed on one batch; the argument of each job is the number of the round.
 
     Args:
         name: of the system.
         forward: one evaluation of the network.
-        step: one training step: loss, gradient, clipping, Adam, moving average.
+        step: one training step: loss, gradient, clipping, Adam, EMA.
         sample: 50 steps of DDIM.
-        gflop: of forward, step and sample, as the compiler counts them; empty where it does not.
-        compile_seconds: of forward, step and sample; empty where nothing is compiled ahead.
+        gflop: of forward, step and sample, as counted by the compiler; empty if not counted.
+        compile_seconds: of forward, step and sample; empty if nothing is compiled ahead of time.
     """
 
     name: str
@@ -59,7 +59,7 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
     @jax.jit
     def start(params: Any) -> Any:
         state = fresh_state(run.model)
-        copied = jax.tree.map(jnp.copy, params)  # a step takes over the arrays of its state
+        copied = jax.tree.map(jnp.copy, params)  # the arrays of a state are donated to its step
         player = state.players[PLAYER].replace(params=copied)
         return state.replace(players={PLAYER: player})
 
@@ -69,7 +69,7 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
         timed(jit(algorithm(run.model).step, donate_argnums=0).lower(states[0], batch).compile),
         timed(jit(sample).lower(jax.random.key(0), run.params, batch["x"]).compile),
     ]
-    forward, step, walk = (program for program, _ in compiled)
+    forward, step, draw = (program for program, _ in compiled)
 
     def one_step(index: int) -> Any:
         state, metrics = step(states.pop(), batch)
@@ -81,7 +81,7 @@ def jaxdiff_contender(run: Run, x: np.ndarray) -> Contender:
         "jaxdiff",
         lambda index: forward(run.params, batch["x"], level, label),
         one_step,
-        lambda index: walk(jax.random.key(index), run.params, batch["x"]),
+        lambda index: draw(jax.random.key(index), run.params, batch["x"]),
         gflop=(
             evaluation,
             step.cost_analysis()["flops"] / 1e9,

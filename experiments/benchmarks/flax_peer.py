@@ -1,7 +1,7 @@
 """The same network as most JAX code writes it, and a sampler that loops in Python.
 
 Flax's own GroupNorm, einsums for attention, ``jax.image.resize`` before a convolution, and one
-compiled call for every step of the walk. It reads the parameters of ours.
+compiled call for every step of sampling. It uses the same parameters as ours.
 """
 
 import functools
@@ -94,7 +94,7 @@ class PlainUNet(nn.Module):
 
 
 def flax_peer(net: UNet, variables: Params, x: np.ndarray) -> Contender:
-    """Set the usual way of writing it beside ours, with the same parameters.
+    """Build the usual implementation, with the same parameters as ours.
 
     Args:
         net: our network, of the kind of ddpm.
@@ -152,7 +152,7 @@ def flax_peer(net: UNet, variables: Params, x: np.ndarray) -> Contender:
 
 
 def flattened(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Our parameters under the names here, a level less deep: part and layer in one."""
+    """Our parameters under the names used here, one level flatter: part and layer in one name."""
     flat: dict[str, Any] = {}
     for part, layers in params.items():
         if part == "embedding":

@@ -1,8 +1,8 @@
-"""What surrounds the step: ``python -m experiments.benchmarks.loop --config=FILE``.
+"""Overhead of the training loop: ``python -m experiments.benchmarks.loop --config=FILE``.
 
-Times, in turns: the bare compiled step on one batch that is there already; the same step in the
-walk of training, with its input, log and bar; and that walk with a checkpoint on the way. Then how
-many batches a second the input gives by itself.
+Times, alternating: the bare compiled step on one batch that is already loaded; the same step in the
+training loop, with its input, log and bar; and that loop with a checkpoint halfway. Then how many
+batches per second the input pipeline yields by itself.
 """
 
 import functools
@@ -33,16 +33,16 @@ from jaxdiff.train.workdir import METRICS_FILE
 from jaxdiff.typing import InputError
 
 CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see experiments/configs.")
-STEPS = flags.DEFINE_integer("steps", 30, "Steps of each turn.", lower_bound=2)
-ROUNDS = flags.DEFINE_integer("rounds", 8, "Turns of each, the best of which counts.", 1)
+STEPS = flags.DEFINE_integer("steps", 30, "Steps of each timing.", lower_bound=2)
+ROUNDS = flags.DEFINE_integer("rounds", 8, "Timings of each, the best of which counts.", 1)
 
 
-class Walker:
-    """A state on its way, which every walk takes further: steps donate it.
+class Trainer:
+    """A state that every timing trains further, since steps donate it.
 
     Attributes:
         copying: seconds for which each checkpoint kept the devices waiting.
-        handing: seconds in which the host handed it to orbax, while the devices were at work.
+        handing: seconds in which the host passed it to orbax, while the devices were busy.
     """
 
     def __init__(self, run: Run, mesh: Mesh, batches: Iterator[Any]) -> None:
@@ -58,13 +58,13 @@ class Walker:
         self.handing: list[float] = []
 
     def bare(self, steps: int) -> Any:
-        """Take steps on one batch."""
+        """Make steps on one batch."""
         for _ in range(steps):
             self.state, metrics = self.step_fn(self.state, self.batch, ())
         return metrics
 
     def looped(self, steps: int, workdir: Path, checkpoints: Checkpoints | None = None) -> Any:
-        """Take steps as training does, with a checkpoint halfway where there is where to put it."""
+        """Make steps as training does, with a checkpoint halfway if ``checkpoints`` are given."""
         settings, first = self.run.config.training, int(self.state.step)
         halfway = first + steps // 2
         with Progress(workdir, settings, first, newest=lambda: None) as progress:
@@ -94,51 +94,51 @@ class Walker:
 def main() -> None:
     """Measure, and print a line for each figure."""
     if CONFIG.value is None:
-        raise InputError("a benchmark takes --config=FILE, got none")
+        raise InputError("--config must be the path of a config file, got none")
     config = recipes.from_dict(CONFIG.value.to_dict())
     dataset = build.dataset(config)
     run, mesh = Run(assemble(config, dataset.shape, dataset.num_classes)), sharding.mesh()
     feed = batches(run.model, dataset.train)
-    walker, steps = Walker(run, mesh, feed), STEPS.value
+    trainer, steps = Trainer(run, mesh, feed), STEPS.value
 
     with (
         tempfile.TemporaryDirectory() as folder,
         Checkpoints(Path(folder), keep=config.training) as checkpoints,
     ):
         runs = {
-            "bare": lambda index: walker.bare(steps),
-            "loop": lambda index: walker.looped(steps, Path(folder)),
-            "saving": lambda index: walker.looped(steps, Path(folder, "saving"), checkpoints),
+            "bare": lambda index: trainer.bare(steps),
+            "loop": lambda index: trainer.looped(steps, Path(folder)),
+            "saving": lambda index: trainer.looped(steps, Path(folder, "saving"), checkpoints),
         }
         Path(folder, "saving").mkdir()
-        for turn in runs.values():
-            turn(0)
-        walker.copying.clear()  # of the first one, which compiles
-        walker.handing.clear()
+        for timing in runs.values():
+            timing(0)
+        trainer.copying.clear()  # those of the first round, which compiles
+        trainer.handing.clear()
         best = best_times(runs, rounds=ROUNDS.value)
-        waiting = waiting_share(Path(folder))
+        waiting = waiting_fraction(Path(folder))
     bare, loop = best["bare"] / steps, best["loop"] / steps
-    beside = best["saving"] - best["loop"]
+    saving = best["saving"] - best["loop"]
     print(f"bare step {1e3 * bare:.2f} ms")
     print(
         f"in the loop {1e3 * loop:.2f} ms, {loop / bare - 1:+.1%}; waiting for batches "
         f"{waiting:.1%} of the time"
     )
     print(
-        f"a checkpoint keeps the devices waiting for {1e3 * min(walker.copying):.2f} to "
-        f"{1e3 * max(walker.copying):.2f} ms; it is handed to orbax in "
-        f"{1e3 * min(walker.handing):.1f} to {1e3 * max(walker.handing):.1f} ms beside the next "
-        f"step; {steps} steps with one, written to its end, take {1e3 * beside:.0f} ms more"
+        f"a checkpoint stalls the devices for {1e3 * min(trainer.copying):.2f} to "
+        f"{1e3 * max(trainer.copying):.2f} ms; it is passed to orbax in "
+        f"{1e3 * min(trainer.handing):.1f} to {1e3 * max(trainer.handing):.1f} ms during the next "
+        f"step; {steps} steps with one, until it is written, take {1e3 * saving:.0f} ms more"
     )
     began = time.perf_counter()
     for _ in range(steps):
         next(feed)
     rate = steps / (time.perf_counter() - began)
-    print(f"input alone {rate:.0f} batches/s, {rate * bare:.1f} times what the step takes")
+    print(f"input alone {rate:.0f} batches/s, {rate * bare:.1f} times what the step needs")
 
 
-def waiting_share(workdir: Path) -> float:
-    """Share of the time that the last turn waited for batches."""
+def waiting_fraction(workdir: Path) -> float:
+    """Fraction of the time that the last timing waited for batches."""
     data_wait: float = read_lines_json(workdir / METRICS_FILE)[-1]["waiting"]
     return data_wait
 

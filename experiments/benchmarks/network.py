@@ -1,9 +1,9 @@
 """How fast a network runs: ``python -m experiments.benchmarks.network --config=FILE``.
 
-Times one evaluation, one training step and a sample of 50 DDIM steps of the network that a
-configuration names, with random data of its shape. With ``--peer=torch`` the equal network of
-diffusers takes turns with it, on the same parameters, and with ``--peer=flax`` one written in the
-usual way; a ratio below 1 is in favour of jaxdiff. Any field is overridden as
+Times one evaluation, one training step and sampling by 50 DDIM steps for the network of a
+configuration, with random data of its shape. ``--peer=torch`` adds the equivalent network of
+diffusers, and ``--peer=flax`` one written in the usual way, with the same parameters and in
+alternation; a ratio below 1 is in favour of jaxdiff. Any field can be overridden, as in
 ``--config.network.head_dim=128``.
 """
 
@@ -33,17 +33,17 @@ CONFIG = config_flags.DEFINE_config_file("config", None, "Config file; see exper
 BATCH = flags.DEFINE_integer("batch", 16, "Images at a time.", lower_bound=1)
 SIZE = flags.DEFINE_integer("size", 32, "Side of the images.", lower_bound=1)
 COLOURS = flags.DEFINE_integer("colours", 3, "Of the images.", lower_bound=1)
-PEERS = flags.DEFINE_multi_enum("peer", [], ["torch", "flax"], "What to set beside it.")
+PEERS = flags.DEFINE_multi_enum("peer", [], ["torch", "flax"], "What to compare it with.")
 TORCH_COMPILE = flags.DEFINE_bool("torch_compile", False, "Compile the PyTorch network.")
 JOBS = flags.DEFINE_list("jobs", ["forward", "step", "sample"], "Which of them to time.")
-PROFILE = flags.DEFINE_bool("profile", False, "Also say where the time of a step goes.")
+PROFILE = flags.DEFINE_bool("profile", False, "Also profile a step.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timings of each, the best of which counts.", 1)
 
 
 def main() -> None:
-    """Build the contenders, let them take turns, print the table."""
+    """Build the contenders, time them, and print the table."""
     if CONFIG.value is None:
-        raise InputError("a benchmark takes --config=FILE, got none")
+        raise InputError("--config must be the path of a config file, got none")
     unknown = set(JOBS.value) - {"forward", "step", "sample"}
     if unknown:
         raise InputError(
@@ -69,10 +69,15 @@ def main() -> None:
         contenders.append(peer)
     if "flax" in PEERS.value:
         if not isinstance(run.network, UNet):
-            raise InputError("--peer=flax takes a network of the kind of ddpm")
+            raise InputError(
+                f"config.network must be a U-Net for --peer=flax, got {run.config.network.name}"
+            )
         check_plain(run.network, run.shape)
         if run.network.dtype != "float32" or run.network.dropout:
-            raise InputError("--peer=flax takes float32 and no dropout")
+            raise InputError(
+                "config.network must have dtype float32 and dropout 0 for --peer=flax, got "
+                f"{run.network.dtype} and {run.network.dropout}"
+            )
         contenders.append(flax_peer(run.network, run.params, x))
     contenders.insert(0, jaxdiff_contender(run, x))
 
@@ -92,7 +97,7 @@ def main() -> None:
 
 
 def check_equal(run: Run, peer: Contender, x: np.ndarray) -> None:
-    """Print how far the two networks' outputs are apart, so that nobody compares unlike things."""
+    """Print the difference of the two networks' outputs, as a check that they are equivalent."""
     theirs = np.moveaxis(peer.forward(0).cpu().numpy(), 1, -1)
     level = jnp.full(len(x), 500.0)
     ours = jax.jit(run.network.apply)(run.params, jnp.asarray(x), level)
@@ -103,7 +108,7 @@ def check_equal(run: Run, peer: Contender, x: np.ndarray) -> None:
 def report(
     contenders: Sequence[Contender], jobs: Sequence[str], *, batch: int, peak: float, rounds: int
 ) -> None:
-    """Time the contenders in turns, print a table with the ratios to the first.
+    """Time the contenders in alternation, and print a table with the ratios to the first.
 
     Args:
         contenders: jaxdiff first.

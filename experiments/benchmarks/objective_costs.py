@@ -1,7 +1,7 @@
-"""What score matching costs in a U-Net: ``python -m experiments.benchmarks.objective_costs``.
+"""Cost of score matching in a U-Net: ``python -m experiments.benchmarks.objective_costs``.
 
 The time of a gradient in the parameters, as a ratio to that of denoising score matching. Objectives
-take turns, so that a noisy machine slows all alike, and the best of the rounds counts.
+alternate, so that a noisy machine affects all equally, and the best of the rounds counts.
 """
 
 import functools
@@ -28,7 +28,7 @@ BLOCKS = flags.DEFINE_integer("blocks", 2, "Residual blocks of each level.", low
 SIZE = flags.DEFINE_integer("size", 32, "Side of the images.", lower_bound=4)
 BATCH = flags.DEFINE_integer("batch", 8, "Images per gradient.", lower_bound=1)
 EXACT_BATCH = flags.DEFINE_integer(
-    "exact_batch", 1, "Images for the exact trace, a derivative per number; 0 leaves it out.", 0
+    "exact_batch", 1, "Images for the exact trace, a derivative per number; 0 omits it.", 0
 )
 ONLY = flags.DEFINE_list("only", [], "Names of objectives beside DSM; all if empty.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timings of each, the best of which counts.", 1)
@@ -52,7 +52,7 @@ def main() -> None:
     """Time every objective, print the ratios."""
     for name in ONLY.value:
         if name not in OBJECTIVES:
-            raise InputError(f"--only must be some of {out_of(name, OBJECTIVES)}")
+            raise InputError(f"--only must be names from {out_of(name, OBJECTIVES)}")
     chosen = {"DSM", *(ONLY.value or OBJECTIVES)}
     objectives = {name: objective for name, objective in OBJECTIVES.items() if name in chosen}
     network = UNet(
@@ -66,7 +66,7 @@ def main() -> None:
     @jax.jit
     def init(key: Key) -> Params:
         params = network.init(key, jnp.zeros((1, *shape)), jnp.ones(1))
-        # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
+        # Last layers are initialised to zero; nonzero ones rule out that XLA skips them.
         return jax.tree.map(lambda leaf: leaf + 0.01, params)
 
     params = init(jax.random.key(0))

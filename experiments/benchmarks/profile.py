@@ -1,4 +1,4 @@
-"""Where the time of a compiled call goes, operation by operation."""
+"""Profile of a compiled call by operation."""
 
 import collections
 import re
@@ -16,7 +16,7 @@ CONTAINERS = re.compile(r"ThunkExecutor|^while|^call|^conditional|Pjit|^\$|wait"
 
 
 def seconds_by_operation(job: Callable[[], Any]) -> dict[str, float]:
-    """Run once under the profiler, and add up what each operation took.
+    """Run once under the profiler, and add up the time of each operation.
 
     Args:
         job: a compiled call, run before.
@@ -40,13 +40,13 @@ def seconds_by_operation(job: Callable[[], Any]) -> dict[str, float]:
 
 
 def summary(seconds: Mapping[str, float], *, largest: int = 5, complete: bool = True) -> str:
-    """Say which share is in convolutions and matrix products, and name the largest operations.
+    """Summarise the fraction of convolutions and matrix products, and the largest operations.
 
     Args:
         seconds: of each operation.
         largest: how many to name.
-        complete: whether the trace holds all of their time; XLA's on a CPU leaves out what
-            convolutions do on other threads, so that no share can be told.
+        complete: whether the trace holds all of their time; XLA's on a CPU omits the work of
+            convolutions on other threads, so that the fraction is unknown.
 
     Example:
         >>> print(summary({"convolution.1": 3.0, "fusion.2": 1.0}, largest=1))
@@ -56,7 +56,7 @@ def summary(seconds: Mapping[str, float], *, largest: int = 5, complete: bool = 
     total = sum(seconds.values())
     products = sum(t for name, t in seconds.items() if PRODUCTS.search(name))
     share = f"{products / total:.0%} of the time of all operations is in convolutions and matrix "
-    partly = "operations but for what convolutions do on other threads, which XLA does not trace; "
+    partly = "operations, without the work of convolutions on other threads, which is not traced; "
     lines = [f"{share}products; the largest:" if complete else f"{partly}the largest:"]
     ordered = sorted(seconds.items(), key=lambda item: -item[1])
     for name, t in ordered[:largest]:

@@ -1,8 +1,9 @@
 """Costs of driver and solvers: ``python -m experiments.benchmarks.solver_costs``.
 
-The time of a walk, as a ratio to as many bare evaluations of the network in one compiled loop: for
-the U-Net of the digits, and for the network of the plane on a large batch, where evaluations are
-cheapest. Then the memory of a walk, which grows with its length only if a trajectory is kept.
+The time of sampling, as a ratio to the same number of bare evaluations of the network in one
+compiled loop: for the U-Net of the digits, and for the network of the plane on a large batch, where
+evaluations are cheapest. Then the memory of sampling, which grows with the number of steps only if
+a trajectory is kept.
 """
 
 import dataclasses
@@ -25,10 +26,12 @@ from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
 from jaxdiff.train.memory import STEP, check_fits
 from jaxdiff.typing import Array, InputError, Key, Params, out_of
 
-EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, in a walk.", lower_bound=2)
-UNET_BATCH = flags.DEFINE_integer("unet_batch", 16, "Images in a walk.", lower_bound=1)
-MLP_BATCH = flags.DEFINE_integer("mlp_batch", 10_000, "Points in a walk.", lower_bound=1)
-LENGTHS = flags.DEFINE_list("lengths", ["10", "50", "250"], "Steps of walks to measure memory of.")
+EVALUATIONS = flags.DEFINE_integer("evaluations", 50, "Of the network, per run.", lower_bound=2)
+UNET_BATCH = flags.DEFINE_integer("unet_batch", 16, "Images per run.", lower_bound=1)
+MLP_BATCH = flags.DEFINE_integer("mlp_batch", 10_000, "Points per run.", lower_bound=1)
+LENGTHS = flags.DEFINE_list(
+    "lengths", ["10", "50", "250"], "Numbers of steps to measure memory of."
+)
 ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the table; all if empty.")
 ROUNDS = flags.DEFINE_integer("rounds", 15, "Timings of each, the best of which counts.", 1)
 
@@ -38,12 +41,12 @@ COMPARED = [
 
 
 def main() -> None:
-    """Time every solver on both networks, and read off the memory of walks."""
+    """Time every solver on both networks, and measure the memory of sampling."""
     for name in ONLY.value:
         if name not in COMPARED:
             raise InputError(f"--only must be names from {out_of(name, COMPARED)}")
     if not all(text.isdigit() and int(text) > 0 for text in LENGTHS.value):
-        raise InputError(f"--lengths must be numbers of steps, got {','.join(LENGTHS.value)}")
+        raise InputError(f"--lengths must be positive integers, got {','.join(LENGTHS.value)}")
     lengths = [int(text) for text in LENGTHS.value]
     for name, n in (("--evaluations", EVALUATIONS.value), ("--lengths", max(lengths, default=0))):
         check_fits(name, n, n * STEP)
@@ -59,29 +62,29 @@ def main() -> None:
     if not lengths:
         return
     print(f"\n{'MiB of the U-Net in n =':<24}" + "".join(f"{n:>10}" for n in lengths))
-    for name, walk in (("sample", jaxdiff.sample), ("trajectory", jaxdiff.trajectory)):
-        sizes = [memory(digits, UNET_BATCH.value, n, walk) for n in lengths]
+    for name, draw in (("sample", jaxdiff.sample), ("trajectory", jaxdiff.trajectory)):
+        sizes = [memory(digits, UNET_BATCH.value, n, draw) for n in lengths]
         print(f"{name:<24}" + "".join(f"{size / 2**20:>10.2f}" for size in sizes))
 
 
 def measure(run: Run, batch: int, *, count: int, rounds: int) -> None:
-    """Print the time of every solver's walk beside that of ``count`` bare evaluations."""
+    """Print the time of every solver relative to that of ``count`` bare evaluations."""
     x = jax.random.normal(jax.random.key(0), (batch, *run.shape))
-    walks = {"the network alone": _compiled(_bare(run, count), x)}
+    runs = {"the network alone": _compiled(_bare(run, count), x)}
     rows = {**SDE_SOLVERS, **ODE_SOLVERS}
     for name in ONLY.value or COMPARED:
         make = rows[name]
-        walks[name] = _compiled(_walk(run, make, count // evaluations(make)), x)
-    best = best_times(walks, rounds=rounds)
+        runs[name] = _compiled(_sampling(run, make, count // evaluations(make)), x)
+    best = best_times(runs, rounds=rounds)
     bare = best["the network alone"]
     for name, seconds in best.items():
         print(f"{name:<24}{1000 * seconds:>10.1f}{seconds / bare:>8.3f}", flush=True)
 
 
-def memory(run: Run, batch: int, num_steps: int, walk: Callable[..., Any]) -> float:
-    """Bytes that a compiled walk holds beside its inputs, outputs included; NaN if not known."""
+def memory(run: Run, batch: int, num_steps: int, draw: Callable[..., Any]) -> float:
+    """Bytes of compiled sampling without its inputs, including outputs; NaN if unknown."""
     x = jnp.zeros((batch, *run.shape))
-    compiled = jax.jit(_walk(run, solvers.deis, num_steps, walk)).lower(jax.random.key(0), x)
+    compiled = jax.jit(_sampling(run, solvers.deis, num_steps, draw)).lower(jax.random.key(0), x)
     sizes = compiled.compile().memory_analysis()
     return sizes.temp_size_in_bytes + sizes.output_size_in_bytes if sizes else float("nan")
 
@@ -91,7 +94,7 @@ def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
 
     @jax.jit
     def params() -> Params:
-        # Freshly made its last layers are zero, which XLA may not skip but a reader may suspect.
+        # Last layers are initialised to zero; nonzero ones rule out that XLA skips them.
         fresh = fresh_state(run.model).players[PLAYER].params
         return jax.tree.map(lambda leaf: leaf + 0.01, fresh)
 
@@ -99,7 +102,7 @@ def _untrained(config: dict[str, Any], shape: tuple[int, ...]) -> Run:
 
 
 def _bare(run: Run, count: int) -> Callable[[Key, Array], Array]:
-    """Evaluations of the network, each on the outcome of the one before, at levels of their own."""
+    """Evaluations of the network, each on the result of the previous one, at different levels."""
 
     def loop(key: Key, x: Array) -> Array:
         def evaluate(x: Array, level: Array) -> tuple[Array, None]:
@@ -111,19 +114,19 @@ def _bare(run: Run, count: int) -> Callable[[Key, Array], Array]:
     return loop
 
 
-def _walk(
+def _sampling(
     run: Run,
     make: MakeFn,
     num_steps: int,
-    walk: Callable[..., Any] = jaxdiff.sample,
+    draw: Callable[..., Any] = jaxdiff.sample,
 ) -> Callable[[Key, Array], Any]:
     times = schedules.logistic_times(run.process, num_steps, t_min=1e-3)
 
-    def draw(key: Key, x: Array) -> Any:
+    def sampling(key: Key, x: Array) -> Any:
         model = build.denoise_fn(run.config, run.network, run.process, run.params)
-        return walk(key, make(model, run.process), x, times)
+        return draw(key, make(model, run.process), x, times)
 
-    return draw
+    return sampling
 
 
 def _compiled(loop: Callable[[Key, Array], Any], x: Array) -> Callable[[int], Any]:

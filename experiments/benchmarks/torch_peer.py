@@ -1,4 +1,4 @@
-"""The equal network in PyTorch: diffusers' UNet2DModel, trained and sampled in the usual way."""
+"""The equivalent network in PyTorch: diffusers' UNet2DModel, trained and sampled as usual."""
 
 import functools
 import itertools
@@ -18,10 +18,10 @@ def torch_peer(net: Any, x: np.ndarray, *, compiled: bool) -> tuple[Contender, U
     Args:
         net: our network.
         x: the batch, ``[batch, height, width, colours]``.
-        compiled: whether to run it under ``torch.compile`` and in the layout of channels last.
+        compiled: whether to run it under ``torch.compile`` and with channels last.
 
     Returns:
-        ``(contender, network, variables)``: ours computes what theirs does.
+        ``(contender, network, variables)``: a network of ours that computes the same as diffusers'.
 
     Raises:
         InputError: if torch or diffusers is missing, or diffusers has no such network.
@@ -111,16 +111,16 @@ def _alphas(torch: Any, device: Any) -> Any:
 
 
 def check_plain(net: Any, shape: tuple[int, ...]) -> None:
-    """Refuse a network that the peers have not.
+    """Refuse a network that the peers do not support.
 
     Raises:
-        InputError: naming in what it is not of the kind of DDPM's.
+        InputError: naming the field in which it differs from DDPM's.
     """
     convert.diffusers_config(net, shape)
     plain = UNet(modulation="shift")
     for name in ("modulation", "resampling", "num_outputs", "num_classes", "recenter", "padding"):
         if getattr(net, name) != getattr(plain, name):
             raise InputError(
-                f"--peer takes a network whose {name} is {getattr(plain, name)!r}, got "
+                f"config.network.{name} must be {getattr(plain, name)!r} for --peer, got "
                 f"{getattr(net, name)!r}"
             )

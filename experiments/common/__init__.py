@@ -1,1 +1,1 @@
-"""What several commands share: flags and their mistakes, drawing, figures, timings."""
+"""What several commands share: flags and usage errors, drawing, figures, timings."""

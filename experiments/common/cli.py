@@ -1,6 +1,6 @@
-"""The edge: flags become a typed config, a caller's mistake one sentence and exit code 2.
+"""The command line: parses flags; usage errors print one line and exit with status 2.
 
-So does a disk that is full. What cannot be printed is dropped, and the command goes on.
+So do errors such as a full disk. Output that cannot be printed is dropped, without an error.
 """
 
 import errno
@@ -22,13 +22,13 @@ from jaxdiff.typing import InputError, nearest
 USAGE_ERROR = 2
 INTERRUPTED = 130
 MAX_SEED = 2**32 - 1
-TOO_LITTLE = "memory does not suffice"
+TOO_LITTLE = "out of memory"
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 LEFTOVERS = ("Event loop is closed", "sys.meta_path is None")
 
 
 def run(main: Callable[[], None]) -> None:
-    """Parse the flags, call ``main``, and exit with 2 and one sentence on a caller's mistake."""
+    """Parse the flags and call ``main``; on a usage error print one line and exit with 2."""
     sys.unraisablehook = _report  # to the very end of the process
     with unfailing_output():
         app.run(functools.partial(_guarded, main), flags_parser=_parse)
@@ -36,44 +36,44 @@ def run(main: Callable[[], None]) -> None:
 
 def _report(
     left: "sys.UnraisableHookArgs",
-    unsaid: tuple[str, ...] = LEFTOVERS,
+    hidden: tuple[str, ...] = LEFTOVERS,
     report: Callable[["sys.UnraisableHookArgs"], Any] = sys.__unraisablehook__,
 ) -> None:
-    """Report what nobody can catch any more, but what is left of a checkpoint that failed.
+    """Report errors that can no longer be caught, except the leftovers of a failed checkpoint.
 
-    Its parts that were still to be written are told one by one, above and below the one sentence
-    that says why, as late as when names of modules are gone: hence the defaults.
+    Its unwritten parts raise one error each, before and after the one line that gives the reason,
+    even after module globals are gone: hence the defaults.
     """
-    if not str(left.exc_value).startswith(unsaid):
+    if not str(left.exc_value).startswith(hidden):
         report(left)
 
 
 def _guarded(main: Callable[[], None], argv: Sequence[str]) -> None:
     if len(argv) > 1:
-        _refuse(f"everything is a flag here, got the argument {argv[1]!r}")
+        _refuse(f"all arguments must be flags, got {argv[1]!r}")
     try:
         main()
     except InputError as error:
         _refuse(str(error))
-    except jax.errors.JaxRuntimeError as error:  # what compiled code makes of an InputError
-        told = re.search(rf"\b({InputError.__name__}|RESOURCE_EXHAUSTED): (.*)", str(error))
-        if told is None:
+    except jax.errors.JaxRuntimeError as error:  # what an InputError becomes in compiled code
+        found = re.search(rf"\b({InputError.__name__}|RESOURCE_EXHAUSTED): (.*)", str(error))
+        if found is None:
             raise
-        _refuse(told[2] if told[1] == InputError.__name__ else f"{TOO_LITTLE}: {told[2]}")
+        _refuse(found[2] if found[1] == InputError.__name__ else f"{TOO_LITTLE}: {found[2]}")
     except MemoryError as error:
-        _refuse(f"{TOO_LITTLE}: {str(error) or 'Python could allocate no more'}")
+        _refuse(f"{TOO_LITTLE}: {str(error) or 'Python could not allocate any more'}")
     except OSError as error:
-        if error.filename is None and error.errno not in FULL:  # not about a file of the caller's
+        if error.filename is None and error.errno not in FULL:  # not about a file of the user's
             raise
         _refuse(f"{error.filename or 'a file could not be written'}: {error.strerror}")
     except KeyboardInterrupt:
-        print("interrupted; training goes on from its last checkpoint", file=sys.stderr)
+        print("interrupted; training resumes from its last checkpoint", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
 
 def _parse(argv: Sequence[str]) -> list[str]:
-    """Parse as absl does, with every failure told in one sentence."""
-    # orbax and grain tell absl's log about every file, and of a failure all that stood around it
+    """Parse as absl does, but report every failure in one line."""
+    # orbax and grain log every file through absl, and the whole context of every failure
     logging.set_verbosity(logging.FATAL)
     try:
         if any(arg.startswith(("--config", "-config")) for arg in argv):
@@ -91,7 +91,7 @@ def _parse(argv: Sequence[str]) -> list[str]:
 
 
 def _check_finite_flags() -> None:
-    """Refuse infinities, and NaN, which no bound keeps out; the fields of a config are others'."""
+    """Refuse infinities and NaN, which bounds do not exclude; not in config fields."""
     for name in flags.FLAGS:
         value = flags.FLAGS[name].value
         if isinstance(value, float) and not math.isfinite(value) and "." not in name:
@@ -99,10 +99,10 @@ def _check_finite_flags() -> None:
 
 
 def _check_config_flags(argv: Sequence[str]) -> None:
-    """Find the mistakes that ml_collections would tell by a traceback.
+    """Find usage errors that ml_collections would report by a traceback.
 
     Raises:
-        InputError: if the file is missing, broken or one of two, or an override names no field.
+        InputError: if the file is missing, broken or given twice, or an override names no field.
     """
     pairs = [re.match(r"--?config((?:\.\w+)*)(?:=(.*))?$", arg, re.DOTALL) for arg in argv]
     paths = [
@@ -111,7 +111,7 @@ def _check_config_flags(argv: Sequence[str]) -> None:
         if pair and not pair[1]
     ]
     if len(paths) > 1:
-        raise InputError(f"--config takes one config file, got {' and '.join(paths)}")
+        raise InputError(f"--config must be given once, got {' and '.join(paths)}")
     path = "".join(paths)
     if not Path(path).is_file():
         raise InputError(f"--config must be the path of a config file, got {path!r}")
@@ -131,7 +131,7 @@ def _check_config_flags(argv: Sequence[str]) -> None:
 
 
 def _load(path: str) -> Any:
-    """Load a config file by itself, with no override applied."""
+    """Load a config file without applying overrides."""
     values, argv = flags.FlagValues(), ["", f"--config={path}"]
     config = config_flags.DEFINE_config_file("config", flag_values=values, sys_argv=argv)
     values(argv)
@@ -143,12 +143,12 @@ def _check_field(config: Mapping[str, Any], names: Sequence[str]) -> None:
     for name in names:
         if not hasattr(inside, "keys") or name not in inside:
             known = list(inside) if hasattr(inside, "keys") else []
-            takes = (", ".join(known) or "no fields") + nearest(name, known)
-            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
+            listed = (", ".join(known) or "no fields") + nearest(name, known)
+            raise InputError(f"{path}.{name} does not exist; {path} has {listed}")
         inside, path = inside[name], f"{path}.{name}"
     if hasattr(inside, "keys"):
         fields = ", ".join(f"{path}.{field}" for field in inside)
-        raise InputError(f"{path} takes its fields one by one ({fields})")
+        raise InputError(f"{path} must be set field by field ({fields})")
 
 
 def _refuse(sentence: str) -> NoReturn:

@@ -1,4 +1,4 @@
-"""Many samples of a run: batch by batch, with a progress bar, as one would save them."""
+"""Many samples of a run: batch by batch, with a progress bar, ready to be saved."""
 
 import math
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ def draw_samples(
         run: the trained run.
         n: how many.
         seed: of all randomness; batch i uses ``fold_in(key(seed), i)``.
-        batch_size: samples per compiled call, divided over all devices; they do not change what is
-            drawn.
+        batch_size: samples per compiled call, sharded over all devices, which do not affect the
+            draws.
         options: keyword arguments of :meth:`Run.sample`.
 
     Returns:

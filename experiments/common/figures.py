@@ -1,4 +1,4 @@
-"""What is measured of a model, each figure beside what the data themselves reach."""
+"""Measurements of a model, each with the value that the data themselves reach."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -11,11 +11,11 @@ from jaxdiff.recipes import Run
 
 NEIGHBOURS = 3
 LEAST = {"frechet": 2, "precision": NEIGHBOURS + 1, "recall": NEIGHBOURS + 1, "nearest_distance": 1}
-"""Examples that a figure takes of each of its two sets."""
+"""Minimum number of examples that a figure requires of each of its two sets."""
 
 
 class Figure(NamedTuple):
-    """One measured number, with what it was measured on; None where that is too little."""
+    """One measured number, with what it was measured on; None if there are too few examples."""
 
     name: str
     value: float | None
@@ -29,7 +29,7 @@ class Figure(NamedTuple):
 def measure(
     samples: np.ndarray, real_train: np.ndarray, real_test: np.ndarray, *, seed: int
 ) -> list[Figure]:
-    """Measure samples and training data alike against the test split.
+    """Measure samples and training data in the same way against the test split.
 
     Args:
         samples: of the model, ``[n, ...]``.
@@ -41,8 +41,8 @@ def measure(
         Fréchet distance in the space of the data, precision and recall (k-NN, k = 3), and the
         median distance to the nearest training example: samples nearer to the training set than
         the test split is have been memorised. "train, n equal" is a random choice of as many
-        training examples as there are samples, since all of these depend on n. Where a set has
-        fewer examples than a figure takes (``LEAST``), its value is None.
+        training examples as there are samples, since all of these depend on n. If a set has fewer
+        examples than a figure requires (``LEAST``), its value is None.
     """
     sets: dict[str, np.ndarray] = {"samples": samples, "train": real_train, "test": real_test}
     if len(samples) < len(real_train):
@@ -86,7 +86,7 @@ def _nearest_distance(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]
 
 
 def as_table(run: Run, figures: list[Figure]) -> str:
-    """Lay the figures out for a person."""
+    """Format the figures as a text table."""
     rows = [("figure", "of", "against", "value", "n", "seed")] + [
         (f.name, f.of, f.against, _value(f), f"{f.n_of} / {f.n_against}", _cell(f.seed))
         for f in figures
@@ -101,10 +101,10 @@ def as_table(run: Run, figures: list[Figure]) -> str:
 
 
 def left_out(figures: list[Figure]) -> list[str]:
-    """Which figures are missing, and how many examples they take: a line for each."""
+    """Which figures are missing, and how many examples they require: a line for each."""
     missing = {f.name for f in figures if f.value is None}
     return [
-        f"-: {name} is left out where a set has fewer than {LEAST[name]} examples"
+        f"-: {name} is omitted where a set has fewer than {LEAST[name]} examples"
         for name in LEAST
         if name in missing
     ]
@@ -119,7 +119,7 @@ def _cell(value: int | None) -> str:
 
 
 def as_record(run: Run, figures: list[Figure]) -> dict:
-    """The same for a machine."""
+    """The same as JSON-serialisable content."""
     return {
         "step": run.step,
         "parameters": run.average,

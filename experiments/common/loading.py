@@ -1,4 +1,4 @@
-"""A trained run with the average of its parameters that flags ask for."""
+"""Loading of a trained run, with the EMA of its parameters that flags choose."""
 
 from absl import flags
 
@@ -6,10 +6,10 @@ from jaxdiff import recipes
 from jaxdiff.recipes import Run
 
 EMA_DECAY = flags.DEFINE_float(
-    "ema_decay", None, "Which of the run's moving averages to take, instead of the first."
+    "ema_decay", None, "Which of the run's EMAs to use, instead of the first."
 )
 EMA_STD = flags.DEFINE_float(
-    "ema_std", None, "Put together the average whose memory has this share of the run."
+    "ema_std", None, "Reconstruct the EMA with this standard deviation, as a fraction of the run."
 )
 
 

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 
 
 def text_table(rows: Sequence[Sequence[str]]) -> str:
-    """Lay cells out in columns, all aligned to the left, with a rule below the first row.
+    """Lay out cells in left-aligned columns, with a rule below the first row.
 
     Args:
-        rows: of equally many cells; the first holds the headings.
+        rows: of the same number of cells; the first holds the headings.
 
     Returns:
-        A line for each row and the rule, without spaces or a newline at their ends.
+        A line for each row and the rule, without trailing spaces or newline.
 
     Example:
         >>> print(text_table([("solver", "error"), ("DDIM", "0.25")]))

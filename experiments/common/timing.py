@@ -1,4 +1,4 @@
-"""Honest timings on a noisy machine: things take turns, and the best of the rounds counts."""
+"""Timings that are robust on a noisy machine: alternating runs, of which the best counts."""
 
 import math
 import time
@@ -8,11 +8,11 @@ from typing import Any
 import jax
 
 ONCE = 20.0
-"""Seconds beyond which a run is timed only once."""
+"""Runs that take longer, in seconds, are timed only once."""
 
 
 def best_times(runs: Mapping[str, Callable[[int], Any]], *, rounds: int) -> dict[str, float]:
-    """Seconds of each run, the best of several, taken in turn so that a slow spell slows all alike.
+    """Best time of each run, in seconds; runs alternate, so that slow phases affect all equally.
 
     Args:
         runs: functions of the number of the round, compiled before.
@@ -33,6 +33,6 @@ def best_times(runs: Mapping[str, Callable[[int], Any]], *, rounds: int) -> dict
 
 
 def timed(job: Callable[[], Any]) -> tuple[Any, float]:
-    """What a job returns, and its seconds."""
+    """The result of a job, and its seconds."""
     started = time.perf_counter()
     return job(), time.perf_counter() - started

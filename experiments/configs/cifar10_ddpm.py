@@ -1,4 +1,4 @@
-"""DDPM on CIFAR-10, as Ho et al. 2020 have it: FID 3.17 there."""
+"""DDPM on CIFAR-10, as in Ho et al. 2020: FID 3.17 there."""
 
 from ml_collections import ConfigDict
 

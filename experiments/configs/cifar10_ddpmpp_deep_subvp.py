@@ -1,4 +1,4 @@
-"""Sub-VP SDE with deep DDPM++ on CIFAR-10, as Song et al. 2021: FID 2.41, 2.99 bits/dim there."""
+"""Sub-VP SDE, deep DDPM++ on CIFAR-10, as in Song et al. 2021: FID 2.41, 2.99 bits/dim there."""
 
 from ml_collections import ConfigDict
 

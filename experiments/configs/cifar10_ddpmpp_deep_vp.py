@@ -1,4 +1,4 @@
-"""VP SDE with deep DDPM++ on CIFAR-10, as Song et al. 2021: FID 2.41, 3.13 bits/dim there."""
+"""VP SDE with deep DDPM++ on CIFAR-10, as in Song et al. 2021: FID 2.41, 3.13 bits/dim there."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Sub-VP SDE with DDPM++ on CIFAR-10, as Song et al. 2021: FID 2.61, 3.02 bits/dim there."""
+"""Sub-VP SDE with DDPM++ on CIFAR-10, as in Song et al. 2021: FID 2.61, 3.02 bits/dim there."""
 
 from ml_collections import ConfigDict
 

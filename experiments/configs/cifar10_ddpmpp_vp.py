@@ -1,7 +1,7 @@
-"""VP SDE with DDPM++ on CIFAR-10, as Song et al. 2021 have it: FID 2.55, 3.16 bits/dim there.
+"""VP SDE with DDPM++ on CIFAR-10, as in Song et al. 2021: FID 2.55, 3.16 bits/dim there.
 
-The data are read from a prepared TFDS data set (``--config.data.data_dir``); meant for several
-accelerators. The deep variant and sub-VP are this one with a field or two set otherwise.
+The data are read from a prepared TFDS dataset (``--config.data.data_dir``); meant for several
+accelerators. The deep variant and sub-VP differ from this one in a field or two.
 """
 
 from ml_collections import ConfigDict

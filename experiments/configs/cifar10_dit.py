@@ -1,7 +1,7 @@
 """A class-conditional diffusion transformer on CIFAR-10: DiT-S with patches of 2 × 2 pixels.
 
-Chain, loss and optimiser are those of Peebles & Xie 2023, who train on latents of ImageNet; a tenth
-of the labels is withheld, for classifier-free guidance.
+Chain, loss and optimizer are those of Peebles & Xie 2023, who train on latents of ImageNet; a tenth
+of the labels is dropped, for classifier-free guidance.
 """
 
 from ml_collections import ConfigDict

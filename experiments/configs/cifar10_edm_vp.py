@@ -1,7 +1,7 @@
 """EDM on CIFAR-10, unconditional, with the DDPM++ of Karras et al. 2022 ("VP"): FID 1.97 there.
 
-Theirs augments the images beside flipping them, which this does not. The noise is that of EDM,
-σ from 0.002 to 80; "VP" there names the network.
+Unlike theirs, this does not augment the images beyond flipping them. The noise is EDM's, σ from
+0.002 to 80; "VP" is their name for the network.
 """
 
 from ml_collections import ConfigDict
@@ -32,6 +32,6 @@ def get_config() -> ConfigDict:
     config.training.ema_decay = 0.9993  # a half-life of half a million images
     config.sampling.solver = ConfigDict({"name": "heun"})
     config.sampling.times = ConfigDict({"name": "karras", "rho": 7.0})
-    config.sampling.num_steps = 17  # and one evaluation at the end: 35, of which theirs is 18 steps
+    config.sampling.num_steps = 17  # 35 evaluations with the final one: 18 steps as EDM counts them
     config.sampling.t_min = 1e-5
     return config

@@ -1,4 +1,4 @@
-"""VE SDE with NCSN++ on CIFAR-10, as Song et al. 2021: FID 2.38 there."""
+"""VE SDE with NCSN++ on CIFAR-10, as in Song et al. 2021: FID 2.38 there."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""A small DDPM on CIFAR-10, of 6.5 million parameters: what two CPU cores can train overnight."""
+"""A small DDPM on CIFAR-10, with 6.5 million parameters: two CPU cores can train it overnight."""
 
 from ml_collections import ConfigDict
 

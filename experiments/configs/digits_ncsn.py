@@ -1,7 +1,7 @@
-"""NCSN on the embedded digits: a ladder of noise levels, and annealed Langevin dynamics down it.
+"""NCSN on the embedded digits: a sequence of noise levels, sampled by annealed Langevin dynamics.
 
-The ladder begins above the largest distance of two digits and has a ratio of 1.2, so that the noise
-of one level lies within that of its neighbours (Song & Ermon 2020, techniques 1 and 2).
+The largest noise level exceeds the largest distance between two digits, and successive levels have
+a ratio of 1.2, so that their noise overlaps (Song & Ermon 2020, techniques 1 and 2).
 """
 
 from ml_collections import ConfigDict

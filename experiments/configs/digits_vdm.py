@@ -1,4 +1,4 @@
-"""VDM on the embedded digits: the bound in bits of their levels, and a learned noise schedule."""
+"""VDM on the embedded digits: trained on the ELBO, with a learned noise schedule."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""VP SDE on MNIST at 28×28, read from a prepared TFDS data set; meant for a GPU."""
+"""VP SDE on MNIST at 28×28, read from a prepared TFDS dataset; meant for a GPU."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Sliced score matching of noisy points of the plane: no loss of it knows the noise."""
+"""Sliced score matching of noisy points of the plane: the loss does not use the noise."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""VDM on points of the plane: the bound itself, under a noise schedule that is learned with it."""
+"""VDM on points of the plane: trained on the ELBO, with a learned noise schedule."""
 
 from ml_collections import ConfigDict
 

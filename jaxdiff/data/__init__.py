@@ -1,6 +1,6 @@
-"""L7: data sets by name, and endless batches that are a pure function of (seed, step).
+"""L7: datasets by name, and endless batches that are a pure function of (seed, step).
 
-``load`` gives the two splits of a data set as random-access sources; ``batches`` turns a source
+``load`` gives the two splits of a dataset as random-access sources; ``batches`` turns a source
 into training batches, whose images ``flip``, ``dequantize`` and ``scale`` prepare inside a jitted
 step; ``stack`` and ``take_all`` put a whole split in memory for evaluation.
 Importing this package imports no reader of data: each is imported by the function that needs it.

@@ -1,7 +1,7 @@
-"""What becomes of stored images inside the compiled step: they are mirrored, spread, made floats.
+"""Augmentation of stored images inside the compiled step: mirroring, dequantisation, scaling.
 
-Chance belongs to the example, by a key of its own: it is the same whichever devices, processes and
-microbatches the example meets, and what is sent to the device is a byte a number.
+Every example has a key of its own, so that its randomness does not depend on devices, processes
+and microbatches. Images are sent to the device as bytes.
 """
 
 import jax
@@ -55,7 +55,7 @@ def dequantize(keys: Key, images: Array, value_range: Range = SYMMETRIC) -> Arra
 
 
 def scale(images: Array, value_range: Range = SYMMETRIC) -> Array:
-    """Map bytes onto the range, to the bit as :func:`jaxdiff.data.to_floats` does; it is jax's own.
+    """Map bytes onto the range, bit for bit like :func:`jaxdiff.data.to_floats`, but in JAX.
 
     Example:
         >>> scale(jnp.array([0, 255], jnp.uint8), (-0.5, 0.5)).tolist()

@@ -1,8 +1,8 @@
 """Image files as a viewer shows them: upright, opaque, eight bits a channel.
 
-A phone stores the picture as its sensor lay and says in EXIF how to turn it. A transparent pixel
-still has a colour, often black or whatever was erased, that nobody is meant to see: every picture
-is laid over the background, semi-transparent pixels in proportion.
+A phone stores the picture as its sensor was held and records in EXIF how to rotate it. A
+transparent pixel still has a colour, often black or whatever was erased, that nobody is meant to
+see: every picture is composited over the background.
 """
 
 from pathlib import Path
@@ -22,11 +22,11 @@ BACKGROUND = 255
 GREY_MODES = {"1", "L", "LA"}
 WIDE_MODES = {"F", "I"}  # and "I;16" and its kin: more than 8 bits per channel
 ORIENTATION = 0x0112
-"""EXIF's tag; 5 to 8 exchange the sides."""
+"""EXIF's orientation tag; its values 5 to 8 swap width and height."""
 
 
 class Header(NamedTuple):
-    """What is known of an image before a pixel is decoded; its sides are those of it upright."""
+    """Size and kind of an image, read without decoding it; the sides are those of it upright."""
 
     width: int
     height: int
@@ -44,27 +44,27 @@ def read_header(path: Path) -> Header:
 
     try:
         with Image.open(path) as image:
-            if image.format == "TIFF":  # which Pillow turns while it decodes, in some versions
+            if image.format == "TIFF":  # which some versions of Pillow rotate while decoding
                 image.load()
             (width, height), mode = image.size, image.mode
-            # Image's own method: that of a PNG decodes the whole file
+            # the base class's method: that of a PNG decodes the whole file
             turned = Image.Image.getexif(image).get(ORIENTATION) in (5, 6, 7, 8)
     except Exception as error:  # whatever a broken file makes Pillow's readers raise
         raise InputError(
             f"{path} is not an image that Pillow can read: {one_line(error)}"
         ) from error
     if mode in WIDE_MODES or ";" in mode:
-        raise InputError(f"{path} is of PIL mode {mode}, images take 8 bits per channel")
+        raise InputError(f"{path} must have 8 bits per channel, got PIL mode {mode}")
     width, height = (height, width) if turned else (width, height)
     return Header(width, height, mode in GREY_MODES)
 
 
 def read_pixels(path: Path, *, grey: bool) -> np.ndarray:
-    """Decode an image file: turned as its EXIF says, and laid over the background.
+    """Decode an image file, rotated according to its EXIF and composited over the background.
 
     Args:
         path: the file.
-        grey: whether to give one channel instead of three.
+        grey: whether to return one channel instead of three.
 
     Returns:
         uint8 ``[H, W, 1]`` or ``[H, W, 3]``.

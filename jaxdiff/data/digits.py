@@ -11,12 +11,11 @@ NUM_TEST = 297
 def load_digits() -> Dataset:
     """Load the digits: 1,500 to train on and 297 to test on.
 
-    Every 1797/297-th image is held out, all through the collection: it is in the order of its
-    writers, and this way both splits know all of them. Grey levels 0..16 become bytes by
-    round(255·v/16).
+    Every 1797/297-th image is held out: the collection is ordered by writer, and this way both
+    splits contain every writer. Grey levels 0..16 become bytes by round(255·v/16).
 
     Returns:
-        A data set of shape ``(8, 8, 1)`` with 10 classes.
+        A dataset of shape ``(8, 8, 1)`` with 10 classes.
 
     Example:
         >>> digits = load_digits()

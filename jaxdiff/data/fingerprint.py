@@ -1,7 +1,7 @@
-"""What tells whether two data sets are the same, in a few numbers that fit in a file.
+"""Fingerprints that tell whether two datasets are the same, small enough for a file.
 
 Sizes are compared as they are; of the examples a fixed sample, spread evenly over the split, is
-hashed as it is stored, so that a data set of any size takes no longer than a batch.
+hashed as it is stored, so that a dataset of any size takes no longer than a batch.
 """
 
 import hashlib
@@ -21,10 +21,10 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
     """Summarise both splits: their sizes, and a hash each of a sample's examples and labels.
 
     Args:
-        dataset: any.
+        dataset: any dataset.
 
     Returns:
-        Nested dicts of numbers and text, as JSON has them.
+        Nested dicts of numbers and text, ready for JSON.
 
     Example:
         >>> from jaxdiff import data
@@ -35,12 +35,12 @@ def fingerprint(dataset: Dataset) -> dict[str, Any]:
 
 
 def changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Say what differs between two fingerprints, a phrase for each split that does.
+    """Describe what differs between two fingerprints, one phrase per split that differs.
 
     Example:
         >>> from jaxdiff import data
         >>> changes(*(fingerprint(data.load(f"toy:{name}")) for name in ("moons", "rings")))
-        ['other examples and labels in train', 'other examples and labels in test']
+        ['different examples and labels in train', 'different examples and labels in test']
     """
     return [phrase for split in new if (phrase := _change(split, old.get(split, {}), new[split]))]
 
@@ -49,7 +49,7 @@ def _change(split: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> str:
     if old.get("size") != new["size"]:
         return f"{new['size']} examples in {split} instead of {old.get('size')}"
     differing = [name for name in ("examples", "labels") if old.get(name) != new[name]]
-    return f"other {' and '.join(differing)} in {split}" if differing else ""
+    return f"different {' and '.join(differing)} in {split}" if differing else ""
 
 
 def _of_split(source: Source) -> dict[str, Any]:
@@ -60,7 +60,7 @@ def _of_split(source: Source) -> dict[str, Any]:
 
 
 def _hash(array: np.ndarray) -> str:
-    """Of type, shape and values, the same on machines of either byte order."""
+    """Hash type, shape and values, identically on machines of either byte order."""
     little = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False))
     kind = f"{array.dtype.name} {array.shape}"
     return hashlib.sha256(kind.encode() + little.tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""A data set of one's own as a folder of image files."""
+"""Custom datasets: a folder of image files."""
 
 import os
 from collections import Counter
@@ -14,27 +14,27 @@ from jaxdiff.data.sources import Dataset, Decoded, hold_out
 from jaxdiff.typing import InputError
 
 LISTED = 5
-"""Sizes that a message names, at most."""
+"""How many sizes a message lists at most."""
 
 
 def load_folder(folder: Path, resize: Resize | None = None) -> Dataset:
-    """Load every file of a directory tree as an image; the sorted order of the paths is theirs.
+    """Load every file of a directory tree as an image, in the sorted order of the paths.
 
     Either all images lie in sub-folders, whose sorted names are the classes, or none does. Hidden
-    files are passed over. If every image is grey, so are the examples (one channel); otherwise all
-    are converted to RGB. Images are turned as their EXIF says, and transparent ones laid over
-    white. A fixed tenth is held out for the test split. Only the files' headers are read here;
-    pixels are decoded when first asked for.
+    files are skipped. If every image is grey, so are the examples (one channel); otherwise all are
+    converted to RGB. Images are rotated according to their EXIF, and transparent ones composited
+    over white. A fixed tenth is held out for the test split. Only the files' headers are read
+    here; pixels are decoded on first access.
 
     Args:
         folder: the top of the tree.
-        resize: what brings images of any sizes to one; without it they must be of one.
+        resize: how images are resized; without it they must all be of one size.
 
     Returns:
-        A data set of shape ``(H, W, 1)`` or ``(H, W, 3)``.
+        A dataset of shape ``(H, W, 1)`` or ``(H, W, 3)``.
 
     Raises:
-        InputError: the folder is missing, empty or in part not readable, a file in it is not an
+        InputError: the folder is missing, empty or not fully readable, a file in it is not an
             8-bit image, the images differ in size, or some lie in sub-folders and some beside them.
     """
     paths = _files(folder)
@@ -51,7 +51,7 @@ def load_folder(folder: Path, resize: Resize | None = None) -> Dataset:
         pixels = read_pixels(paths[index], grey=grey)
         if resize is not None:
             return resize(pixels)
-        if pixels.shape != shape:  # the file is another, or says how to turn it at its end
+        if pixels.shape != shape:  # the file was replaced, or its EXIF stands at its end
             raise InputError(f"{paths[index]} must be of shape {shape}, got {pixels.shape}")
         return pixels
 
@@ -82,16 +82,16 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _visible(folder: Path) -> Iterator[Path]:
-    """Everything in a tree that is no folder and not hidden; links to folders are followed.
+    """Yield every file of a tree that is not hidden; links to folders are followed.
 
     Raises:
-        OSError: if a folder cannot be read, which ``rglob`` would pass over.
+        OSError: if a folder cannot be read, which ``rglob`` would skip.
     """
     lies_in = {str(folder): frozenset([os.path.realpath(folder)])}
     for top, folders, files in os.walk(folder, onerror=_refuse, followlinks=True):
         outer = lies_in.pop(top)
         inner = {os.path.join(top, name): name for name in folders if not name.startswith(".")}
-        # not a link to a folder that it lies in itself: everything there has its turn
+        # skip a link to an enclosing folder, whose contents are visited anyway
         new = {path: own for path in inner if (own := os.path.realpath(path)) not in outer}
         folders[:] = [inner[path] for path in new]
         lies_in |= {path: outer | {own} for path, own in new.items()}
@@ -103,7 +103,7 @@ def _refuse(error: OSError) -> NoReturn:
 
 
 def _check_one_size(folder: Path, paths: Sequence[Path], sizes: Sequence[tuple[int, int]]) -> None:
-    """Raise InputError unless all images are of one size, naming what sizes there are."""
+    """Raise InputError unless all images are of one size, listing the sizes found."""
     found = Counter(sizes).most_common()
     if len(found) == 1:
         return
@@ -114,20 +114,20 @@ def _check_one_size(folder: Path, paths: Sequence[Path], sizes: Sequence[tuple[i
     more = f" and {len(found) - LISTED} more" if len(found) > LISTED else ""
     raise InputError(
         f"images in {folder} must be of one size (width x height), got {', '.join(named)}{more}; "
-        "config.data.size=N resizes them, cut, stretched or padded as config.data.resize says"
+        "config.data.size=N resizes them (config.data.resize: crop, stretch or pad)"
     )
 
 
 def _labels(folder: Path, paths: Sequence[Path]) -> tuple[np.ndarray, int | None]:
-    """Return each image's class, and how many there are: the sub-folders, if images lie in them."""
+    """Return each image's class and the number of classes: the sub-folders, if there are any."""
     parts = [path.relative_to(folder).parts for path in paths]
     nested = [len(p) > 1 for p in parts]
     if not any(nested):
         return np.zeros(len(paths), np.int32), None
     if not all(nested):
         raise InputError(
-            f"{paths[nested.index(False)]} lies beside sub-folders of images: either every image "
-            "lies in a sub-folder, which names its class, or none does"
+            f"images in {folder} must all lie in sub-folders, which name their classes, or all "
+            f"beside them, got {paths[nested.index(False)]} beside sub-folders of images"
         )
     names, label = np.unique([p[0] for p in parts], return_inverse=True)
     return label.astype(np.int32), len(names)

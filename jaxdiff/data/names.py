@@ -1,4 +1,4 @@
-"""Data sets by name: the one table that knows which loader a name means."""
+"""Datasets by name: the one table from names to loaders."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +13,7 @@ from jaxdiff.data.tfds import load_tfds
 from jaxdiff.data.toy import TOYS, load_toy
 from jaxdiff.typing import InputError, nearest
 
-# What stands before the colon -> (what may stand after it, loader of that, data_dir and resize).
+# Prefix before the colon -> (what may follow it, loader(rest, data_dir, resize)).
 LOADERS: dict[str, tuple[str, Callable[[str, Path | None, Resize | None], Dataset]]] = {
     "digits": ("", lambda _, data_dir, resize: resized(load_digits(), resize)),
     "toy": (":" + "|".join(TOYS), lambda name, data_dir, resize: resized(load_toy(name), resize)),
@@ -36,24 +36,23 @@ def load(
     size: int | None = None,
     resize: str = "crop",
 ) -> Dataset:
-    """Load a data set by its name.
+    """Load a dataset by its name.
 
     Args:
         name: ``"digits"``, ``"toy:moons"``, ``"toy:rings"``, ``"toy:checkerboard"``,
             ``"toy:mixture"``, ``"tfds:<name>"``, ``"npz:<file>"`` or ``"folder:<folder>"``.
-        data_dir: where TFDS data sets were prepared; what relative files and folders are
-            relative to. By default ``$TFDS_DATA_DIR`` (or ``~/tensorflow_datasets``), and the
-            current directory.
-        size: side of the square that images become, by Lanczos's filter; None keeps their own
-            size, which must then be one. Vectors have none.
+        data_dir: where TFDS datasets were prepared, and the base of relative files and folders. By
+            default ``$TFDS_DATA_DIR`` (or ``~/tensorflow_datasets``), and the current directory.
+        size: side of the square that images are resized to, with a Lanczos filter; None keeps
+            their size, which must then be the same for all. Vectors have none.
         resize: how an image becomes a square: ``"crop"`` takes its largest centred one,
             ``"stretch"`` changes its proportions, ``"pad"`` surrounds it with white.
 
     Returns:
-        The data set, under this name.
+        The dataset, under this name.
 
     Raises:
-        InputError: no data set has this name, or what it names cannot be used.
+        InputError: no dataset has this name, or it cannot be read.
 
     Example:
         >>> load("toy:mixture").shape
@@ -66,7 +65,7 @@ def load(
     if kind not in LOADERS or bool(colon) != takes_rest or bool(rest) != takes_rest:
         known = ", ".join(kind + rest for kind, (rest, _) in LOADERS.items())
         near = nearest(name, [*LOADERS, *(f"toy:{toy}" for toy in TOYS)])
-        raise InputError(f"unknown data set {name!r}: there are {known}{near}")
+        raise InputError(f"unknown dataset {name!r}: must be one of {known}{near}")
     folder = None if data_dir is None else Path(data_dir)
     dataset = LOADERS[kind][1](rest, folder, check_resize(size, resize))
     return replace(dataset, name=name)

@@ -1,4 +1,4 @@
-"""A data set of one's own in one ``.npz`` file."""
+"""Custom datasets: one ``.npz`` file."""
 
 import os
 import zipfile
@@ -11,7 +11,7 @@ from jaxdiff.data.sources import Arrays, Dataset, hold_out
 from jaxdiff.typing import InputError, one_line
 
 NAMES = ("x", "label", "x_test", "label_test")
-"""Of the arrays that are read; others may lie beside them."""
+"""Arrays that are read; the file may hold others."""
 
 GIB = 2**30
 
@@ -30,26 +30,27 @@ def load_npz(path: Path) -> Dataset:
         path: the file.
 
     Returns:
-        A data set; its number of classes is one more than the largest label.
+        A dataset; its number of classes is one more than the largest label.
 
     Raises:
         InputError: there is no such file, it is not an npz file or does not fit in memory, or an
-            array is missing, not of a shape and type above, or at odds with another.
+            array is missing, not of a shape and type above, or inconsistent with another.
     """
     arrays, names = _read(path)
     if "x" not in arrays:
-        raise InputError(f"{path} has no array 'x', it has {', '.join(names) or 'none'}")
+        raise InputError(f"{path} must hold an array 'x', got {', '.join(names) or 'none'}")
     x = _events(arrays, "x", path)
     label = _labels(arrays, "label", len(x), path)
     if "x_test" in arrays:
         x_test = _events(arrays, "x_test", path)
         if (x_test.shape[1:], x_test.dtype) != (x.shape[1:], x.dtype):
             raise InputError(
-                f"{path}: x_test is {x_test.dtype} {x_test.shape}, it must match x, which is "
-                f"{x.dtype} {x.shape}, but for the number of examples"
+                f"{path}: x_test must match x, which is {x.dtype} {x.shape}, except in the number "
+                f"of examples, got {x_test.dtype} {x_test.shape}"
             )
         if ("label" in arrays) != ("label_test" in arrays):
-            raise InputError(f"{path}: label and label_test take each other, only one is there")
+            only = "label" if "label" in arrays else "label_test"
+            raise InputError(f"{path} must hold label and label_test together, got only {only}")
         train = Arrays(x, label)
         test = Arrays(x_test, _labels(arrays, "label_test", len(x_test), path))
     else:
@@ -60,7 +61,7 @@ def load_npz(path: Path) -> Dataset:
 
 
 def _read(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    """Read the arrays that a data set may have, and the names of all that are there."""
+    """Read the arrays of a dataset, and the names of all that the file holds."""
     if not path.is_file():
         raise InputError(f"there is no file {path}")
     try:
@@ -107,7 +108,7 @@ def _events(arrays: dict[str, np.ndarray], name: str, path: Path) -> np.ndarray:
 
 
 def _labels(arrays: dict[str, np.ndarray], name: str, size: int, path: Path) -> np.ndarray:
-    """Return the labels in int32, all 0 where there are none."""
+    """Return the labels in int32, all 0 if the file has none."""
     if name not in arrays:
         return np.zeros(size, np.int32)
     label = arrays[name]

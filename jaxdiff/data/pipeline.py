@@ -1,13 +1,13 @@
 """Endless training batches, where the batch of step k is a pure function of (seed, k).
 
 Epoch e is one permutation of the source, keyed on (seed, e); laid end to end, the epochs are one
-endless row of positions, and step k reads positions kB, ..., (k+1)B − 1. So every example comes
-exactly once an epoch, nothing is dropped where an epoch ends inside a batch, and a run that resumes
-at step k reads what it would have read, without replaying. Grain gives random access by step and
-the prefetching. Images stay bytes; what becomes of them is up to the step (see ``augment``).
+endless sequence of positions, and step k reads positions kB, ..., (k+1)B − 1. So every example
+comes exactly once an epoch, nothing is dropped where an epoch ends inside a batch, and a run that
+resumes at step k reads what it would have read, without replaying. Grain provides random access by
+step, and prefetching. Images stay bytes; the training step converts them (see ``augment``).
 
-The permutation is numpy's: ``grain``'s ``shuffle`` walks a cipher over at least 2¹⁶ values, element
-by element, which measured 2 ms for a batch of 128 of 1,797 digits (and 7 ms for one of 3 examples),
+The permutation is numpy's: ``grain``'s ``shuffle`` runs a cipher over at least 2¹⁶ values, element
+by element, which took 2 ms for a batch of 128 of 1,797 digits (and 7 ms for one of 3 examples),
 against 0.04 ms for gathering a slice of a permutation.
 """
 
@@ -75,18 +75,18 @@ def batches(
     shard_count: int = 1,
     workers: int = 0,
 ) -> Iterator[Example]:
-    """Iterate over shuffled batches of examples as they are stored, for ever.
+    """Iterate endlessly over shuffled batches of examples as they are stored.
 
     Args:
         source: a split.
         batch_size: examples per batch; may exceed the size of the split.
         seed: with the step, decides everything in a batch; not negative.
         start_step: the step of the first batch; not negative.
-        shard_index: which part of each batch is read, from 0: each of several processes reads its
-            own.
-        shard_count: number of equal parts that a batch is cut into.
-        workers: processes that read and decode, in a program that absl runs; 0 reads in threads
-            of this one. They change nothing in a batch.
+        shard_index: which shard of each batch is read, from 0: each of several processes reads
+            its own.
+        shard_count: number of equal shards that a batch is divided into.
+        workers: processes that read and decode, in a program started by ``absl.app.run``; 0 reads
+            in threads of this one. Batches do not depend on it.
 
     Returns:
         An endless iterator of ``{"x": uint8 [B, H, W, C] or float32 [B, D], "label": int32 [B]}``.
@@ -140,7 +140,7 @@ def batches(
     if workers:
         if not flags.FLAGS.is_parsed():  # grain reads flags of its own for its processes
             raise InputError(
-                f"workers must be 0 outside of a program that absl runs, got {workers}"
+                f"workers must be 0 in a program not started by absl.app.run, got {workers}"
             )
         read_ahead = read_ahead.mp_prefetch(grain.MultiprocessingOptions(num_workers=workers))
     return iter(read_ahead)
@@ -149,12 +149,12 @@ def batches(
 def stack(
     source: Source, *, limit: int | None = None, value_range: pixels.Range = pixels.SYMMETRIC
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Put a whole split in memory, in its own order: what evaluation compares against.
+    """Load a whole split into memory, in its own order, for evaluation.
 
     Args:
         source: a split.
         limit: keep at most this many examples, spread evenly over the split.
-        value_range: ``(low, high)``, what the bytes 0 and 255 become; vectors pass as they are.
+        value_range: ``(low, high)``, what the bytes 0 and 255 become; vectors are left as they are.
 
     Returns:
         ``x`` float32 ``[n, ...]`` and ``label`` int32 ``[n]``.
@@ -174,7 +174,7 @@ def stack(
 
 
 def take_all(source: Source, *, limit: int | None = None) -> tuple[np.ndarray, np.ndarray]:
-    """Put a whole split in memory as it is stored: bytes for images.
+    """Load a whole split into memory as it is stored: bytes for images.
 
     Args:
         source: a split.
@@ -200,5 +200,5 @@ def _holds_images(source: Source) -> bool:
         raise InputError("the source must hold at least one example, got none")
     x = source[0]["x"]
     if x.ndim == 3 and x.dtype != np.uint8:
-        raise InputError(f"pixels are of type {x.dtype}, they must be uint8")
+        raise InputError(f"pixels must be uint8, got {x.dtype}")
     return x.ndim == 3

@@ -33,12 +33,12 @@ def to_floats(images: np.ndarray, value_range: Range = SYMMETRIC) -> np.ndarray:
     """
     table = levels(value_range)
     if images.dtype != np.uint8:
-        raise InputError(f"pixels are of type {images.dtype}, they must be uint8")
+        raise InputError(f"pixels must be uint8, got {images.dtype}")
     return table.take(images)
 
 
 def levels(value_range: Range = SYMMETRIC) -> np.ndarray:
-    """Tabulate what the 256 bytes become, each correctly rounded: both ends are exact.
+    """Tabulate the floats of the 256 bytes, each correctly rounded: both ends are exact.
 
     Args:
         value_range: ``(low, high)``.
@@ -59,7 +59,7 @@ def to_uint8(
 
     Args:
         x: floats, any shape; values outside the range are clipped to it.
-        value_range: ``(low, high)``, what becomes 0 and 255.
+        value_range: ``(low, high)``, the floats of 0 and 255.
         dequantized: invert ``dequantize`` instead, where each byte owns a 256th of the range.
 
     Returns:
@@ -84,7 +84,7 @@ def check_range(value_range: Range) -> Range:
     largest = float(np.finfo(np.float32).max)
     if not -largest <= low < high <= largest:
         raise InputError(
-            f"value_range must be (low, high), finite in float32 and with low < high, got "
+            f"value_range must be (low, high), finite in float32, with low < high, got "
             f"{tuple(value_range)}"
         )
     return float(low), float(high)

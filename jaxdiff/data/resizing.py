@@ -1,7 +1,7 @@
-"""Images of any size brought to one square, by Lanczos's filter.
+"""Resizing of images to one square, with a Lanczos filter.
 
-The filter is as wide as an output pixel where an image shrinks, so that what is finer than the
-output averages out instead of aliasing. What is cut off, or added, is the same on both sides.
+The filter is as wide as an output pixel where an image shrinks, so that finer detail averages out
+instead of aliasing. Cropping and padding are the same on both sides.
 """
 
 from collections.abc import Callable
@@ -43,11 +43,11 @@ RESIZES: dict[str, Callable[[Sides, int], tuple[Box, Sides]]] = {
     "stretch": _stretch,
     "pad": _pad,
 }
-"""(width, height) and the output's side -> (what is taken of the image, how large it becomes)."""
+"""(width, height) and the output's side -> (box of the image, size it is resized to)."""
 
 
 class Resize(NamedTuple):
-    """To a square of ``size`` pixels a side, by one of ``RESIZES``.
+    """Resizing to a square of ``size`` pixels a side, by one of ``RESIZES``.
 
     Example:
         >>> Resize(2, "pad")(np.zeros((4, 8, 1), np.uint8))[..., 0].tolist()
@@ -75,18 +75,18 @@ class Resize(NamedTuple):
 
 
 def check_resize(size: int | None, how: str) -> Resize | None:
-    """Return the resizing, None where there is no size, or raise InputError."""
+    """Return the resizing, or None if no size is given; raise InputError if they are invalid."""
     if how not in RESIZES:
         raise InputError(f"resize must be one of {out_of(how, RESIZES)}")
     if size is None:
         return None
     if not is_count(size):
-        raise InputError(f"size must be a whole number of at least 1, or None, got {size!r}")
+        raise InputError(f"size must be a positive integer, or None, got {size!r}")
     return Resize(int(size), how)
 
 
 def resized(dataset: Dataset, resize: Resize | None) -> Dataset:
-    """Resize the images of a data set whose images are all of one size.
+    """Resize the images of a dataset whose images are all of one size.
 
     Raises:
         InputError: if its examples are not images.
@@ -95,8 +95,8 @@ def resized(dataset: Dataset, resize: Resize | None) -> Dataset:
         return dataset
     if not dataset.is_image:
         raise InputError(
-            f"size must be given for images alone, got {resize.size} for {dataset.name}, whose "
-            f"examples are of shape {dataset.shape}"
+            f"size must be None for data that are not images, got {resize.size} for "
+            f"{dataset.name}, whose examples have shape {dataset.shape}"
         )
     shape = (resize.size, resize.size, dataset.shape[-1])
 

@@ -1,7 +1,7 @@
-"""Random-access sources of examples, and the two splits that make a data set.
+"""Random-access sources of examples, and the two splits that make a dataset.
 
 An example is ``{"x": uint8 [H, W, C] or float32 [D], "label": int32 []}``. Any object with
-``__len__`` and ``__getitem__`` that gives such examples is a source; the two below also gather a
+``__len__`` and ``__getitem__`` that returns such examples is a source; the two below also gather a
 whole batch at once (``take``), which costs microseconds where a Python loop costs milliseconds.
 """
 
@@ -18,7 +18,7 @@ Example = dict[str, Any]
 """One example, or a batch of them with one more leading axis on every value."""
 
 CACHE_BYTES = 2**30
-"""A split whose decoded images fit in this is decoded once and kept; a larger one never is."""
+"""A split whose decoded images fit in this is decoded once and cached; a larger one is not."""
 
 
 class Source(Protocol):
@@ -33,11 +33,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """A named data set: two splits, the shape of one event, and the number of classes.
+    """A named dataset: two splits, the shape of one event, and the number of classes.
 
     ``shape`` is ``(H, W, C)`` for images and ``(D,)`` for vectors; ``num_classes`` is None where
-    the data set has no labels (every label then reads 0). The test split of a single example is
-    empty.
+    the dataset has no labels (every label is then 0). A dataset of a single example has an empty
+    test split.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Arrays:
 
 
 class Decoded:
-    """A source of images that are decoded when first asked for, and then kept if all fit in memory.
+    """A source of images that are decoded on first access, and cached if all fit in memory.
 
     Args:
         decode: ``indices -> (uint8 [B, H, W, C], int [B])``; must be pure, since two threads may
@@ -117,7 +117,7 @@ class Decoded:
 
 
 def take(source: Source, indices: np.ndarray) -> Example:
-    """Gather a batch from any source, at once where the source knows how.
+    """Gather a batch from any source, by its ``take`` if it has one.
 
     Args:
         source: a split.
@@ -141,18 +141,18 @@ def take(source: Source, indices: np.ndarray) -> Example:
 
 
 def hold_out(size: int, num_test: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split ``range(size)`` by one fixed permutation, the same on every machine and every day.
+    """Split ``range(size)`` by one fixed permutation, the same on every machine.
 
     Args:
         size: how many examples there are.
-        num_test: how many of them become the test split; at least one does, unless it is the only
-            one, which is trained on.
+        num_test: how many of them become the test split: at least one, unless there is only one
+            example, which is trained on.
 
     Returns:
         The indices of the train split and of the test split, disjoint.
 
     Raises:
-        InputError: there is no example.
+        InputError: if there is no example.
 
     Example:
         >>> train, test = hold_out(10, 3)
@@ -160,7 +160,7 @@ def hold_out(size: int, num_test: int) -> tuple[np.ndarray, np.ndarray]:
         True
     """
     if size < 1:
-        raise InputError(f"a data set must have at least 1 example, got {size}")
+        raise InputError(f"a dataset must have at least 1 example, got {size}")
     order = np.random.default_rng(0).permutation(size)
     num_train = max(size - max(num_test, 1), 1)
     return order[:num_train], order[num_train:]

@@ -19,21 +19,21 @@ VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
 def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = None) -> Dataset:
-    """Load any prepared TFDS data set of images: train, and test or else validation.
+    """Load any prepared TFDS dataset of images: train, and test or else validation.
 
     Args:
         name: as TFDS spells it, ``"mnist"``, ``"name/config"``, ``"name:1.0.0"``; without a version
-            the newest prepared one is taken.
-        data_dir: where data sets were prepared; ``$TFDS_DATA_DIR``, or else
+            the newest prepared one is used.
+        data_dir: where datasets were prepared; ``$TFDS_DATA_DIR``, or else
             ``~/tensorflow_datasets``, by default.
-        resize: what brings images of any sizes to one; without it they must be of one.
+        resize: how images are resized; without it they must all be of one size.
 
     Returns:
-        A data set of shape ``(H, W, C)``; a grey image without a channel axis gets one.
+        A dataset of shape ``(H, W, C)``; a grey image without a channel axis gets one.
 
     Raises:
-        InputError: the data set is not prepared here as ArrayRecord files, has not the splits, has
-            no ``image`` of bytes, its images differ in size, or a file of it is damaged.
+        InputError: the dataset is not prepared here as ArrayRecord files, lacks the splits or an
+            ``image`` of bytes, its images differ in size, or a file of it is damaged.
     """
     data_dir = data_dir or Path(os.environ.get("TFDS_DATA_DIR", "~/tensorflow_datasets"))
     builder = _builder(name, data_dir.expanduser())
@@ -44,8 +44,8 @@ def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = N
     for split in ("train", held_out):
         if split not in splits:
             raise InputError(
-                f"tfds:{name} has the splits {', '.join(splits)}, it needs train, and test or "
-                "validation"
+                f"tfds:{name} must have the splits train, and test or validation, got "
+                f"{', '.join(splits)}"
             )
 
     def source(split: str) -> Decoded:
@@ -68,7 +68,7 @@ def load_tfds(name: str, data_dir: Path | None = None, resize: Resize | None = N
 
 
 def _builder(name: str, data_dir: Path) -> Any:
-    """Return a builder that only reads; the class that made the data set need not be importable."""
+    """Return a builder that only reads; the class that made the dataset need not be importable."""
     folder = data_dir / name.replace(":", "/")
     versions = [path for path in folder.glob("*/") if VERSION.fullmatch(path.name)]
     if versions:
@@ -91,7 +91,7 @@ def _builder(name: str, data_dir: Path) -> Any:
 
 @contextlib.contextmanager
 def _refusing_damage(name: str) -> Iterator[None]:
-    """Turn whatever a broken file makes TFDS raise into one sentence."""
+    """Reraise any error of TFDS about a broken file as an InputError."""
     try:
         yield
     except Exception as error:
@@ -101,7 +101,7 @@ def _refusing_damage(name: str) -> Iterator[None]:
 def _image_shape(name: str, features: Any, resize: Resize | None) -> tuple[int, ...]:
     if "image" not in features:
         raise InputError(
-            f"tfds:{name} has no feature 'image', it has {', '.join(sorted(features))}"
+            f"tfds:{name} must have a feature 'image', got {', '.join(sorted(features))}"
         )
     image = features["image"]
     shape = tuple(image.shape)
@@ -117,7 +117,7 @@ def _image_shape(name: str, features: Any, resize: Resize | None) -> tuple[int, 
     if None in shape:
         raise InputError(
             f"images of tfds:{name} must be of one size, got shape {tuple(image.shape)}; "
-            "config.data.size=N resizes them, cut, stretched or padded as config.data.resize says"
+            "config.data.size=N resizes them (config.data.resize: crop, stretch or pad)"
         )
     return shape
 

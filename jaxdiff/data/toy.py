@@ -1,7 +1,7 @@
-"""Four laws in the plane whose shape one can see: moons, rings, checkerboard, mixture.
+"""Four distributions in the plane, easy to see: moons, rings, checkerboard, mixture.
 
 Each is centred, fits in about [−2, 2]², and is drawn once from a fixed seed. The constants are
-public because they are the truth: ``MIXTURE_MEANS`` and ``MIXTURE_STD`` with equal weights give
+public as the ground truth: ``MIXTURE_MEANS`` and ``MIXTURE_STD`` with equal weights give
 ``oracles.mixture`` the exact score of the mixture.
 """
 
@@ -16,7 +16,7 @@ from jaxdiff.typing import InputError, nearest
 NUM_TRAIN, NUM_TEST = 20_000, 5_000
 
 NOISE_STD = 0.05
-"""Of the moons and of the rings, in every direction."""
+"""Of the moons and the rings, in both coordinates."""
 
 RING_RADII = np.array([0.5, 1.0, 1.5])
 
@@ -32,7 +32,7 @@ Draw = Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]
 def moons(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
     """Draw two interleaved half circles of radius 1, centred at (∓½, ∓¼); the label is the moon."""
     label = rng.integers(2, size=n)
-    sign = 1 - 2 * label  # the second moon is the first one turned by half a turn
+    sign = 1 - 2 * label  # the second moon is the first one rotated by 180°
     angle = rng.uniform(0, np.pi, n)
     arc = np.stack([np.cos(angle) - 0.5, np.sin(angle) - 0.25], axis=1)
     return sign[:, None] * arc + NOISE_STD * rng.normal(size=(n, 2)), label
@@ -60,7 +60,7 @@ def mixture(rng: np.random.Generator, n: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Toy(NamedTuple):
-    """A law: how to draw ``(x [n, 2], label [n])`` from it, and its number of classes."""
+    """A distribution: how to draw ``(x [n, 2], label [n])``, and its number of classes."""
 
     draw: Draw
     num_classes: int | None
@@ -75,16 +75,16 @@ TOYS = {
 
 
 def load_toy(name: str) -> Dataset:
-    """Draw a toy data set: 20,000 points to train on and 5,000 to test on, always the same.
+    """Draw a toy dataset: 20,000 points to train on and 5,000 to test on, always the same.
 
     Args:
         name: ``"moons"``, ``"rings"``, ``"checkerboard"`` or ``"mixture"``.
 
     Returns:
-        A data set of shape ``(2,)``; the checkerboard has no labels.
+        A dataset of shape ``(2,)``; the checkerboard has no labels.
 
     Raises:
-        InputError: there is no toy of that name.
+        InputError: if there is no toy dataset of that name.
 
     Example:
         >>> load_toy("moons").num_classes
@@ -92,7 +92,7 @@ def load_toy(name: str) -> Dataset:
     """
     if name not in TOYS:
         known = ", ".join(TOYS) + nearest(name, TOYS)
-        raise InputError(f"unknown toy data set {name!r}: there are {known}")
+        raise InputError(f"unknown toy dataset {name!r}: must be one of {known}")
     x, label = TOYS[name].draw(np.random.default_rng(0), NUM_TRAIN + NUM_TEST)
     x, label = x.astype(np.float32), label.astype(np.int32)
     train, test = Arrays(x[:NUM_TRAIN], label[:NUM_TRAIN]), Arrays(x[NUM_TRAIN:], label[NUM_TRAIN:])

@@ -1,4 +1,4 @@
-"""L6: Flax networks ``(x, level, label=None, *, train=False)``; they know no process."""
+"""L6: Flax networks ``(x, noise_cond, label=None, *, train=False)``, independent of any process."""
 
 from jaxdiff.nets.architectures import ADM, DDPM, DDPMPP, NCSNPP
 from jaxdiff.nets.dit import DiT

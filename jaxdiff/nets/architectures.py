@@ -19,8 +19,8 @@ DDPM = functools.partial(
     modulation="shift",
     dropout=0.1,
 )
-"""Ho et al. 2020, appendix B: 35,746,307 parameters; with ``attention_up="last"``, as score_sde has
-it, 35,218,947."""
+"""Ho et al. 2020, appendix B: 35,746,307 parameters; with ``attention_up="last"``, as in score_sde,
+35,218,947."""
 
 DDPMPP = functools.partial(
     DDPM,
@@ -40,8 +40,8 @@ NCSNPP = functools.partial(
     embedding="fourier",
     noise_cond_scale=16.0,
 )
-"""NCSN++ of Song et al. 2021, appendix H, of continuous times: 62,758,787 parameters and 128 fixed
-frequencies; deep, with 8 blocks a level, 107,586,947. Given data in [0, 1]: ``recenter``."""
+"""NCSN++ of Song et al. 2021, appendix H, for continuous times: 62,758,787 parameters and 128 fixed
+frequencies; deep, with 8 blocks a level, 107,586,947. For data in [0, 1], set ``recenter``."""
 
 ADM = functools.partial(
     UNet,
@@ -55,4 +55,4 @@ ADM = functools.partial(
     epsilon=1e-5,
     dropout=0.1,
 )
-"""ADM of Dhariwal & Nichol 2021, section 3, at the size of improved DDPM's for small images."""
+"""ADM of Dhariwal & Nichol 2021, section 3, at the size of improved DDPM for small images."""

@@ -1,4 +1,4 @@
-"""Softmax attention, written so that it is fast on the backend at hand."""
+"""Softmax attention, written to be fast on the backend in use."""
 
 import functools
 
@@ -8,17 +8,17 @@ import jax.numpy as jnp
 from jaxdiff.typing import Array
 
 CACHED = 2**22
-"""Attention weights, in numbers, up to which a CPU does best to hold those of a whole batch."""
+"""Number of attention weights up to which a CPU is fastest computing a whole batch at once."""
 
 
 def attention(q: Array, k: Array, v: Array) -> Array:
-    """Attend from every query to every key, in each head by itself.
+    """Attend from every query to every key, separately in each head.
 
     out_i = Σ_j p_ij v_j,    p_ij = exp(q_i · k_j/√d) / Σ_j' exp(q_i · k_j'/√d)
 
     On a CPU, ``jax.nn.dot_product_attention`` transposes within its products and takes up to eight
-    times as long. Where the weights of a batch are many, they are there computed example by
-    example, and again in backpropagation, so that they stay in the cache.
+    times as long. There, the weights of a large batch are computed example by example, and
+    recomputed in backpropagation, so that they stay in the cache.
 
     Args:
         q: queries, ``[batch, tokens, heads, d]``.
@@ -49,7 +49,7 @@ def attention(q: Array, k: Array, v: Array) -> Array:
 def _attend(q: Array, k: Array, v: Array) -> Array:
     """Attention of ``q [..., tokens, d]`` to ``k`` and ``v [..., d, tokens]``.
 
-    So laid out, no product here or in its derivatives has to transpose the weights.
+    In this layout, no product here or in its derivatives has to transpose the weights.
     """
     wide = jnp.promote_types(q.dtype, jnp.float32)
     multiply = functools.partial(jnp.einsum, preferred_element_type=wide)

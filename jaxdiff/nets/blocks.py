@@ -25,27 +25,27 @@ RESAMPLERS = {"down": resampling.downsample, "up": resampling.upsample}
 
 
 class ResBlock(nn.Module):
-    """Two normalised convolutions beside the identity; the noise level modulates the second norm.
+    """Two normalised convolutions and a skip connection; the noise level modulates the second norm.
 
     y = (skip(x) + conv(act(norm(conv(act(norm(x))); level)))) · skip_scale
 
     Args:
         channels: of the output.
-        modulation: "shift", the level is added before the second norm, as in DDPM; "scale_shift",
-            it scales and shifts behind it, as in ADM.
+        modulation: "shift" adds the noise level before the second norm, as in DDPM; "scale_shift"
+            scales and shifts by it after the norm, as in ADM.
         resample: "down" or "up": the image is resampled between the first norm and its convolution,
             and on the skip connection, as in BigGAN; "" for neither.
-        weights: the filter for it.
+        weights: of the resampling filter.
         skip_scale: of the sum.
-        dropout: share of activations dropped before the second convolution.
-        groups: of the norms; None for as many as :func:`jaxdiff.nets.norm.num_groups` says.
+        dropout: fraction of activations dropped before the second convolution.
+        groups: of the norms; None for :func:`jaxdiff.nets.norm.num_groups`.
         epsilon: of the norms.
-        project: whether the skip is projected although its channels stay as they are.
+        project: whether the skip is projected even if the number of channels does not change.
         activation: act, one of ``layers.ACTIVATIONS``.
-        dtype: that it computes in.
+        dtype: of the computation.
 
     Raises:
-        InputError: if a modulation, a way to resample or an activation is none of those.
+        InputError: if a modulation, a resampling or an activation is unknown.
 
     Reference: Ho et al. 2020, appendix B; Song et al. 2021, appendix H; Dhariwal & Nichol 2021.
     """
@@ -101,15 +101,15 @@ class ResBlock(nn.Module):
 
 
 class SelfAttention(nn.Module):
-    """Attention of every pixel to every other, beside the identity; softmax in float32.
+    """Attention of every pixel to every other, with a skip connection; softmax in float32.
 
     Args:
-        head_dim: least channels of one head, fewer than that in all make one; None for one head.
+        head_dim: minimum channels per head, fewer in total make one head; None for one head.
         skip_scale: of the sum.
         normalise: whether a group norm comes first.
         groups: of the norm.
         epsilon: of the norm.
-        dtype: that it computes in.
+        dtype: of the computation.
 
     Reference: Vaswani et al. 2017, eq. 1; Ho et al. 2020, appendix B.
     """
@@ -141,14 +141,14 @@ class SelfAttention(nn.Module):
 
 
 class Downsample(nn.Module):
-    """A convolution of stride 2, behind a filter unless it is the plain one, (1, 1).
+    """A convolution of stride 2, after the filter unless that is the plain (1, 1).
 
     Args:
         channels: of the output.
         weights: of the filter.
-        padding: without a filter one pixel is padded, at the "end" of every axis, as TensorFlow has
-            it, or at "both" ends, as PyTorch.
-        dtype: that it computes in.
+        padding: without a filter, one pixel is padded at the "end" of every axis, as in TensorFlow,
+            or at "both" ends, as in PyTorch.
+        dtype: of the computation.
     """
 
     channels: int
@@ -167,12 +167,12 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Every pixel twice along every axis, or a filter's doubling, then a convolution.
+    """Doubling by repeating pixels, or by a filter, then a convolution.
 
     Args:
         channels: of the output.
         weights: of the filter.
-        dtype: that it computes in.
+        dtype: of the computation.
     """
 
     channels: int
@@ -185,13 +185,13 @@ class Upsample(nn.Module):
         conv = functools.partial(convolution, self.channels, x.ndim - 2)
         if tuple(self.weights) == resampling.BOX:
             return conv(dtype=self.dtype, name="conv")(resampling.upsample(x))
-        # the convolution sees what the filter spreads beyond the edges, as StyleGAN2's does
+        # the convolution sees what the filter spreads beyond the edges, as in StyleGAN2
         spread = resampling.upsample(x, self.weights, beyond=1)
         return conv(padding="VALID", dtype=self.dtype, name="conv")(spread)
 
 
 def _wide(vector: Array, image: Array) -> Array:
-    """``[batch, c]`` as it broadcasts against ``[batch, ..., c]``."""
+    """Reshape ``[batch, c]`` to broadcast against ``[batch, ..., c]``."""
     return vector.reshape(vector.shape[0], *(1,) * (image.ndim - 2), vector.shape[-1])
 
 

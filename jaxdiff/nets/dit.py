@@ -23,14 +23,14 @@ from jaxdiff.typing import Array, InputError
 
 
 class DiTBlock(nn.Module):
-    """Attention, then a perceptron, each normalised, modulated and gated beside the identity.
+    """Attention, then an MLP, each normalised, modulated, gated and added to its input.
 
-    x ← x + g · f(LN(x)(1 + scale) + shift),    all three of the embedding, and zero at first
+    x ← x + g · f(LN(x)(1 + scale) + shift),    g, scale, shift from the embedding, initially 0
 
     Args:
         heads: of the attention, dividing the features.
-        expansion: width of the perceptron's hidden layer, in features.
-        dtype: that it computes in.
+        expansion: width of the MLP's hidden layer as a multiple of the features.
+        dtype: of the computation.
 
     Reference: Peebles & Xie 2023, section 3.2 (adaLN-Zero).
     """
@@ -75,9 +75,9 @@ class DiT(nn.Module):
         embedding: of the noise level, "sinusoidal" or "fourier".
         noise_cond_scale: what the embedding multiplies the noise level by.
         num_outputs: per channel of the data; 2 where the reverse variance is learned too.
-        dtype: that it computes in, "float32" or "bfloat16"; parameters, norms, softmax and output
-            are float32 all the same.
-        remat: whether backpropagation computes each block again instead of keeping what is in it.
+        dtype: of the computation, "float32" or "bfloat16"; parameters, norms, softmax and output
+            are float32 in any case.
+        remat: whether backpropagation recomputes each block instead of storing its activations.
 
     Raises:
         InputError: if an option is out of range; at call, if the patches do not cover the data.
@@ -143,7 +143,7 @@ class DiT(nn.Module):
         h = Dense(self.features, dtype=self.dtype, name="patches_in")(tokens)
         h += positions(tuple(side // self.patch for side in sides), self.features).astype(h.dtype)
 
-        # One compiled block for all of them, whose parameters are stacked.
+        # All blocks share one compiled block; their parameters are stacked.
         block: Any = nn.remat(DiTBlock, prevent_cse=False) if self.remat else DiTBlock
         blocks = nn.scan(
             lambda module, carry, _: (module(carry, embedding), None),
@@ -180,7 +180,7 @@ def to_tokens(x: Array, patch: int) -> Array:
 
 
 def from_tokens(tokens: Array, patch: int, sides: tuple[int, ...]) -> Array:
-    """Put patches together again, the inverse of :func:`to_tokens` for data of these sides."""
+    """Reassemble patches, the inverse of :func:`to_tokens` for data of these sides."""
     n = len(sides)
     grid = [side // patch for side in sides]
     cut = tokens.reshape(tokens.shape[0], *grid, *(patch,) * n, tokens.shape[-1] // patch**n)
@@ -189,7 +189,7 @@ def from_tokens(tokens: Array, patch: int, sides: tuple[int, ...]) -> Array:
 
 
 def positions(grid: tuple[int, ...], features: int) -> Array:
-    """Fixed sines and cosines of each patch's place, an equal share of the features for each axis.
+    """Fixed sines and cosines of each patch's position, an equal number of features per axis.
 
     Args:
         grid: patches along each axis.
@@ -199,7 +199,7 @@ def positions(grid: tuple[int, ...], features: int) -> Array:
         ``[1, tokens, features]``.
 
     Raises:
-        InputError: if the axes cannot share the features.
+        InputError: if the features cannot be divided equally among the axes.
     """
     share = features // len(grid)
     if features % (2 * len(grid)):
@@ -220,13 +220,13 @@ def check_patches(sides: tuple[int, ...], patch: int) -> None:
     """
     if not 1 <= len(sides) <= 3 or any(side % patch for side in sides):
         raise InputError(
-            f"a DiT with patches of {patch} takes data of one to three axes whose sides divide by "
-            f"{patch}, got {' x '.join(map(str, sides)) or 'vectors'}"
+            f"a DiT with patches of {patch} requires data of one to three axes whose sides are "
+            f"multiples of {patch}, got {' x '.join(map(str, sides)) or 'vectors'}"
         )
 
 
 def layer_norm(x: Array) -> Array:
-    """To mean 0 and variance 1 over the features, in float32 and returned so."""
+    """Normalise to mean 0 and variance 1 over the features; computed and returned in float32."""
     wide = x.astype(jnp.float32)
     mean = jnp.mean(wide, axis=-1, keepdims=True)
     variance = jnp.mean((wide - mean) ** 2, axis=-1, keepdims=True)

@@ -1,7 +1,7 @@
-"""How a network is told the noise level and the class.
+"""Embeddings of the noise level and the class.
 
-The embedding owns the scale of what it is given: a network built with ``TIME_SCALE`` takes t and
-multiplies by 999 itself, one built with ``LOG_SIGMA_SCALE`` or ``LOG_SNR_SCALE`` those logarithms.
+The embedding scales its own input: a network built with ``TIME_SCALE`` is given t and multiplies it
+by 999 itself; one built with ``LOG_SIGMA_SCALE`` or ``LOG_SNR_SCALE`` is given that logarithm.
 """
 
 import math
@@ -15,7 +15,7 @@ from jaxdiff.nets.layers import ACTIVATIONS, Dense
 from jaxdiff.typing import Array, InputError
 
 TIME_SCALE, LOG_SIGMA_SCALE, LOG_SNR_SCALE = 999.0, 100.0, 50.0
-"""What a level is multiplied by, so that t, log σ and log SNR all span about a thousand units."""
+"""Factors of ``noise_cond``, so that t, log σ and log SNR all span about a thousand units."""
 
 EMBEDDINGS = ("sinusoidal", "fourier")
 
@@ -28,11 +28,11 @@ def sinusoidal(
     [sin(scale·c·ω_k), cos(scale·c·ω_k)],    ω_k = 10000^{−k/(K−1)}, K = features/2
 
     Args:
-        noise_cond: c, the noise level as the network is told it, ``[batch]``.
+        noise_cond: c, the noise level as the network receives it, ``[batch]``.
         features: even number of features.
-        scale: units per unit of c.
+        scale: factor of c.
         endpoint: whether the last frequency is 1/10000; otherwise the next one would be, with K in
-            place of K − 1, as in Vaswani et al., ADM and what diffusers takes by default.
+            place of K − 1, as in Vaswani et al., ADM and by default in diffusers.
 
     Returns:
         ``[batch, features]`` in [−1, 1].
@@ -86,15 +86,15 @@ class Conditioning(nn.Module):
         features: width of the vector.
         noise_cond_scale: what ``noise_cond`` is multiplied by.
         num_classes: number of classes, or None for a network without labels.
-        embedding: "sinusoidal" or "fourier", or "none" where the level is not told.
+        embedding: "sinusoidal" or "fourier", or "none" for a network that ignores the noise level.
         waves: sinusoidal features, or Fourier frequencies, in between; None for a quarter of
             ``features``.
         endpoint: of the sinusoidal frequencies; see :func:`sinusoidal`.
         activation: one of ``layers.ACTIVATIONS``.
 
     Raises:
-        InputError: at call, if labels are given to a network without classes, or withheld from
-            one with, or are not integers.
+        InputError: at call, if labels are given to a network without classes, or missing for one
+            with classes, or not integers.
     """
 
     features: int
@@ -109,12 +109,12 @@ class Conditioning(nn.Module):
     def __call__(self, noise_cond: Array, label: Array | None = None) -> Array | None:
         """Embed ``noise_cond [batch]`` and ``label [batch]`` into ``[batch, features]``.
 
-        Returns None where neither is told.
+        Returns None where neither is used.
         """
         if (label is None) != (self.num_classes is None):
             raise InputError(
-                f"a network built with num_classes={self.num_classes} takes "
-                f"{'no label' if self.num_classes is None else 'a label'}, got label={label}"
+                f"label must be {'None' if self.num_classes is None else 'given'} for a network "
+                f"built with num_classes={self.num_classes}, got {label}"
             )
         if label is not None and not jnp.issubdtype(label.dtype, jnp.integer):
             raise InputError(f"label must be of an integer type, got {label.dtype}")
@@ -129,8 +129,8 @@ class Conditioning(nn.Module):
         noise_cond, count = noise_cond.astype(jnp.float32), self.waves or self.features // 4
         if count < 2:
             raise InputError(
-                "a network takes a width that leaves its noise level a sine and a cosine, got "
-                f"{self.features} features of its embedding, and {count} of waves"
+                "a network must be wide enough for a sine and a cosine of its noise level, got "
+                f"{self.features} features of its embedding, {count} of them sines and cosines"
             )
         if self.embedding == "fourier":
             waves = GaussianFourier(count, self.noise_cond_scale, name="fourier")(noise_cond)

@@ -1,6 +1,6 @@
-"""Convolutions and dense layers as all networks here start them: Glorot's uniform law, or zero.
+"""Convolutions and dense layers with the initialisation of all networks: Glorot uniform, or zero.
 
-Parameters are float32 whatever a layer computes in.
+Parameters are float32 whatever dtype a layer computes in.
 """
 
 import functools
@@ -12,10 +12,10 @@ import flax.linen as nn
 from jaxdiff.typing import Array, InputError
 
 glorot = nn.initializers.variance_scaling(1.0, "fan_avg", "uniform")
-"""U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as Ho et al. 2020 have it; score_sde and EDM have
-it, too, but for the projections of attention, which they start a few times smaller."""
+"""U(−√(6/(n_in + n_out)), +√(6/(n_in + n_out))), as in Ho et al. 2020; score_sde and EDM use it
+too, except for the projections of attention, which they initialise a few times smaller."""
 zeros = nn.initializers.zeros
-"""Of the last layer of a block: beside the identity it is nothing to begin with."""
+"""For the last layer of a block, which is then the identity at initialisation."""
 
 Dense = functools.partial(nn.Dense, kernel_init=glorot)
 
@@ -25,11 +25,11 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "relu": nn.relu,
     "leaky_relu": functools.partial(nn.leaky_relu, negative_slope=0.2),
 }
-"""Nonlinearities of a U-Net, by name; the slope is that of score_sde."""
+"""Nonlinearities of a U-Net, by name; the slope is score_sde's."""
 
 
 def projections(features: int, *, dtype: str, name: str) -> nn.Dense:
-    """Queries, keys and values by one dense layer, each of which starts as a layer of its own."""
+    """Queries, keys and values by one dense layer, each initialised like a layer of its own."""
     init = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")  # outputs are 3, not 1
     return nn.Dense(3 * features, kernel_init=init, dtype=dtype, name=name)
 
@@ -48,12 +48,12 @@ def convolution(
 
     Args:
         features: channels of the output.
-        ndim: axes of the image, those of batch and channels left out.
+        ndim: axes of the image, not counting batch and channels.
         strides: 1 or 2.
-        padding: "SAME", at stride 2 its one pixel at the end, as TensorFlow's, "VALID", or a number
+        padding: "SAME" (at stride 2, one pixel at the end, as in TensorFlow), "VALID", or a number
             of pixels at both ends.
-        zero: whether the kernel starts at zero.
-        dtype: that it computes in.
+        zero: whether the kernel is initialised to zero.
+        dtype: of the computation.
         name: of its parameters.
     """
     return nn.Conv(
@@ -68,36 +68,36 @@ def convolution(
 
 
 def check_counts(**counts: int) -> None:
-    """Refuse sizes of a network that are not whole numbers above 0.
+    """Refuse sizes of a network that are not positive integers.
 
     Raises:
         InputError: naming the size and what it got.
     """
     for name, count in counts.items():
         if not _is_count(count):
-            raise InputError(f"{name} must be a whole number above 0, got {count!r}")
+            raise InputError(f"{name} must be a positive integer, got {count!r}")
 
 
 def check_optional_counts(**counts: int | None) -> None:
-    """Refuse what is neither None nor a whole number above 0.
+    """Refuse what is neither None nor a positive integer.
 
     Raises:
         InputError: naming the size and what it got.
     """
     for name, count in counts.items():
         if count is not None and not _is_count(count):
-            raise InputError(f"{name} must be a whole number above 0, or None, got {count!r}")
+            raise InputError(f"{name} must be a positive integer, or None, got {count!r}")
 
 
 def check_count_list(**lists: Sequence[int]) -> None:
-    """Refuse what is no list of whole numbers above 0, or an empty one.
+    """Refuse what is not a list of positive integers, or is empty.
 
     Raises:
         InputError: naming the list and what it got.
     """
     for name, counts in lists.items():
         if not isinstance(counts, Sequence) or not counts or not all(map(_is_count, counts)):
-            raise InputError(f"{name} must be a list of whole numbers above 0, got {counts!r}")
+            raise InputError(f"{name} must be a list of positive integers, got {counts!r}")
 
 
 def _is_count(count: Any) -> bool:

@@ -19,7 +19,7 @@ class MLP(nn.Module):
         depth: number of residual blocks.
         num_classes: number of classes, or None.
         noise_cond_scale: what the embedding multiplies the noise level by.
-        num_outputs: per number of the last axis; 2 where the reverse variance is learned too.
+        num_outputs: per entry of the last axis; 2 where the reverse variance is learned too.
         embedding: of the noise level, "sinusoidal" or "fourier".
 
     Example:

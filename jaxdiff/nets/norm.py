@@ -1,4 +1,4 @@
-"""Group normalisation and what follows it, as one multiply-add.
+"""Group normalisation, modulation and nonlinearity, as one multiply-add.
 
 GroupNorm, its learned scale and shift, and a scale and shift that depend on the noise level are all
 affine in x with one pair of numbers per example and channel. Two sums over the image give that
@@ -24,17 +24,17 @@ def num_groups(channels: int) -> int:
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation, modulated by the noise level where asked, then a nonlinearity.
+    """Group normalisation, optional modulation by the noise level, then a nonlinearity.
 
     y = activation(a x + b),  a = γ(1 + scale)/std,  b = β(1 + scale) + shift − mean·a
 
-    All is computed in float32, and rounded once to the dtype of x. The variance is E[x²] − E[x]²,
-    clipped at zero.
+    Everything is computed in float32, and rounded once to the dtype of x. The variance is
+    E[x²] − E[x]², clipped at zero.
 
     Args:
-        activation: what follows, one of ``layers.ACTIVATIONS``, or "" for nothing.
+        activation: the nonlinearity, one of ``layers.ACTIVATIONS``, or "" for none.
         epsilon: added to the variance.
-        groups: how many, dividing the channels; None for :func:`num_groups`.
+        groups: their number, dividing the channels; None for :func:`num_groups`.
 
     Reference: Wu & He 2018; scale and shift as in Dhariwal & Nichol 2021, eq. 1.
     """
@@ -66,7 +66,7 @@ class GroupNorm(nn.Module):
         b = beta - mean * a
         wide = (batch,) + (1,) * (x.ndim - 2) + (channels,)
 
-        # of x, which is kept anyway, backpropagation computes what the nonlinearity needs again
+        # x is stored anyway; backpropagation recomputes what the nonlinearity needs from it
         @jax.checkpoint
         def multiply_add(x: Array, a: Array, b: Array) -> Array:
             y = x.astype(jnp.float32) * a.reshape(wide) + b.reshape(wide)

@@ -45,15 +45,15 @@ def downsample(x: Array, weights: Sequence[int] = BOX) -> Array:
 
 
 def upsample(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Array:
-    """Put a zero after every pixel along each axis and filter, so that the mean stays.
+    """Put a zero after every pixel along each axis, then filter, preserving the mean.
 
     y_n = 2 Σ_j k_j u_{n + j − m},    u_{2i} = x_i, u_{2i + 1} = 0, k of length 2m
 
     Args:
         x: ``[batch, ..., channels]``.
         weights: even in number.
-        beyond: pixels that are kept on each side of the doubled image, at most 2, where a wide
-            filter spreads it.
+        beyond: pixels kept on each side of the doubled image, at most 2, into which a wide filter
+            spreads it.
 
     Returns:
         ``[batch, 2 · ... + 2 · beyond, channels]``.
@@ -72,7 +72,7 @@ def upsample(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Arra
         padded = _pad(x, axis, m // 2)
         phases = []
         for phase in range(2):
-            parity = (m - phase) % 2  # taps of the other one meet the zeros between the pixels
+            parity = (m - phase) % 2  # taps of the other parity meet the zeros between the pixels
             start = m // 2 + (phase + parity - m) // 2
             parts = [_take(padded, axis, start + j, size) for j in range(m)]
             phases.append(_weighted(taps[parity::2], parts))
@@ -84,7 +84,7 @@ def upsample(x: Array, weights: Sequence[int] = BOX, *, beyond: int = 0) -> Arra
 
 
 def fir_filter(x: Array, weights: Sequence[int]) -> Array:
-    """Filter alone, so padded that a convolution of stride 2 without padding then halves the size.
+    """Filter only, padded so that an unpadded convolution of stride 2 then halves the size.
 
     y_i = Σ_j k_j x_{i + j − m}
 
@@ -107,21 +107,21 @@ def fir_filter(x: Array, weights: Sequence[int]) -> Array:
 
 
 def check_weights(weights: Sequence[int]) -> None:
-    """Refuse a filter that cannot lie evenly over pairs of pixels.
+    """Refuse a filter that is not symmetric about pairs of pixels, or cannot be normalised.
 
     Raises:
-        InputError: if its weights are no numbers, odd in number, or do not sum above 0.
+        InputError: if its weights are not numbers, are odd in number, or do not sum above 0.
     """
     numbers = isinstance(weights, Sequence) and all(isinstance(w, Real) for w in weights)
     if not numbers or not weights or len(weights) % 2 or sum(weights) <= 0:
         raise InputError(
-            "a resampling filter must have an even number of weights of positive sum, got "
+            "a resampling filter must have an even number of weights with a positive sum, got "
             f"{weights!r}"
         )
 
 
 def _pad(x: Array, axis: int, size: int) -> Array:
-    """Zeros at both ends of one axis."""
+    """Pad both ends of one axis with zeros."""
     widths = [(0, 0)] * x.ndim
     widths[axis] = (size, size)
     return jnp.pad(x, widths) if size else x

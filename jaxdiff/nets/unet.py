@@ -1,4 +1,4 @@
-"""The U-Net of DDPM, NCSN++ and ADM: one assembly, whose fields say which of them it is."""
+"""The U-Net of DDPM, NCSN++ and ADM: one module, whose fields choose between them."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -22,7 +22,7 @@ class UNet(nn.Module):
     :mod:`jaxdiff.nets.architectures` has the published ones by name.
 
     Args:
-        channels: at the first level; a multiple of 4 serves the norms best.
+        channels: at the first level; a multiple of 4 suits the norms best.
         multipliers: of the channels, one per level; each level after the first halves the image.
         blocks_per_level: residual blocks of a level on the way down; one more on the way up.
         attention_levels: levels, counted from 0, whose blocks are followed by attention.
@@ -33,16 +33,16 @@ class UNet(nn.Module):
         modulation: how the noise level enters a block: "shift" or "scale_shift".
         resampling: an image is halved and doubled by a "conv", or inside a residual "block".
         filter: weights for all resampling, that of the progressive input and output included.
-        padding: where a "conv" that halves pads its pixel, at the "end" of every axis, as
-            TensorFlow has it, or at "both" ends, as PyTorch.
+        padding: where a "conv" that halves pads its pixel, at the "end" of every axis, as in
+            TensorFlow, or at "both" ends, as in PyTorch.
         project: whether a block that resamples projects its skip.
         skip_scale: of every sum of a block and its skip.
-        progressive_input: what every level is given of the input: "none"; "residual", the level
-            above it, halved by a convolution; the halved input itself, projected and added,
-            "sum", or put beside it, "cat".
+        progressive_input: what every level receives of the input: "none"; "residual", the level
+            above it, halved by a convolution; the halved input itself, projected and added ("sum")
+            or concatenated ("cat").
         progressive_output: what becomes the output: "none", the first level's features; "skip", a
             sum of one image from each level; "residual", features summed from level to level.
-        embedding: of the noise level, "sinusoidal" or "fourier"; "none", where it is not told.
+        embedding: of the noise level, "sinusoidal" or "fourier"; "none" ignores the noise level.
         frequency_endpoint: whether the last frequency of a sinusoidal embedding is 1/10000, or the
             next one would be.
         noise_cond_scale: what the embedding multiplies the noise level by.
@@ -50,15 +50,15 @@ class UNet(nn.Module):
         num_outputs: per channel of the image; 2 where the reverse variance is learned too.
         recenter: whether data in [0, 1] are mapped to [−1, 1] first.
         activation: the nonlinearity, one of "silu", "elu", "relu" and "leaky_relu".
-        dropout: share of activations dropped in each residual block.
-        groups: of the norms; None for as many as have 4 channels, 32 at most.
+        dropout: fraction of activations dropped in each residual block.
+        groups: of the norms; None for groups of 4 channels, at most 32 groups.
         epsilon: of the norms.
-        dtype: that it computes in, "float32" or "bfloat16"; parameters, statistics of the norms,
-            softmax and output are float32 all the same.
-        remat: whether backpropagation computes each block again instead of keeping what is in it.
+        dtype: of the computation, "float32" or "bfloat16"; parameters, statistics of the norms,
+            softmax and output are float32 in any case.
+        remat: whether backpropagation recomputes each block instead of storing its activations.
 
     Raises:
-        InputError: if an option is out of range; at call, if the image does not halve at every
+        InputError: if an option is out of range; at call, if the image cannot be halved at every
             level.
 
     Example:
@@ -129,7 +129,7 @@ class UNet(nn.Module):
         widths = [self.channels * multiplier for multiplier in self.multipliers]
         x = (2 * x - 1 if self.recenter else x).astype(jnp.float32)
 
-        # What comes in and what goes out is not rounded: the least noise is finer than a bfloat16.
+        # Input and output are not rounded: the lowest noise level is finer than a bfloat16.
         h = conv(self.channels, name="conv_in", dtype="float32")(x).astype(self.dtype)
         skips, pyramid = [h], x
         for depth, width in enumerate(widths):
@@ -182,7 +182,7 @@ class UNet(nn.Module):
         )
 
     def _joined(self, h: Array, pyramid: Array, depth: int) -> tuple[Array, Array]:
-        """The features of a level that was just entered, with what it is given of the input."""
+        """The features of a level that was just entered, joined with the progressive input."""
         width, name = self.channels * self.multipliers[depth], f"down_{depth}_pyramid"
         if self.progressive_input == "none":
             return h, pyramid
@@ -238,7 +238,7 @@ class UNet(nn.Module):
 
 
 class _Parts(NamedTuple):
-    """Constructors of a U-Net's parts, of which blocks and resamplers know the embedding."""
+    """Constructors of a U-Net's parts; blocks and resamplers are bound to the embedding."""
 
     block: Callable[..., Any]
     attention: Callable[..., Any]

@@ -1,4 +1,4 @@
-"""What a U-Net cannot be, or cannot be given, is refused before anything is computed."""
+"""Checks of a U-Net's options and inputs, before anything is computed."""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -24,10 +24,10 @@ PROGRESSIVE_OUTPUTS = ("none", "skip", "residual")
 
 
 def check_options(net: "UNet") -> None:
-    """Refuse fields that are out of range, or that do not go together.
+    """Refuse fields that are out of range, or inconsistent with each other.
 
     Raises:
-        InputError: naming the field, what it takes and what it got.
+        InputError: naming the field, what it must be and what it got.
     """
     check_count_list(multipliers=net.multipliers)
     levels = range(len(net.multipliers))
@@ -50,11 +50,11 @@ def check_options(net: "UNet") -> None:
     )
     check_weights(net.filter)
     if net.resampling == "conv" and net.project:
-        raise InputError('resampling by "conv" takes no projection, got project=True')
+        raise InputError('project must be False where resampling is "conv", got True')
     if net.padding == "both" and (net.resampling != "conv" or tuple(net.filter) != BOX):
         raise InputError(
-            'padding "both" takes resampling by "conv" without a filter, got resampling='
-            f"{net.resampling!r}, filter={tuple(net.filter)}"
+            'padding must be "end" unless resampling is "conv" without a filter, got "both" with '
+            f"resampling={net.resampling!r}, filter={tuple(net.filter)}"
         )
     if net.groups is not None and net.channels % net.groups:
         raise InputError(
@@ -62,7 +62,7 @@ def check_options(net: "UNet") -> None:
         )
     for name, number in (("epsilon", net.epsilon), ("skip_scale", net.skip_scale)):
         if not (isinstance(number, Real) and number > 0):
-            raise InputError(f"{name} must be a number above 0, got {number!r}")
+            raise InputError(f"{name} must be a positive number, got {number!r}")
     depths = net.attention_levels
     if not isinstance(depths, Sequence) or not all(depth in levels for depth in depths):
         raise InputError(
@@ -73,15 +73,15 @@ def check_options(net: "UNet") -> None:
 
 
 def check_image(x: Array, num_levels: int) -> None:
-    """Refuse what has no axes to convolve over, or too many, or does not halve at every level.
+    """Refuse what has no axes to convolve over, or too many, or cannot be halved at every level.
 
     Raises:
-        InputError: naming the shape and what would do.
+        InputError: naming the shape and the constraint.
     """
     if not 3 <= x.ndim <= 5:
         raise InputError(
-            "a U-Net takes [batch, ..., channels] with one, two or three axes between, got shape "
-            f"{x.shape}"
+            "the input of a U-Net must be [batch, ..., channels] with one, two or three axes "
+            f"between, got shape {x.shape}"
         )
     check_divides(x.shape[1:-1], num_levels)
 
@@ -90,11 +90,11 @@ def check_divides(size: tuple[int, ...], num_levels: int) -> None:
     """Refuse an image that cannot be halved at every level but the first.
 
     Raises:
-        InputError: naming the size and what would do.
+        InputError: naming the size and the constraint.
     """
     factor = 2 ** (num_levels - 1)
     if any(side % factor for side in size):
         raise InputError(
-            f"a U-Net of {num_levels} levels takes images whose sides divide by {factor}, "
-            f"got {' x '.join(map(str, size))}"
+            f"a U-Net of {num_levels} levels requires images whose sides are multiples of "
+            f"{factor}, got {' x '.join(map(str, size))}"
         )

@@ -1,4 +1,4 @@
-"""L7: pictures, each one PNG that is written whole or not at all."""
+"""L7: pictures, each one PNG that is written atomically."""
 
 from jaxdiff.plots.charts import curve, scatter
 from jaxdiff.plots.figures import DATA, INK, SAMPLES, check_backend, new_figure, save_figure

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 def scatter(path: PathLike, samples: ArrayLike, *, reference: ArrayLike | None = None) -> None:
     """Draw points of the plane, beside the data if there are any, on the same axes.
 
-    With a reference the window is the data's, 1.4 times as wide, so that one stray sample does
-    not shrink the rest to a dot; the title counts those outside.
+    With a reference, the window is 1.4 times as wide as the data, so that one stray sample does
+    not shrink the rest to a dot; the title counts the samples outside.
 
     Args:
         path: the PNG to write.
@@ -60,18 +60,18 @@ def curve(
     y: str = "loss",
     log: bool = True,
 ) -> None:
-    """Draw a logged quantity: every point faint, their running median bold.
+    """Draw a logged quantity: every point faint, the running median bold.
 
-    The median is over a window of 1/20 of the points, shorter at both ends; outliers do not move
-    it, and it does not lag. Rows without a finite x and y are left out, and the title counts those
-    that had a y.
+    The median is over a window of 1/20 of the points, shorter at both ends; it is robust to
+    outliers and does not lag. Rows without a finite x and y are left out, and the title counts
+    those that had a y.
 
     Args:
         path: the PNG to write.
         rows: one mapping per logged step, as ``read_lines_json`` returns them.
-        x: the name of what runs along the axis.
-        y: the name of what is drawn.
-        log: logarithmic y axis, where all values are positive; else it is linear.
+        x: name of the quantity on the x axis.
+        y: name of the quantity on the y axis.
+        log: whether the y axis is logarithmic if all values are positive.
 
     Raises:
         InputError: if no row has both, finite.
@@ -105,12 +105,12 @@ def curve(
 def _points(name: str, x: ArrayLike) -> np.ndarray:
     points = finite_array(name, x)
     if points.ndim != 2 or points.shape[1] != 2 or not len(points):
-        raise InputError(f"{name} must be points [n, 2], n ≥ 1, got the shape {points.shape}")
+        raise InputError(f"{name} must be points [n, 2], n ≥ 1, got shape {points.shape}")
     return points
 
 
 def _running_median(points: np.ndarray, *, most: int = 300) -> np.ndarray:
-    """Medians ``[≤ most, 2]`` of y about evenly spread points of ``[n, 2]``, sorted by x."""
+    """Running medians ``[≤ most, 2]`` of y at evenly spread points of ``[n, 2]``, sorted by x."""
     n, half = len(points), len(points) // 40
     centres = np.unique(np.linspace(0, n - 1, min(n, most)).astype(int))
     windows = (points[max(0, i - half) : i + half + 1, 1] for i in centres)

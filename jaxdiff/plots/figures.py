@@ -1,7 +1,7 @@
-"""Figures of matplotlib, by its objects on an Agg canvas, never by pyplot.
+"""Matplotlib figures through its object interface on an Agg canvas, without pyplot.
 
-Hence nothing is global, no display is needed, and nothing is to be closed. Matplotlib is imported
-by the functions that draw.
+Hence there is no global state, no display is needed, and nothing has to be closed. Matplotlib is
+imported by the functions that draw.
 """
 
 import io
@@ -20,7 +20,7 @@ INK, DATA, SAMPLES = "#333333", "#7a8793", "#1f6fb4"
 
 
 def check_backend() -> None:
-    """Refuse a MPLBACKEND that matplotlib lacks: with it, it cannot even be imported.
+    """Refuse an unknown MPLBACKEND, with which matplotlib cannot even be imported.
 
     Raises:
         InputError: naming it.
@@ -38,7 +38,7 @@ def check_backend() -> None:
 
 
 def new_figure(*, width: float, height: float) -> "Figure":
-    """An empty figure of so many inches, on a canvas of its own."""
+    """An empty figure, its size in inches, on its own canvas."""
     require("matplotlib", purpose="drawing a figure")
     check_backend()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -50,7 +50,7 @@ def new_figure(*, width: float, height: float) -> "Figure":
 
 
 def save_figure(figure: "Figure", path: PathLike) -> None:
-    """Write a figure as a PNG, whole or not at all."""
+    """Write a figure as a PNG, atomically."""
     png = io.BytesIO()
     figure.savefig(png, format="png")
     atomic_write(path, png.getvalue())

@@ -1,4 +1,4 @@
-"""Images as one PNG: a grid of them, or how samples came to be.
+"""Images as one PNG: a grid of images, or trajectories of samples.
 
 Pixels map linearly, low to black and high to white, clipped:
 
@@ -19,9 +19,9 @@ from jaxdiff.plots.figures import PathLike
 from jaxdiff.typing import ArrayLike, InputError
 
 BORDER = 128
-"""Grey of the lines between images, apart from both black and white."""
+"""Grey of the lines between images, distinct from both black and white."""
 WIDTH = 640
-"""Pixels that a grid of small images is magnified to, about."""
+"""Approximate width in pixels to which a grid of small images is magnified."""
 
 
 def image_grid(
@@ -39,10 +39,10 @@ def image_grid(
         x: ``[n, H, W, C]``, C being 1 or 3.
         value_range: ``(low, high)``, the values drawn black and white.
         columns: images in a row; by default ⌈√n⌉.
-        scale: whole factor of magnification; by default what makes the picture about 640 px wide.
+        scale: integer magnification; by default such that the picture is about 640 px wide.
 
     Raises:
-        InputError: if shapes, range, columns or scale make no picture, or ``x`` is not finite.
+        InputError: if shapes, range, columns or scale are invalid, or ``x`` is not finite.
 
     Example:
         >>> import tempfile
@@ -73,7 +73,7 @@ def image_grid(
 
 
 def trajectory_strip(path: PathLike, saved: ArrayLike, *, value_range: tuple[float, float]) -> None:
-    """Draw how samples came to be: a row for each sample, a column for each saved step.
+    """Draw trajectories of samples: a row for each sample, a column for each saved step.
 
     Args:
         path: the PNG to write.
@@ -94,7 +94,7 @@ def trajectory_strip(path: PathLike, saved: ArrayLike, *, value_range: tuple[flo
     saved = np.asarray(saved)
     if saved.ndim != 5 or saved.size == 0:
         raise InputError(
-            f"saved must be [steps, n, H, W, C] and not empty, got the shape {saved.shape}"
+            f"saved must be [steps, n, H, W, C] and not empty, got shape {saved.shape}"
         )
     rows = saved.swapaxes(0, 1).reshape(-1, *saved.shape[2:])
     image_grid(path, rows, value_range=value_range, columns=len(saved))
@@ -105,7 +105,7 @@ def _bytes(x: ArrayLike, value_range: tuple[float, float]) -> np.ndarray:
     images = finite_array("x", x)
     low, high = value_range
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.size == 0:
-        raise InputError(f"x must be [n, H, W, 1 or 3] and not empty, got the shape {images.shape}")
+        raise InputError(f"x must be [n, H, W, 1 or 3] and not empty, got shape {images.shape}")
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(f"value_range must be (low, high) with low < high, got {value_range}")
     return np.rint(255 * np.clip((images - low) / (high - low), 0, 1)).astype(np.uint8)

@@ -1,6 +1,6 @@
-"""L9: configurations, what they make, and trained runs.
+"""L9: configurations, what is built from them, and trained runs.
 
-``load(workdir)`` gives a trained :class:`Run`, which is all that a notebook needs.
+``load(workdir)`` returns a trained :class:`Run`, which is all that a notebook needs.
 """
 
 from jaxdiff.recipes.bounds import BitsPerDim, bits_per_dim

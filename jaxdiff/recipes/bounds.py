@@ -1,10 +1,10 @@
 """L9: bits per dimension of a run by the evidence lower bound (ELBO) of examples.
 
 A chain is bounded by its own latents at i/T, a continuous process by an integral down to the time
-at which the noise is as wide as one level: less noise tells nothing more of the level. Images are
-levels, and the last latent is decoded to their probability by a discretised Gaussian; of
-images that the run saw dequantised, and of vectors, the bound is on a density, measured per level
-through the scaling that the data went through.
+at which the noise is as wide as one level, below which it carries no more information. Images are
+levels, whose probability the last latent is decoded to by a discretised Gaussian. For images that
+were dequantised in training, and for vectors, the bound is on a density, expressed per level by
+the scaling of the data.
 """
 
 import dataclasses
@@ -29,15 +29,15 @@ from jaxdiff.typing import Array, InputError, Int, Key, Params, Real
 BATCH = 512
 
 OnBatch = Callable[[int], object]
-"""Called with the number of draws that were just taken, such as the ``update`` of a tqdm bar."""
+"""Called with the number of draws just taken, such as the ``update`` of a tqdm bar."""
 
 
 class BitsPerDim(NamedTuple):
-    """Mean over examples, and what it is a mean of.
+    """Mean over examples, and what was measured.
 
     Args:
         bits: mean of −log₂ p per dimension, or of a bound on it.
-        std_error: its standard error, that of the draws included; None for a single example.
+        std_error: its standard error, including that of the draws; None for a single example.
         kind: what was measured, in words.
         n: number of examples.
     """
@@ -57,7 +57,7 @@ def bits_per_dim(
     seed: int,
     on_batch: OnBatch | None = None,
 ) -> BitsPerDim:
-    """Bound the bits per dimension of examples under a run from above, by the ELBO.
+    """Upper bound on the bits per dimension of examples under a run, by the ELBO.
 
     −log₂ p(x) / D ≤ −ELBO(x) / (D log 2)
 
@@ -65,7 +65,7 @@ def bits_per_dim(
         run: the trained run.
         data: bytes for images, floats for vectors, as :func:`jaxdiff.data.take_all` returns them.
         label: their classes, used where the run is conditional.
-        draws: noisy draws of each example, each of another latent.
+        draws: noisy draws of each example, each with a new latent.
         seed: of the draws.
         on_batch: called after each batch with its number of examples, ``n * draws`` in all.
 
@@ -74,8 +74,8 @@ def bits_per_dim(
         probability of the levels of images, or of the density of vectors.
 
     Raises:
-        InputError: if there is no example, they are not of the run's shape and type, there is not
-            one label for each, a label is not a class of the run, or ``draws`` is below 1.
+        InputError: if there is no example, their shape or type is not the run's, labels are not
+            one per example, a label is not a class of the run, or ``draws`` is below 1.
 
     Reference: Ho et al. 2020, eq. 5; Kingma et al. 2021, eq. 11 and 18; Theis et al. 2016.
     """
@@ -100,17 +100,17 @@ def check(run: Run, data: Real[np.ndarray, "n *event"], label: Int[np.ndarray, "
 def check_examples(
     run: Run, data: Real[np.ndarray, "n *event"], label: Int[np.ndarray, "n"]
 ) -> None:
-    """Refuse what are not examples of a run with a label each.
+    """Refuse anything but examples of a run with one label each.
 
     Raises:
-        InputError: saying what they must be.
+        InputError: naming what they must be.
     """
     if not len(data) or data.shape[1:] != run.shape:
         shape = ", ".join(map(str, ("n", *run.shape)))
         raise InputError(f"data must have shape ({shape}) with n at least 1, got {data.shape}")
-    kind, takes = (np.uint8, "bytes") if run.is_image else (np.floating, "floats")
+    kind, required = (np.uint8, "bytes") if run.is_image else (np.floating, "floats")
     if not np.issubdtype(data.dtype, kind):
-        raise InputError(f"data must be {takes}, got {data.dtype}")
+        raise InputError(f"data must be {required}, got {data.dtype}")
     if label.shape != data.shape[:1]:
         raise InputError(f"label must have shape {data.shape[:1]}, got {label.shape}")
     if run.config.model.class_conditional:
@@ -130,14 +130,14 @@ def averaged(
 ) -> BitsPerDim:
     """Average an estimate over its draws and the examples, batch by batch.
 
-    A batch is divided over all devices, which changes nothing in what is drawn.
+    Batches are sharded over all devices, which does not affect the draws.
 
     Args:
         draw: one draw for each example, ``(run, key, data, label) -> [batch]``.
         run: the trained run.
         data: examples.
         label: their classes.
-        draws: of each example, each by another key.
+        draws: of each example, each with a different key.
         seed: of the keys.
         kind: what is measured, in words.
         on_batch: called after each batch with its number of examples.
@@ -170,7 +170,7 @@ def averaged(
 
 
 def _kind(run: Run, t_min: float) -> str:
-    """What is bounded, and how, in words."""
+    """What is bounded, and how, as text."""
     chain = run.process.num_steps
     over = f"continuous from t = {t_min:.3g}" if chain is None else f"chain of {chain} steps"
     if not run.is_image:
@@ -211,9 +211,9 @@ def _draw(run: Run, key: Key, data: Array, label: Array, *, t_min: float) -> Arr
 
 
 def last_time(run: Run) -> float:
-    """Time of the least noisy latent of a continuous process, within what training has seen."""
+    """Time of the least noisy latent of a continuous process, not below the trained range."""
     loss = run.config.loss
-    if loss.name in CONTINUOUS:  # trained on the bound from this very time
+    if loss.name in CONTINUOUS:  # trained on the bound from exactly this time
         return loss.t_min
     trained = loss.t_min or 1e-3
     if not run.is_image:
@@ -224,6 +224,6 @@ def last_time(run: Run) -> float:
 
 
 def dequantized(run: Run, levels: Array) -> Array:
-    """Data of levels to which a number in [0, 1) was added: the range split evenly among them."""
+    """Scale levels plus a number in [0, 1) to the data's range, divided evenly among the levels."""
     low, high = run.value_range
     return low + (high - low) * levels / NUM_LEVELS

@@ -1,7 +1,8 @@
-"""L9: a configuration is turned into things, but for what is minimised.
+"""L9: builds everything that a configuration specifies, except the loss.
 
-:mod:`jaxdiff.recipes.names` knows what there is; here it is bound to the rest of the configuration,
-in :mod:`jaxdiff.recipes.objective` into a loss, in :mod:`jaxdiff.recipes.diffusion` into one value.
+:mod:`jaxdiff.recipes.names` maps names to functions; here they are bound to the rest of the
+configuration, :mod:`jaxdiff.recipes.objective` builds the loss, and
+:mod:`jaxdiff.recipes.diffusion` collects everything in one value.
 """
 
 import dataclasses
@@ -24,12 +25,12 @@ from jaxdiff.typing import Array, InputError, Key, Params
 
 
 def dataset(config: Config) -> data.Dataset:
-    """Load the data that a configuration names, resized where it says so."""
+    """Load the data that a configuration names, resized if it has a size."""
     chosen = config.data
     if chosen.resize != DataConfig.resize and not chosen.size:
         raise InputError(
-            f"config.data.resize must be {DataConfig.resize}, which does nothing, where "
-            f"config.data.size is 0, got {chosen.resize}"
+            f"config.data.resize must be {DataConfig.resize}, the default, unless "
+            f"config.data.size is set, got {chosen.resize}"
         )
     return data.load(
         chosen.name,
@@ -45,18 +46,18 @@ def process(config: Config) -> Process:
     log_snr = jax.jit(built.log_snr)(jnp.linspace(0.0, 1.0, 101))
     if not bool(jnp.all(jnp.diff(log_snr) < 0)):
         raise InputError(
-            "config.process takes parameters under which log SNR falls from t = 0 to t = 1, got "
-            f"{config.process.as_dict()}"
+            "config.process must have parameters for which log SNR decreases from t = 0 to t = 1, "
+            f"got {config.process.as_dict()}"
         )
     return built
 
 
 PROCESS = "process"
-"""Collection of the variables that holds the parameters of a learned process."""
+"""Collection of variables that holds the parameters of a learned process."""
 
 
 def with_process(variables: Params, forward: Process) -> Params:
-    """The variables of a network, with the parameters of a process that is learned beside it."""
+    """Add the parameters of a learned process, if it is one, to the variables of a network."""
     if not isinstance(forward, LearnedVP):
         return variables
     own = {f.name: getattr(forward, f.name) for f in dataclasses.fields(forward)}
@@ -64,16 +65,16 @@ def with_process(variables: Params, forward: Process) -> Params:
 
 
 def process_of(forward: Process, params: Params) -> Process:
-    """The process as far as it has been learned; one that is not learned is what it was."""
+    """A learned process with its current parameters; any other process unchanged."""
     if not isinstance(forward, LearnedVP) or params is None:
         return forward
     return dataclasses.replace(forward, **params[PROCESS])
 
 
 def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> nn.Module:
-    """Build the network for examples of one shape, labelled where the configuration says so."""
+    """Build the network for examples of one shape, conditional if the configuration is."""
     if config.model.class_conditional and num_classes is None:
-        raise InputError("config.model.class_conditional takes data with labels, got data without")
+        raise InputError("config.model.class_conditional must be false for data without labels")
     if config.model.label_dropout and not config.model.class_conditional:
         raise InputError(
             "config.model.label_dropout must be 0 without config.model.class_conditional, got "
@@ -82,16 +83,16 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
     make = names.resolve(
         names.NETWORKS, config.network, "config.network", reserved=names.SET_ELSEWHERE
     )
-    told = names.NOISE_CONDS[config.model.noise_cond]
+    noise_cond = names.NOISE_CONDS[config.model.noise_cond]
     built = make(
-        noise_cond_scale=told.scale,
-        embedding=told.embedding,
+        noise_cond_scale=noise_cond.scale,
+        embedding=noise_cond.embedding,
         num_classes=_num_labels(config, num_classes),
         num_outputs=2 if config.model.learned_variance else 1,
     )
     if getattr(built, "recenter", False) and (config.data.low, config.data.high) != (0, 1):
         raise InputError(
-            "config.network.recenter takes data in [0, 1], got config.data.low and high of "
+            "config.network.recenter requires data in [0, 1], got config.data.low and high of "
             f"{config.data.low} and {config.data.high}"
         )
     for depth in ("depth", "blocks_per_level"):
@@ -106,7 +107,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
 
 
 def _num_labels(config: Config, num_classes: int | None) -> int | None:
-    """Classes, and one more where labels are withheld: that of an example without a label."""
+    """Number of classes, plus one for dropped labels with ``label_dropout``."""
     if not config.model.class_conditional or num_classes is None:
         return None
     return num_classes + (config.model.label_dropout > 0)
@@ -121,9 +122,9 @@ def denoise_fn(
     label: Array | None = None,
     dropout_key: Key | None = None,
 ) -> DenoiseFn:
-    """Bind a network to parameters and labels; with a ``dropout_key`` it runs as in training.
+    """Bind a network to parameters and labels; with a ``dropout_key`` it runs in training mode.
 
-    Without labels, a network that was trained with ``label_dropout`` is the unconditional model.
+    Without labels, a network trained with ``label_dropout`` is the unconditional model.
     """
     training = dropout_key is not None
     rngs = None if dropout_key is None else {"dropout": dropout_key}
@@ -161,8 +162,8 @@ def optimizer(config: Config) -> optax.GradientTransformation:
         )
     if settings.weight_decay and settings.name == "adam":
         raise InputError(
-            "config.optimizer.weight_decay must be 0 under adam, which has none, got "
-            f"{settings.weight_decay}; take adamw"
+            "config.optimizer.weight_decay must be 0 for adam, got "
+            f"{settings.weight_decay}; use adamw"
         )
     start = 0.0 if warmup else peak
     if settings.schedule == "cosine":
@@ -182,7 +183,7 @@ def optimizer(config: Config) -> optax.GradientTransformation:
 
 
 def ema_schedules(config: Config) -> tuple[averages.EmaSchedule, ...]:
-    """Build the rules of all averages that are kept, the one that samples first."""
+    """Build the schedules of all EMAs that are kept, first the one used for sampling."""
     settings = config.training
     return (
         *map(averages.exponential, settings.ema_decays),
@@ -191,12 +192,12 @@ def ema_schedules(config: Config) -> tuple[averages.EmaSchedule, ...]:
 
 
 def _trainable(variables: Params) -> dict[str, bool]:
-    """Which collections may decay: not the constants, to which no gradient flows."""
+    """Which collections weight decay applies to: not the constants, which are not trained."""
     return {name: name != "constants" for name in variables}
 
 
 def _learner(variables: Params) -> dict[str, str]:
-    """By which chain each collection moves."""
+    """Which optax chain updates each collection."""
     return {name: PROCESS if name == PROCESS else "network" for name in variables}
 
 
@@ -206,12 +207,12 @@ def solver(chosen: Choice, model: DenoiseFn, forward: Process) -> Solver:
 
 
 FEW_STEPS = 12
-"""Up to as many steps DEIS of order 3 errs less than that of order 4: over three mixtures in 2, 16
-and 64 dimensions under VP, sub-VP and VE, on the logistic grid, by 1.3 times at 10 steps."""
+"""Up to this many steps DEIS of order 3 is more accurate than of order 4: for three mixtures in 2,
+16 and 64 dimensions under VP, sub-VP and VE, on the logistic grid, 1.3 times at 10 steps."""
 
 
 def suited(chosen: Choice, num_steps: int) -> Choice:
-    """The solver for so many steps: DEIS of order 0 becomes that of order 3 or 4."""
+    """Choose the solver's order for the number of steps: DEIS of order 0 gets order 3 or 4."""
     options = dict(chosen.options)
     if chosen.name != "deis" or options.get("order", 0):
         return chosen
@@ -219,7 +220,7 @@ def suited(chosen: Choice, num_steps: int) -> Choice:
 
 
 def time_grid(chosen: Choice, forward: Process, num_steps: int, *, t_min: float) -> Array:
-    """Build the grid ``[num_steps + 1]`` from t = 1 to t_min."""
+    """Build the time grid ``[num_steps + 1]`` from t = 1 to t_min."""
     reserved = ("t_max", "t_min", "sigma_min", "sigma_max")
     make = names.resolve(names.TIME_GRIDS, chosen, "config.sampling.times", reserved=reserved)
     memory.check_fits("num_steps", num_steps, num_steps * memory.STEP)

@@ -1,7 +1,7 @@
 """L9: the typed configuration of a run.
 
 The dataclasses are frozen and hashable, so that a compiled function can depend on one. The range of
-a field stands beside its default; ``recipes/parsing.py`` holds every configuration to it.
+a field is declared with its default; ``recipes/parsing.py`` checks every configuration against it.
 """
 
 import dataclasses
@@ -17,7 +17,7 @@ from jaxdiff.train.settings import TrainingConfig
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-    """One of several things, by name, with its options; ``recipes/names.py`` knows them all.
+    """One of several alternatives, by name, with its options; ``recipes/names.py`` lists them.
 
     Example:
         >>> choice("vp", beta_max=10.0).as_dict()
@@ -33,12 +33,12 @@ class Choice:
 
 
 def frozen(value: Any) -> Any:
-    """Turn lists into tuples, all the way down."""
+    """Turn lists into tuples, recursively."""
     return tuple(frozen(v) for v in value) if isinstance(value, (list, tuple)) else value
 
 
 def choice(name: str, **options: Any) -> Choice:
-    """Name a thing and its options; see :class:`Choice`."""
+    """Make a :class:`Choice` from a name and options."""
     return Choice(name, tuple((key, frozen(value)) for key, value in options.items()))
 
 
@@ -46,8 +46,8 @@ def choice(name: str, **options: Any) -> Choice:
 class DataConfig:
     """Which data, and how pixels become numbers.
 
-    With a ``size`` images become squares of so many pixels a side, as ``resize`` says; with 0 they
-    stay as they are.
+    With a ``size``, images are resized to squares of that many pixels a side by the method
+    ``resize``; with 0 they keep their size.
     """
 
     name: str = "digits"
@@ -62,9 +62,9 @@ class DataConfig:
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """How the network is used: what it predicts, and what it is told.
+    """How the network is used: what it predicts, and what it is conditioned on.
 
-    With ``label_dropout`` that share of the labels is withheld in training, so that one network
+    With ``label_dropout``, that fraction of the labels is dropped in training, so that one network
     learns both the conditional and the unconditional model, for classifier-free guidance.
     """
 
@@ -86,21 +86,21 @@ class LossConfig:
     ============== ================================================================================
     ``denoising``  λ ‖target − target̂‖²: DDPM, NCSN, EDM, every weighting
     ``vlb``        one term of a chain's bound, with a learned variance or without
-    ``hybrid``     ‖ε − ε̂‖² and ``vlb_weight`` of the bound, which trains the variance alone
+    ``hybrid``     ‖ε − ε̂‖² plus ``vlb_weight`` times the bound, which trains only the variance
     ``dsm``        ½ λ ‖s + ε/σ‖²
     ``ism``        ½ λ (‖s‖² + 2 ∇·s) of noisy data, whose noise need not be known
     ``ssm``        the same, sliced along a random direction
     ``ssm_vr``     the same, with the norm in closed form
     ``fd_ssm``     the same as ``ssm_vr``, by finite differences
-    ``elbo``       the bound in continuous time, ends included (VDM)
+    ``elbo``       the bound in continuous time, including both ends (VDM)
     ``girsanov``   the bound in Girsanov's form on the data at ``t_min``
     ============== ================================================================================
 
-    ``weight`` is that on ε̂ for the scores, whose λ = σ² it calls 1. ``ism`` and ``girsanov`` take
-    a ``divergence``, which "hutchinson" estimates along a random ``probe``.
+    For the score losses, ``weight`` is the weight on ε̂, so that λ = σ² corresponds to 1. ``ism``
+    and ``girsanov`` use a ``divergence``, which "hutchinson" estimates along a random ``probe``.
 
-    Without ``importance_weights`` the loss is averaged over the distribution that times are drawn
-    from, instead of uniform times. ``reduction`` "mean" averages over the dimensions of an example,
+    Without ``importance_weights``, the loss is averaged over the distribution from which times are
+    drawn, instead of uniform times. ``reduction`` "mean" averages over an example's dimensions,
     "sum" takes half their sum (score_sde: ``reduce_mean=False``); under Adam this affects clipping
     only. Both multiply the weight: score_sde's ``likelihood_weighting``, g² times either, is the
     weight of that name, and twice ``likelihood``, which already contains the ½.
@@ -126,7 +126,7 @@ class LossConfig:
 class OptimizerConfig:
     """The optax chain: clip, then Adam or AdamW, with a learning rate that warms up.
 
-    The parameters of a learned process move by Adam at a rate of their own, without decay.
+    The parameters of a learned process are trained by Adam at their own rate, without decay.
     """
 
     name: str = fields.one_of("adam", "adam", "adamw")
@@ -143,9 +143,9 @@ class OptimizerConfig:
 
 @dataclasses.dataclass(frozen=True)
 class SamplingConfig:
-    """How samples are drawn where nothing else is asked for.
+    """How samples are drawn by default.
 
-    DEIS of order 0 is of the order that suits the number of steps.
+    DEIS of order 0 uses the order that suits the number of steps.
     """
 
     solver: Choice = Choice("deis", (("order", 0),))
@@ -158,9 +158,9 @@ class SamplingConfig:
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """Everything that a run depends on, the seed included."""
+    """Everything that a run depends on, including the seed."""
 
-    seed: int = fields.ranged(0, "a whole number in [0, 2^32)", lambda v: 0 <= v < 2**32, wide=True)
+    seed: int = fields.ranged(0, "an integer in [0, 2^32)", lambda v: 0 <= v < 2**32, wide=True)
     data: DataConfig = DataConfig()
     process: Choice = Choice("vp", (("beta_min", 0.1), ("beta_max", 20.0)))
     network: Choice = Choice("unet")
@@ -171,7 +171,7 @@ class Config:
     sampling: SamplingConfig = SamplingConfig()
 
     def as_dict(self) -> dict[str, Any]:
-        """Nested plain dicts, tuples and numbers, as they stand in ``config.json``."""
+        """Nested plain dicts, tuples and numbers, as in ``config.json``."""
         return _plain(self)
 
 

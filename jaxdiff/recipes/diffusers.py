@@ -1,4 +1,4 @@
-"""L9: pipelines of Hugging Face's diffusers as configurations of ours."""
+"""L9: configurations from pipelines of Hugging Face's diffusers."""
 
 import os
 from pathlib import Path
@@ -26,7 +26,7 @@ KINDS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "quadratic"}
 COSINE = "squaredcos_cap_v2"
 VARIANCES = {"fixed_small": "posterior", "fixed_large": "transition", "learned_range": "own"}
-"""What theirs is called here."""
+"""From diffusers' names to jaxdiff's."""
 
 SCHEDULER = {
     "num_train_timesteps": 1000,
@@ -38,50 +38,51 @@ SCHEDULER = {
     "variance_type": "fixed_small",
     "rescale_betas_zero_snr": False,
 }
-"""What a scheduler is taken to say of what it leaves out."""
+"""Values of the settings that a scheduler omits."""
 
 
 def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], int | None]:
-    """The configuration under which a pipeline's weights compute and sample as there.
+    """The configuration under which a pipeline's weights compute and sample as in diffusers.
 
     Args:
-        folder: with ``model_index.json``, ``unet/`` and ``scheduler/``. That samples are clipped
-            there on the way is not taken over.
+        folder: with ``model_index.json``, ``unet/`` and ``scheduler/``. The clipping of samples
+            during sampling is not carried over.
 
     Returns:
-        ``(configuration, shape of an image, number of classes or None)``. The data that the
-        weights were trained on are not known; ``config.data.name`` is a folder to be named.
+        ``(configuration, shape of an image, number of classes or None)``. The training data are
+        not known; ``config.data.name`` is a placeholder for a folder.
 
     Raises:
-        InputError: naming what of it ours cannot express.
+        InputError: naming a setting that jaxdiff does not support.
     """
     unet = read_json(unet_folder(folder) / CONFIG_FILE)
     path = Path(folder) / "scheduler" / "scheduler_config.json"
-    said = {**SCHEDULER, **read_json(path)}
+    settings = {**SCHEDULER, **read_json(path)}
     net = diffusers_network(unet)
     if net.embedding == "fourier":
-        raise InputError(f"{folder} must have a scheduler of indices, got a network told log σ")
+        raise InputError(
+            f"{folder} must have a network conditioned on the index of the step, got one on log σ"
+        )
     for name, *known in (
         ("prediction_type", *KINDS),
         ("variance_type", *VARIANCES),
         ("beta_schedule", *SCHEDULES, COSINE),
         ("trained_betas", None),
     ):
-        if said[name] not in known:
+        if settings[name] not in known:
             raise InputError(
-                f"{path}: ours are schedulers whose {name} is "
-                f"{' or '.join(map(repr, known))}, got {said[name]!r}"
+                f"{path}: {name} must be {' or '.join(map(repr, known))}, got {settings[name]!r}"
             )
-    size, steps = unet.get("sample_size"), said["num_train_timesteps"]
+    size, steps = unet.get("sample_size"), settings["num_train_timesteps"]
     if size is None:
-        raise InputError(f"{folder} must say the sample_size of its images, got None")
+        raise InputError(f"{folder} must specify the sample_size of its images, got None")
     height, width = (size, size) if isinstance(size, int) else size
-    cosine = said["beta_schedule"] == COSINE
-    if cosine and said["rescale_betas_zero_snr"]:
+    cosine = settings["beta_schedule"] == COSINE
+    if cosine and settings["rescale_betas_zero_snr"]:
         raise InputError(
-            f"{path}: ours are cosine schedules without rescale_betas_zero_snr, got true"
+            f"{path}: rescale_betas_zero_snr must be false for a cosine schedule, got true"
         )
-    process = choice("ddpm_cosine", num_steps=steps) if cosine else _beta_choice(said, steps)
+    process = choice("ddpm_cosine", num_steps=steps) if cosine else _beta_choice(settings, steps)
     config = Config(
         data=DataConfig(
             name="folder:images",
@@ -91,7 +92,7 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
         process=process,
         network=choice_of_network(net),
         model=ModelConfig(
-            kind=KINDS[said["prediction_type"]],
+            kind=KINDS[settings["prediction_type"]],
             noise_cond="index",
             scale_input=False,
             learned_variance=net.num_outputs == 2,
@@ -99,7 +100,7 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
         ),
         loss=LossConfig(t_min=0.0),
         sampling=SamplingConfig(
-            solver=choice("ancestral", variance=VARIANCES[said["variance_type"]]),
+            solver=choice("ancestral", variance=VARIANCES[settings["variance_type"]]),
             times=choice("uniform"),
             num_steps=steps,
             t_min=0.0,
@@ -109,12 +110,12 @@ def from_pipeline(folder: str | os.PathLike) -> tuple[Config, tuple[int, ...], i
     return config, (height, width, unet["in_channels"]), net.num_classes
 
 
-def _beta_choice(said: dict[str, Any], steps: int) -> Choice:
+def _beta_choice(settings: dict[str, Any], steps: int) -> Choice:
     return choice(
         "ddpm",
         num_steps=steps,
-        betas=SCHEDULES[said["beta_schedule"]],
-        beta_start=said["beta_start"],
-        beta_end=said["beta_end"],
-        zero_terminal_snr=said["rescale_betas_zero_snr"],
+        betas=SCHEDULES[settings["beta_schedule"]],
+        beta_start=settings["beta_start"],
+        beta_end=settings["beta_end"],
+        zero_terminal_snr=settings["rescale_betas_zero_snr"],
     )

@@ -1,4 +1,4 @@
-"""L9: runs as pipelines of Hugging Face's diffusers."""
+"""L9: conversion of runs to pipelines of Hugging Face's diffusers."""
 
 import json
 import os
@@ -23,9 +23,9 @@ from jaxdiff.typing import Array, InputError, Params
 def save_pipeline(folder: str | os.PathLike, run: Run) -> list[Path]:
     """Write a run as a DDPMPipeline that ``DiffusionPipeline.from_pretrained`` loads.
 
-    A chain's network is told the index of a step, as there. One that is told 999 t becomes that of
-    a chain of 999 steps, whose step i is ours at t = (i + 1)/999; the difference of one is a turn
-    of each sine and cosine, made in the first layer of the embedding.
+    A chain's network is conditioned on the index of a step, as in diffusers. One conditioned on
+    999 t becomes that of a chain of 999 steps, whose step i is ours at t = (i + 1)/999; the
+    difference of one rotates each sine and cosine, which the embedding's first layer absorbs.
 
     Args:
         folder: where to; made if missing.
@@ -35,7 +35,7 @@ def save_pipeline(folder: str | os.PathLike, run: Run) -> list[Path]:
         The files, the index of the pipeline last.
 
     Raises:
-        InputError: naming what of the run a pipeline cannot express; nothing is written then.
+        InputError: naming what a pipeline cannot represent; nothing is written then.
     """
     require("safetensors", purpose="writing a pipeline")
     from safetensors.numpy import save as to_bytes
@@ -44,7 +44,7 @@ def save_pipeline(folder: str | os.PathLike, run: Run) -> list[Path]:
     scheduler, steps = _scheduler(run)
     params = run.params
     if run.config.model.noise_cond == "time":
-        params = _turned(params, run.network.channels, run.network.frequency_endpoint)
+        params = _rotated(params, run.network.channels, run.network.frequency_endpoint)
     tensors = to_bytes(to_diffusers(run.network, params), metadata={"format": "pt"})
     index = {
         "_class_name": "DDPMPipeline",
@@ -75,13 +75,13 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
     ):
         if value not in known:
             raise InputError(
-                f"a pipeline of diffusers takes {name} of {' or '.join(map(repr, known))}, got "
+                f"{name} must be {' or '.join(map(repr, known))} for a pipeline of diffusers, got "
                 f"{value!r}"
             )
     if model.scale_input and model.data_std != 1:
         raise InputError(
-            "a pipeline of diffusers takes config.model.scale_input false, or "
-            f"config.model.data_std 1, got data_std {model.data_std}"
+            "config.model.scale_input must be false, or config.model.data_std 1, for a pipeline of "
+            f"diffusers, got data_std {model.data_std}"
         )
     steps = int(TIME_SCALE) if model.noise_cond == "time" else chain_length(run.process)
     t = jnp.arange(steps + 1) / steps
@@ -89,7 +89,7 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
     variance = np.asarray(jax.vmap(run.process.variance)(t))
     if not np.allclose(np.exp(2 * log_alpha) + variance, 1.0, atol=1e-4):
         raise InputError(
-            "a pipeline of diffusers takes a process that preserves the variance, got "
+            "config.process must be variance-preserving for a pipeline of diffusers, got "
             f"{process.name}"
         )
     betas = -np.expm1(2 * np.diff(log_alpha))
@@ -120,8 +120,8 @@ def _scheduler(run: Run) -> tuple[dict[str, Any], int]:
     }, steps
 
 
-def _turned(params: Params, features: int, endpoint: bool) -> Params:
-    """Parameters that see at ω i what they saw at ω (i + 1).
+def _rotated(params: Params, features: int, endpoint: bool) -> Params:
+    """Parameters whose embedding at index i equals the original one at i + 1.
 
     sin ω(i + 1) = sin ωi cos ω + cos ωi sin ω,    cos ω(i + 1) = cos ωi cos ω − sin ωi sin ω
     """
@@ -129,22 +129,22 @@ def _turned(params: Params, features: int, endpoint: bool) -> Params:
     omega = 10_000.0 ** (-np.arange(half) / max(half - endpoint, 1))[:, None]
     first = params["params"]["embedding"]["dense_0"]
     sines, cosines = np.split(np.asarray(first["kernel"], np.float64), 2)
-    turned = [
+    rotated = [
         np.cos(omega) * sines - np.sin(omega) * cosines,
         np.sin(omega) * sines + np.cos(omega) * cosines,
     ]
-    kernel: Array = jnp.asarray(np.concatenate(turned), jnp.float32)
+    kernel: Array = jnp.asarray(np.concatenate(rotated), jnp.float32)
     embedding = {**params["params"]["embedding"], "dense_0": {**first, "kernel": kernel}}
     return {**params, "params": {**params["params"], "embedding": embedding}}
 
 
 def _card(run: Run, steps: int) -> str:
-    """The model card: what it is, and how to draw from it."""
+    """The model card: what it is, and how to sample from it."""
     config = run.config
     labels = ""
     if run.network.num_classes is not None:
         labels = (
-            "\nThe network takes `class_labels`, which `DDPMPipeline` does not give it: call "
+            "\nThe network requires `class_labels`, which `DDPMPipeline` does not pass to it: call "
             "`pipeline.unet` yourself.\n"
         )
     return f"""---

@@ -1,7 +1,7 @@
-"""L9: a configuration becomes one value with everything built, and that an algorithm.
+"""L9: everything that a configuration specifies, built into one value, and its training algorithm.
 
-Building is the check: whatever of a configuration cannot be built, or does not go together, is
-refused here in one sentence, before anything is read or written.
+Building is the check: whatever cannot be built, or is inconsistent, is refused here in one
+sentence, before anything is read or written.
 """
 
 import dataclasses
@@ -31,17 +31,17 @@ PLAYER = "model"
 
 @dataclasses.dataclass(frozen=True)
 class Diffusion:
-    """Everything that a configuration makes, for examples of one shape.
+    """Everything built from a configuration, for examples of one shape.
 
     Args:
-        config: that it was made of.
+        config: from which it was built.
         process: the forward process.
         network: the Flax module.
         shape: of one example.
         num_classes: number of classes of the data, or None.
         objective: what is minimised.
         optimizer: the optax chain.
-        ema: rules of all averages that are kept, the one that samples first.
+        ema: schedules of all EMAs that are kept, first the one used for sampling.
     """
 
     config: Config
@@ -60,12 +60,12 @@ class Diffusion:
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """What black and white are in the numbers that the model sees."""
+        """The values of black and white that the model sees."""
         return self.config.data.low, self.config.data.high
 
 
 def assemble(config: Config, shape: tuple[int, ...], num_classes: int | None) -> Diffusion:
-    """Build what a configuration names.
+    """Build everything that a configuration specifies.
 
     Args:
         config: of the run.
@@ -73,7 +73,7 @@ def assemble(config: Config, shape: tuple[int, ...], num_classes: int | None) ->
         num_classes: number of classes of the data, or None.
 
     Raises:
-        InputError: for whatever in the configuration cannot be built.
+        InputError: if anything in the configuration cannot be built.
 
     Example:
         >>> model = assemble(Config(), (8, 8, 1), 10)
@@ -104,7 +104,7 @@ def init_params(model: Diffusion, key: Key) -> Params:
 
 
 def algorithm(model: Diffusion, **layout: Any) -> Algorithm:
-    """How a model is trained; ``layout`` is that of :func:`jaxdiff.train.alternate`."""
+    """The training algorithm; ``layout`` is passed to :func:`jaxdiff.train.alternate`."""
     turn = Turn(PLAYER, model.objective.stored_loss_fn, model.optimizer, model.ema)
     return alternate(
         lambda key: {PLAYER: init_params(model, key)},
@@ -121,7 +121,7 @@ def fresh_state(model: Diffusion) -> TrainState:
 
 
 def batch_spec(model: Diffusion) -> PyTree:
-    """Shapes and dtypes of a batch: images as the bytes that are stored."""
+    """Shapes and dtypes of a batch: images are the stored bytes."""
     size = model.config.training.batch_size
     stored = jnp.uint8 if model.is_image else jnp.float32
     return {
@@ -137,21 +137,21 @@ def batches(model: Diffusion, source: data.Source, **more: Any) -> Iterator[data
 
 
 def _check(config: Config, process: Process, shape: tuple[int, ...]) -> None:
-    """Refuse what does not go together, and build what is needed late."""
+    """Refuse inconsistent fields, and build what is only needed later."""
     data.check_range((config.data.low, config.data.high))
     if (config.data.flip or config.data.dequantize) and len(shape) != 3:
-        raise InputError("config.data.flip and dequantize are for images, the data are vectors")
+        raise InputError("config.data.flip and dequantize must be false for vectors, got true")
     if config.training.keep_best and not config.training.eval_every:
         raise InputError(
-            "config.training.keep_best must be 0 unless config.training.eval_every says when the "
-            f"held-out loss is measured, got {config.training.keep_best}"
+            "config.training.keep_best must be 0 unless config.training.eval_every is set, got "
+            f"{config.training.keep_best}"
         )
     try:
         names.NOISE_CONDS[config.model.noise_cond].fn(process, jnp.ones(1))
     except InputError as error:
         raise InputError(f"config.model.noise_cond: {error}") from error
     try:
-        denoisers.denoiser(lambda x, level: x, process, kind=config.model.kind)
+        denoisers.denoiser(lambda x, noise_cond: x, process, kind=config.model.kind)
     except InputError as error:
         raise InputError(f"config.model.kind: {error}") from error
     sampling = config.sampling

@@ -1,8 +1,9 @@
 """L9: bits per dimension of a run by its probability-flow ODE.
 
-The density is that of the run's own distribution, the prior carried by the ODE to the time at which
-the bound of :mod:`jaxdiff.recipes.bounds` ends; images are dequantised uniformly, which bounds the
-probability of their levels. The divergence is estimated along one random direction per solution.
+The density is that of the run's own distribution: the prior transported by the ODE to the time at
+which the bound of :mod:`jaxdiff.recipes.bounds` ends. Images are dequantised uniformly, which
+bounds the probability of their levels. The divergence is estimated along one random direction per
+solution.
 """
 
 import functools
@@ -53,8 +54,8 @@ def ode_bits_per_dim(
         their density, for images of an upper bound on −log₂ of the probability of their levels.
 
     Raises:
-        InputError: as :func:`jaxdiff.recipes.bits_per_dim`; if ``rtol`` is negative or 0, or the
-            solver does not arrive.
+        InputError: as :func:`jaxdiff.recipes.bits_per_dim`; if ``rtol`` is not positive, or the
+            solver does not reach the end.
 
     Example:
         >>> from jaxdiff import recipes

@@ -1,4 +1,4 @@
-"""L9: a workdir becomes a run, with the average of the parameters that is asked for."""
+"""L9: loads the run of a workdir, with any EMA of its parameters."""
 
 import dataclasses
 from pathlib import Path
@@ -22,9 +22,9 @@ def load(
 
     Args:
         workdir: as given to ``experiments.train``.
-        ema_decay: which of the averages that the run keeps; its ``ema_decay`` by default.
-        ema_std: instead, the standard deviation of a power profile, as a share of the run, whose
-            average is put together from those that were stored (``config.training.ema_stds``).
+        ema_decay: which of the EMAs that the run keeps; its ``ema_decay`` by default.
+        ema_std: instead, the standard deviation of a power profile, as a fraction of the run, whose
+            average is reconstructed from the stored ones (``config.training.ema_stds``).
 
     Returns:
         The run, with averaged parameters.
@@ -43,7 +43,9 @@ def load(
     settings, loaded = model.config.training, Run(model).at(state)
     if ema_std is not None:
         if ema_decay is not None:
-            raise InputError(f"load takes ema_decay or ema_std, got {ema_decay} and {ema_std}")
+            raise InputError(
+                f"load must be given ema_decay or ema_std, not both, got {ema_decay} and {ema_std}"
+            )
         average = average_of(
             workdir,
             PLAYER,
@@ -59,7 +61,7 @@ def load(
         decays = settings.ema_decays
         if ema_decay not in decays:
             kept = ", ".join(map(str, decays))
-            raise InputError(f"ema_decay is one that the run keeps, {kept}, got {ema_decay}")
+            raise InputError(f"ema_decay must be one that the run keeps, {kept}, got {ema_decay}")
         average = state.players[PLAYER].averages[decays.index(ema_decay)]
         return dataclasses.replace(loaded, params=average, average=f"EMA {ema_decay}")
     return loaded

@@ -1,12 +1,12 @@
 """L9: what each loss of a configuration measures at one noisy draw of every example.
 
-``config.loss.name`` picks one of :data:`MEASURES`, each of which gives two parts of the loss, both
-``[batch]`` and summed over the event: an error at time t, which is weighted by the importance of t,
-and the rest, which does not depend on t.
+``config.loss.name`` chooses one of :data:`MEASURES`, each of which returns two parts of the loss,
+both ``[batch]`` and summed over the event: an error at time t, which is weighted by the importance
+of t, and a rest that does not depend on t.
 
 Score matching is done in units of the noise: with the field g(u) = σ s(x_t + σu), whose divergence
 at u = 0 is σ² ∇·s, the weight λ = σ² on the score is 1, and the step of a finite difference is a
-share of σ.
+fraction of σ.
 """
 
 import functools
@@ -31,8 +31,8 @@ NUM_LEVELS = 256
 """Levels of the bytes that images are stored as."""
 
 FD_STEP = 0.05
-"""Step of finite differences, as a share of σ: the error is of its square, float32 does not yet
-cancel."""
+"""Step of finite differences, as a fraction of σ: the error is of second order in it, and there is
+no cancellation in float32 yet."""
 
 
 class Case(NamedTuple):
@@ -102,7 +102,7 @@ def _fd_ssm(case: Case) -> Measured:
 
 
 def _score_matching(case: Case, loss: Callable[[Keys, Field, Array], Array]) -> Measured:
-    """Score matching of x_t, which does not use its noise."""
+    """Score matching on x_t, which does not use its noise."""
     noise_keys, probe_keys = _two(case.keys)
     x_t, _ = perturb(noise_keys, case.process, case.x0, case.t)
     sigma = expand_to(case.process.sigma(case.t), x_t)
@@ -155,7 +155,7 @@ def _girsanov(case: Case) -> Measured:
 
 
 def _two(keys: Keys) -> tuple[Keys, Keys]:
-    """Two keys of each."""
+    """Split each key in two."""
     pairs = jax.vmap(jax.random.split)(keys)
     return pairs[:, 0], pairs[:, 1]
 
@@ -168,7 +168,7 @@ def _divergence_fn(case: Case, keys: Keys) -> DivergenceFn:
 
 
 def decoder(config: Config, *, is_image: bool) -> decoders.Decoder:
-    """p(x_0 | x̂_0): images are levels, unless noise was added to them; vectors real numbers."""
+    """p(x_0 | x̂_0): images are levels, unless dequantised; vectors are real numbers."""
     if not is_image or config.data.dequantize:
         return decoders.gaussian
     return functools.partial(
@@ -192,10 +192,10 @@ MEASURES: Mapping[str, Callable[[Case], Measured]] = {
     "girsanov": _girsanov,
 }
 CHAINS = ("vlb", "hybrid")
-"""Losses of a chain alone."""
+"""Losses only of chains."""
 CONTINUOUS = ("elbo", "girsanov")
-"""Losses of a process in continuous time alone."""
+"""Losses only of processes in continuous time."""
 BOUNDS = ("vlb", *CONTINUOUS)
 """Losses that are bounds on −log p."""
 WEIGHTED = ("denoising", "dsm", "ism", "ssm", "ssm_vr", "fd_ssm")
-"""Losses that take a weight."""
+"""Losses that have a weight."""

@@ -1,7 +1,7 @@
-"""L9: the names that a configuration may say, and what each of them makes.
+"""L9: the names that a configuration may use, and what each of them builds.
 
-Each table maps a name to what makes the thing; its keyword arguments are the options that the
-configuration may set, and their defaults tell the types.
+Each table maps a name to a function; its keyword arguments are the options that the configuration
+may set, and their defaults determine the types.
 """
 
 import dataclasses
@@ -33,7 +33,7 @@ def _ddpm(
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
 ) -> Process:
-    """DDPM's chain from one of the schedules that rise from one β to another."""
+    """DDPM's chain, with one of the schedules that rise from one β to another."""
     tables = {
         "linear": schedules.linear_betas,
         "quadratic": schedules.quadratic_betas,
@@ -57,7 +57,7 @@ def _ddpm_cosine(*, num_steps: int = 1000, s: float = 0.008, max_beta: float = 0
 
 
 def _ncsn(*, num_steps: int = 232, sigma_min: float = 0.01, sigma_max: float = 50.0) -> Process:
-    """NCSN's geometric ladder."""
+    """NCSN's geometric sequence of noise levels."""
     _check_length(num_steps)
     return processes.DiscreteVE.from_sigmas(
         schedules.geometric_sigmas(num_steps, sigma_min=sigma_min, sigma_max=sigma_max)
@@ -88,11 +88,11 @@ NETWORKS: Mapping[str, Callable[..., nn.Module]] = {
     "mlp": nets.MLP,
 }
 SET_ELSEWHERE = ("noise_cond_scale", "embedding", "num_classes", "num_outputs", "parent", "name")
-"""Options of a network that the data and ``config.model`` decide."""
+"""Options of a network that are determined by the data and ``config.model``."""
 
 
 class NoiseCond(NamedTuple):
-    """How a network is told the noise level, what that is multiplied by, and how it is embedded."""
+    """The quantity that tells a network the noise level, its scale, and its embedding."""
 
     fn: denoisers.NoiseCondFn
     scale: float
@@ -104,7 +104,7 @@ NOISE_CONDS: Mapping[str, NoiseCond] = {
     "log_sigma": NoiseCond(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
     "log_snr": NoiseCond(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
     "index": NoiseCond(denoisers.chain_index, 1.0),  # DDPM, NCSN
-    "none": NoiseCond(denoisers.time, 1.0, "none"),  # which a U-Net is not told
+    "none": NoiseCond(denoisers.time, 1.0, "none"),  # ignored by a U-Net
     "fourier": NoiseCond(denoisers.log_sigma, 16.0, "fourier"),  # NCSN++
     "edm": NoiseCond(denoisers.log_sigma, 0.25),
 }
@@ -121,7 +121,7 @@ WEIGHTS: Mapping[str, Callable[..., Array]] = {
 
 
 class LossAware(NamedTuple):
-    """How many of the last losses are kept at each step of a chain, and the share of even draws."""
+    """Number of recent losses kept per step of a chain, and the fraction of uniform draws."""
 
     length: int = 10
     uniform_share: float = 1e-3
@@ -182,7 +182,7 @@ def _predictor_corrector(
     norms: str = "example",
     correct_last: bool = False,
 ) -> Solver:
-    """Any solver by name, with Langevin's corrections."""
+    """Any solver by name, with Langevin corrections."""
     if predictor not in STEPS:
         raise InputError(f"predictor must be one of {out_of(predictor, STEPS)}")
     corrector = functools.partial(solvers.langevin, snr=snr, num_steps=num_corrections, norms=norms)
@@ -203,11 +203,11 @@ SOLVERS: Mapping[str, Callable[..., Solver]] = {
 
 
 def _chain(times: Callable[..., Array]) -> Callable[..., Array]:
-    """A spacing of the nodes of a chain, of 1000 steps where the process is continuous."""
+    """A spacing of the nodes of a chain, of 1000 steps if the process is continuous."""
 
     def grid(process: Process, num_steps: int, *, t_min: float, **options: Any) -> Array:
         if t_min != 0:
-            raise InputError(f"spacings of a chain end at the data: t_min must be 0, got {t_min}")
+            raise InputError(f"t_min must be 0 for the spacings of a chain, got {t_min}")
         return times(num_steps, chain_steps=process.num_steps or 1000, **options)
 
     return grid
@@ -236,23 +236,23 @@ def resolve(
     *,
     reserved: Collection[str] = (),
 ) -> Callable[..., Any]:
-    """Look a name up and bind its options, both checked; errors name the field."""
+    """Look up a name and bind its options, checking both; errors name the field."""
     if chosen.name not in table:
         raise InputError(f"{path}.name must be one of {out_of(chosen.name, table)}")
     make = table[chosen.name]
     parameters = inspect.signature(make).parameters.values()
-    taken = {
+    accepted = {
         p.name: p
         for p in parameters
         if p.default is not inspect.Parameter.empty and p.name not in reserved
     }
     signature = {
         name: p.annotation if isinstance(p.annotation, types.UnionType) else type(p.default)
-        for name, p in taken.items()
+        for name, p in accepted.items()
     }
     options = check_options(signature, dict(chosen.options), path)
     for name, value in options.items():
-        if value != taken[name].default:  # which may be an infinity that stands for no limit
+        if value != accepted[name].default:  # which may be infinite, for no limit
             check_finite(value, f"{path}.{name}")
     bound = functools.partial(make, **options)
 

@@ -1,7 +1,7 @@
-"""L9: what a configuration minimises: the loss of a batch, with all the chance that goes into it.
+"""L9: what a configuration minimises: the loss of a batch, with all of its randomness.
 
-Every example draws from a key of its own, folded from its row in the whole batch: devices and
-microbatches that see a part of it draw what one device draws.
+Every example draws from a key of its own, folded from its row in the whole batch: the draws do not
+depend on how the batch is divided over devices and microbatches.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ from jaxdiff.typing import Array, Key, Params, PyTree, WeightFn
 
 
 class Objective(NamedTuple):
-    """What is minimised, and what a step hands to the next for it.
+    """What is minimised, and what a step passes to the next for it.
 
     Args:
         loss_fn: of examples as the network sees them, ``{"x": [batch, ...], "label": [batch]}``:
             per example and per dimension.
-        stored_loss_fn: of examples as they are stored: images are bytes, made floats in the step.
+        stored_loss_fn: of examples as stored: images are bytes, converted to floats in the step.
         carry: before the first step.
-        update_carry: ``(carry, aux) -> carry``, from what the loss returned beside the loss.
+        update_carry: ``(carry, aux) -> carry``, from the auxiliary output of the loss.
     """
 
     loss_fn: LossFn
@@ -46,7 +46,7 @@ def objective(config: Config, net: nn.Module, forward: Process) -> Objective:
     """Build what a configuration minimises.
 
     Raises:
-        InputError: if its fields do not go together.
+        InputError: if its fields are inconsistent.
     """
     check_loss(config, forward)
     sampler = time_sampler(config, forward, weight(_on_eps(config)))
@@ -84,7 +84,7 @@ def _loss_fn(
         scale = 0.5 if settings.reduction == "sum" else x0.shape[0] / x0.size
 
         def measured(params: Params, process: Process) -> tuple[Array, Array, Array]:
-            """The loss, the part of it that depends on the time, and that without importance."""
+            """The loss, its time-dependent part, and that part without importance weights."""
             model = build.denoise_fn(
                 config, net, process, params, label=label, dropout_key=dropout_key
             )
@@ -99,7 +99,7 @@ def _loss_fn(
             whole, *_ = measured(params, with_fixed_shape(process))
             held = jax.lax.stop_gradient(params)
             _, varying, _ = measured(held, with_fixed_ends(process))
-            return whole + _slope_alone(jnp.square(varying)), ()
+            return whole + _only_gradient(jnp.square(varying)), ()
         whole, _, error = measured(params, process)
         return whole, () if sampler.record is None else (t, error)
 
@@ -107,14 +107,14 @@ def _loss_fn(
 
 
 def _on_eps(config: Config) -> Config:
-    """The configuration with the loss as a weight on the error of ε̂: of a bound, the likelihood."""
+    """The configuration with the loss's weight on the error of ε̂; for a bound, "likelihood"."""
     loss = config.loss
     chosen = choice("likelihood") if loss.name in BOUNDS else loss.weight
     return dataclasses.replace(config, loss=dataclasses.replace(loss, target="eps", weight=chosen))
 
 
-def _slope_alone(x: Array) -> Array:
-    """Nothing, with the gradient of x."""
+def _only_gradient(x: Array) -> Array:
+    """Zero, with the gradient of x."""
     return x - jax.lax.stop_gradient(x)
 
 
@@ -140,18 +140,18 @@ def _of_stored(loss_fn: LossFn, config: Config) -> LossFn:
 
 
 IMAGES = 2**31
-"""What is folded into a step's key for the chance in its images: far from the loss's own."""
+"""Folded into a step's key for the randomness of augmentation: far from those of the loss."""
 
 
 def keys_per_row(key: Key, rows: Array) -> Key:
-    """A key for every row, ``[rows]``, whatever part of the batch it comes in."""
+    """A key for every row, ``[rows]``, independent of the slice of the batch it comes in."""
     return jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
 
 
-def drop_labels(keys: Key, label: Array, share: float, num_classes: int) -> Array:
-    """Withhold a share of the labels: the last class is that of an example without one."""
-    coins = jax.vmap(lambda key: jax.random.bernoulli(key, share))(keys)
-    return jnp.where(coins, num_classes - 1, label)
+def drop_labels(keys: Key, label: Array, rate: float, num_classes: int) -> Array:
+    """Replace labels at random by the last class, which stands for no label."""
+    dropped = jax.vmap(lambda key: jax.random.bernoulli(key, rate))(keys)
+    return jnp.where(dropped, num_classes - 1, label)
 
 
 def weight(config: Config) -> WeightFn:

@@ -1,8 +1,8 @@
-"""L9: nested mappings become a typed configuration.
+"""L9: conversion of nested mappings to a typed configuration.
 
 A configuration file returns a mutable ``ConfigDict``, so that flags can override any field; here it
-becomes a frozen :class:`Config`, field by field. What does not fit is one sentence that names the
-field, what it got and what it takes.
+becomes a frozen :class:`Config`, field by field. An error names the field, what it must be and what
+it got.
 """
 
 import dataclasses
@@ -44,20 +44,20 @@ def from_dict(values: Mapping[str, Any]) -> Config:
 def check_options(
     signature: Mapping[str, Any], options: Mapping[str, Any], path: str
 ) -> dict[str, Any]:
-    """Check the options of a :class:`Choice` against the names and types that its thing takes.
+    """Check the options of a :class:`Choice` against the names and types of a signature.
 
     Raises:
         InputError: for the first option that is unknown or of the wrong type.
     """
     for name in options:
         if name not in signature:
-            takes = (", ".join(signature) or "no options") + nearest(name, signature)
-            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
+            known = (", ".join(signature) or "no options") + nearest(name, signature)
+            raise InputError(f"{path}.{name} does not exist; {path} has {known}")
     return {name: _convert(signature[name], v, f"{path}.{name}") for name, v in options.items()}
 
 
 def check_finite(value: Any, path: str) -> None:
-    """Refuse an infinity, NaN, and numbers beyond those of 32 bits, also in tuples.
+    """Refuse infinity, NaN, and numbers beyond 32 bits, also in tuples.
 
     Raises:
         InputError: naming the field.
@@ -68,7 +68,7 @@ def check_finite(value: Any, path: str) -> None:
         if isinstance(number, float) and not abs(number) <= LARGEST:
             raise InputError(f"{path} must be a finite number, got {value!r}")
         if isinstance(number, int) and abs(number) >= 2**31:
-            raise InputError(f"{path} must be a whole number below 2^31, got {value!r}")
+            raise InputError(f"{path} must be an integer below 2^31, got {value!r}")
 
 
 def _parse(cls: type[T], values: Any, path: str) -> T:
@@ -77,8 +77,8 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
     hints = typing.get_type_hints(cls)
     for name in values:
         if name not in hints:
-            takes = ", ".join(hints) + nearest(name, hints)
-            raise InputError(f"{path}.{name} does not exist; {path} takes {takes}")
+            known = ", ".join(hints) + nearest(name, hints)
+            raise InputError(f"{path}.{name} does not exist; {path} has {known}")
     parsed = {name: _convert(hints[name], v, f"{path}.{name}") for name, v in values.items()}
     for field in dataclasses.fields(cls):  # type: ignore[arg-type]
         if field.name not in parsed:
@@ -93,7 +93,7 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
 
 
 def _convert(hint: Any, value: Any, path: str) -> Any:
-    """Bring a value to its declared type where nothing is lost, or say why it cannot be."""
+    """Convert a value to its declared type if nothing is lost, or raise InputError."""
     if hint is Choice:
         if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
             raise InputError(f"{path} must be a name and its options, got {value!r}")
@@ -112,11 +112,11 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
 
 def _name_of(hint: Any) -> str:
     names = {
-        int | None: "a whole number or None",
+        int | None: "an integer or None",
         bool | None: "true, false or None",
-        int: "a whole number",
+        int: "an integer",
         float: "a number",
-        str: "a word",
+        str: "a string",
         bool: "true or false",
     }
     return names.get(hint, "a list")

@@ -1,6 +1,6 @@
-"""L9: what tells a run from others: its configuration, of which a part may change as it goes on.
+"""L9: the identity of a run: its configuration, part of which may change when it is resumed.
 
-Free is all that no step made so far depends on.
+A field may change if no step made so far depends on it.
 """
 
 import dataclasses
@@ -30,11 +30,11 @@ FREE_IN_TRAINING = (
 
 
 def identity_of(model: Diffusion, dataset: Dataset | None = None) -> Identity:
-    """What tells a run from others: its configuration, and what an example looks like.
+    """The identity of a run: its configuration, and the shape and classes of its examples.
 
     Args:
         model: that is trained.
-        dataset: that it is trained on; None for weights from outside.
+        dataset: that it is trained on; None for imported weights.
     """
     config, shape, num_classes = model.config, model.shape, model.num_classes
 
@@ -61,7 +61,7 @@ def read_config(workdir: Path) -> tuple[Config, tuple[int, ...], int | None]:
     """Read the configuration of a run, the shape of an example, and the number of classes.
 
     Raises:
-        InputError: if it is missing or is not that of a run.
+        InputError: if it is missing or is not the configuration of a run.
     """
     stored = read_content(workdir)
     with as_config(workdir):
@@ -74,7 +74,7 @@ def _parsed(stored: Content) -> tuple[Config, tuple[int, ...], int | None]:
 
 
 def _named(config: Any) -> Any:
-    """The loss by its name, where a run was started before losses had names."""
+    """Add the name of the loss to a configuration from before losses had names."""
     loss = config.get("loss", {})
     if "name" in loss or not loss.get("vlb_weight"):
         return config
@@ -82,18 +82,18 @@ def _named(config: Any) -> Any:
 
 
 def refused_changes(stored: Config, given: Config) -> list[str]:
-    """Name the changes under which the steps made so far would have been others.
+    """Name the changes that would have affected the steps made so far.
 
-    Free are all of ``config.sampling``, ``config.data.data_dir``, ``remat`` of the network, and
-    :data:`FREE_IN_TRAINING`; but ``num_steps`` only where the learning rate of a step does not
-    depend on it, as it does not on the constant schedule.
+    All of ``config.sampling``, ``config.data.data_dir``, ``remat`` of the network and
+    :data:`FREE_IN_TRAINING` may change; but ``num_steps`` only if the learning rate does not depend
+    on it, as with the constant schedule.
 
     Args:
-        stored: the configuration that the run was started or last gone on with.
-        given: the one that it is to go on with.
+        stored: the configuration with which the run was started or last resumed.
+        given: the one with which it is to be resumed.
 
     Returns:
-        One ``config.a.b: old -> new`` for each, none where the run can go on.
+        One ``config.a.b: old -> new`` for each; empty if the run can be resumed.
 
     Example:
         >>> old = Config(training=TrainingConfig(num_steps=20))
@@ -110,7 +110,7 @@ def refused_changes(stored: Config, given: Config) -> list[str]:
 
 
 def _bound(config: Config, *, free_steps: bool) -> Config:
-    """The configuration with all that is free at its default."""
+    """The configuration with all fields that may change at their defaults."""
     defaults = TrainingConfig()
     free = {name: getattr(defaults, name) for name in FREE_IN_TRAINING}
     if not free_steps:

@@ -1,4 +1,4 @@
-"""L9: a trained model, as a notebook wants it: process, denoise_fn, config and a jitted sampler."""
+"""L9: a trained model, for notebooks: process, denoise_fn, config and a jitted sampler."""
 
 import dataclasses
 import functools
@@ -23,18 +23,18 @@ from jaxdiff.train.state import TrainState
 from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params, PyTree
 
 GuideFn = Callable[[DenoiseFn, Process], DenoiseFn]
-"""What wraps a model: it gives another one, which a solver takes for the model."""
+"""Wraps a model into another one, which the solver uses in its place."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """A model with its averaged parameters, and all that is needed to use it.
+    """A model with its averaged parameters, and everything needed to use it.
 
     Args:
-        model: everything that the configuration made.
+        model: everything built from the configuration.
         params: parameters, averaged over training (EMA); None before it.
-        step: number of updates behind the parameters.
-        average: which average of them it is, in words.
+        step: number of updates so far.
+        average: which average of the parameters it is, as text.
     """
 
     model: Diffusion
@@ -49,7 +49,7 @@ class Run:
 
     @property
     def process(self) -> Process:
-        """The forward process, as it has been learned where it is."""
+        """The forward process, with its learned parameters if it has any."""
         return build.process_of(self.model.process, self.params)
 
     @property
@@ -69,7 +69,7 @@ class Run:
 
     @property
     def value_range(self) -> tuple[float, float]:
-        """What black and white are in the numbers that the model sees."""
+        """The values of black and white that the model sees."""
         return self.model.value_range
 
     @property
@@ -79,22 +79,22 @@ class Run:
 
     @property
     def denoise_fn(self) -> DenoiseFn:
-        """The model of a run without labels; :meth:`conditioned` gives that of a class."""
+        """The model of a run without labels; see :meth:`conditioned` for one of a class."""
         return self.conditioned(None)
 
     def conditioned(self, label: ArrayLike | None) -> DenoiseFn:
         """The model given one label per example, ``[batch]``; None for the unconditional model.
 
         Raises:
-            InputError: if labels are given to a run without classes, or withheld from one with that
-                was not trained with ``label_dropout``, or one is not a class.
+            InputError: if labels are given to a run without classes, or not given to one with
+                classes and without ``label_dropout``, or one is not a class.
         """
         conditional = self.config.model.class_conditional
         both = label is None and self.config.model.label_dropout > 0
         if conditional != (label is not None) and not both:
-            raise InputError(
-                f"this run takes {'labels: run.conditioned(label)' if conditional else 'no label'}"
-            )
+            required = "given, as in run.conditioned(label)," if conditional else "None"
+            got = None if label is None else "labels"
+            raise InputError(f"label must be {required} for this run, got {got}")
         label = None if label is None else _whole(label, self.network.num_classes)
         return build.denoise_fn(self.config, self.network, self.process, self.params, label=label)
 
@@ -108,13 +108,13 @@ class Run:
         )
 
     def sample(self, key: Key, n: int, *, label: ArrayLike | None = None, **choices: Any) -> Array:
-        """Draw samples; the walk is one compiled call, which the same choices compile only once.
+        """Draw samples in one compiled call; the same choices are compiled only once.
 
         Args:
             key: randomness.
             n: how many.
             label: class, or one per sample ``[n]``, for a class-conditional model; drawn at random
-                if absent. Whole numbers of any type: the floats of a CSV file, too.
+                if absent. Whole numbers of any type, including floats.
             **choices: ``solver``, ``times``, ``num_steps``, ``guide``, ``mesh`` and options of the
                 solver, as in :meth:`trajectory`.
 
@@ -141,7 +141,7 @@ class Run:
         mesh: Mesh | None = None,
         **options: Any,
     ) -> tuple[Array, PyTree]:
-        """Draw samples as :meth:`sample` does, and keep what ``save_fn`` picks at every time.
+        """Draw samples as :meth:`sample` does, and keep what ``save_fn`` selects at every time.
 
         Args:
             key: randomness.
@@ -150,16 +150,16 @@ class Run:
             solver: name of a solver; the configuration's by default.
             times: name of a time grid, or ``recipes.choice(name, option=...)``; the configuration's
                 by default.
-            num_steps: steps of the solver; the configuration's by default. Where the configuration
-                says ``denoise``, one evaluation at t_min follows.
+            num_steps: steps of the solver; the configuration's by default. If the configuration
+                sets ``denoise``, one evaluation at t_min follows.
             t_min: where sampling ends; the configuration's by default.
             save_fn: maps the solver's state to what is kept, the sample itself by default; one
                 function object is compiled once.
-            guide: ``(denoise_fn, process) -> denoise_fn``, what the model is wrapped in before the
-                solver sees it, such as a function of :mod:`jaxdiff.guidance`; one function object
-                is compiled once.
-            mesh: devices over which the samples are divided, where their number divides; the
-                samples are the same without.
+            guide: ``(denoise_fn, process) -> denoise_fn``, which wraps the model for the solver,
+                such as a function of :mod:`jaxdiff.guidance`; one function object is compiled
+                once.
+            mesh: devices over which the samples are sharded, if n is a multiple of their number;
+                the samples are the same without it.
             **options: of the solver, such as ``eta``.
 
         Returns:
@@ -169,7 +169,7 @@ class Run:
             InputError: if the solver, the grid, an option or a class does not exist.
         """
         if n < 1:
-            raise InputError(f"n is the number of samples, at least 1, got {n}")
+            raise InputError(f"n, the number of samples, must be at least 1, got {n}")
         memory.check_examples("n", n, self.shape)
         config = self.config.sampling
         name = solver or config.solver.name
@@ -188,11 +188,11 @@ class Run:
         if self.config.model.class_conditional and label is None:
             label = jax.random.randint(label_key, (n,), 0, self.num_classes or 1)
         label = self._check_label(label, n)
-        # options of the compiler are for outermost calls alone
+        # compiler options are only allowed for the outermost jit
         traced = any(
             isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, self.params, label))
         )
-        walk: tuple[Array, PyTree] = (_walk if traced else _compiled_walk())(
+        drawn: tuple[Array, PyTree] = (_sample if traced else _compiled_sample())(
             sample_key,
             self.params,
             self.process,
@@ -206,15 +206,15 @@ class Run:
             guide=guide,
             mesh=mesh if mesh is not None and n % mesh.size == 0 else None,
         )
-        return walk
+        return drawn
 
     def _check_label(self, label: ArrayLike | None, n: int) -> Array | None:
-        """One label for each of n samples, in whole numbers."""
+        """One integer label for each of n samples."""
         if label is None:
             return None
         classes = self.num_classes if self.config.model.class_conditional else 0
         if not classes:
-            raise InputError(f"this run has no classes and takes no label, got {label}")
+            raise InputError(f"label must be None for a run without classes, got {label}")
         whole = _whole(label, classes)
         if whole.shape not in ((), (n,)):
             raise InputError(
@@ -228,7 +228,7 @@ def _named(chosen: str | Choice | None, default: Choice) -> Choice:
 
 
 def _whole(label: ArrayLike, classes: int) -> Array:
-    """Labels as integers; of those that are being traced nobody knows the values."""
+    """Labels as integers; the values of traced ones cannot be checked."""
     if not isinstance(label, jax.core.Tracer):
         return jnp.asarray(whole_labels("label", label, num_classes=classes))
     if not jnp.issubdtype(label.dtype, jnp.integer):
@@ -237,17 +237,17 @@ def _whole(label: ArrayLike, classes: int) -> Array:
 
 
 def _nothing(state: Any) -> None:
-    """Keep no trajectory."""
+    """Save nothing of the trajectory."""
 
 
 @functools.cache
-def _compiled_walk() -> Any:
-    """The walk, jitted when it is first needed, since options of the compiler start a backend."""
+def _compiled_sample() -> Any:
+    """Sampling, jitted when first needed, since compiler options initialise a backend."""
     static = ("config", "network", "solver", "shape", "save_fn", "guide", "mesh")
-    return jax.jit(_walk, static_argnames=static, compiler_options=compiler_options())
+    return jax.jit(_sample, static_argnames=static, compiler_options=compiler_options())
 
 
-def _walk(
+def _sample(
     key: Key,
     params: Params,
     process: Process,

@@ -1,7 +1,7 @@
-"""L9: configurations of score_sde_pytorch, published or of the same fields, as ours.
+"""L9: conversion of score_sde_pytorch's configurations, published or with the same fields.
 
-A ``checkpoint_N.pth`` does not tell what its network, its process and its levels are; the
-configuration that it was trained by does. What ours cannot be is refused by name.
+A ``checkpoint_N.pth`` does not specify its network, process and noise levels; the configuration it
+was trained with does. Unsupported settings are refused by name.
 """
 
 import json
@@ -27,9 +27,9 @@ from jaxdiff.typing import InputError, out_of
 
 SECTIONS = ("data", "model", "optim", "sampling", "training")
 DATASETS = {"CIFAR10": "tfds:cifar10", "CELEBA": "tfds:celeb_a"}
-"""Data sets that TFDS has; others are folders of images."""
+"""Datasets that TFDS has; others are folders of images."""
 T_MIN = {"vpsde": 1e-3, "subvpsde": 1e-3, "vesde": 1e-5}
-"""Where sampling ends there."""
+"""Where sampling ends in score_sde."""
 
 
 def published() -> dict[str, dict[str, dict[str, Any]]]:
@@ -66,36 +66,36 @@ def read_score_sde(name: str) -> dict[str, dict[str, Any]]:
         return known[name]
     if not name.endswith(".json"):
         raise InputError(
-            f"a configuration of score_sde is a .json file, or one of {out_of(name, known)}"
+            f"a score_sde config must be a .json file, or one of {out_of(name, known)}"
         )
     try:
         fields = json.loads(Path(name).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise InputError(f"{name} must be a JSON of a score_sde configuration: {error}") from error
+        raise InputError(f"{name} must be the JSON of a score_sde config: {error}") from error
     if not isinstance(fields, dict) or not all(isinstance(fields.get(s), dict) for s in SECTIONS):
         raise InputError(f"{name} must be a JSON with the sections {', '.join(SECTIONS)}")
     return fields
 
 
 def from_score_sde(fields: Mapping[str, Mapping[str, Any]]) -> Config:
-    """The configuration under which their weights compute, sample and go on training as there.
+    """The configuration under which score_sde's weights compute, sample and train as there.
 
     Args:
-        fields: their sections ``data``, ``model``, ``optim``, ``sampling`` and ``training``.
+        fields: sections ``data``, ``model``, ``optim``, ``sampling`` and ``training``.
 
     Returns:
-        Ours. Langevin's corrections take the norms of each example, where theirs average them over
-        the batch; its data set may have to be named otherwise.
+        jaxdiff's configuration. Its Langevin corrections use the norms of each example, where
+        score_sde averages them over the batch; the name of its dataset may need to be changed.
 
     Raises:
-        InputError: for a field that is missing, or whose value ours cannot express.
+        InputError: for a field that is missing, or whose value is not supported.
 
     Reference: Song et al. 2021, appendices F to H.
     """
     try:
         return _config(fields)
     except KeyError as error:
-        raise InputError(f"a configuration of score_sde says {error}, this one not") from error
+        raise InputError(f"the score_sde config lacks {error}") from error
 
 
 def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -111,7 +111,7 @@ def _config(fields: Mapping[str, Mapping[str, Any]]) -> Config:
     _check("training.likelihood_weighting", weighted, *((False, True) if continuous else (False,)))
     if optim["grad_clip"] <= 0:
         raise InputError(
-            f"of score_sde's optim.grad_clip ours are those above 0, got {optim['grad_clip']}"
+            f"optim.grad_clip of a score_sde config must be positive, got {optim['grad_clip']}"
         )
     explodes = sde == "vesde"
     _check("model.scale_by_sigma", model["scale_by_sigma"], explodes)
@@ -171,15 +171,15 @@ def _process(model: Mapping[str, Any], sde: str, continuous: bool) -> Choice:
 
 
 def _noise_cond(model: Mapping[str, Any], embedding: str, explodes: bool, continuous: bool) -> str:
-    """What their networks are told: log σ, 999 t, or the number of a step."""
+    """What score_sde's networks are conditioned on: log σ, 999 t, or the index of a step."""
     if embedding == "none":
         return "none"
     if embedding == "fourier":
         _check("model.fourier_scale", model["fourier_scale"], 16)
     if (embedding == "fourier") != (explodes and continuous):
         raise InputError(
-            'score_sde\'s embedding_type "fourier" is that of a continuous vesde, and "positional" '
-            f"that of all else, got {embedding!r}"
+            'model.embedding_type must be "fourier" for a continuous vesde, and "positional" '
+            f"otherwise, got {embedding!r}"
         )
     return "fourier" if embedding == "fourier" else "time" if continuous else "index"
 
@@ -187,7 +187,7 @@ def _noise_cond(model: Mapping[str, Any], embedding: str, explodes: bool, contin
 def _sampling(
     sampling: Mapping[str, Any], steps: int, sde: str, continuous: bool
 ) -> SamplingConfig:
-    """As many evaluations at the same times; the last prediction there is the final denoising."""
+    """The same evaluations at the same times; score_sde's last prediction is the denoising."""
     _check("sampling.method", sampling["method"], "pc")
     _check("sampling.probability_flow", sampling["probability_flow"], False)
     _check("sampling.noise_removal", sampling["noise_removal"], True)
@@ -224,6 +224,5 @@ def _sampling(
 def _check(name: str, value: Any, *known: Any) -> None:
     if value not in known:
         raise InputError(
-            f"of score_sde's configurations ours are those whose {name} is "
-            f"{' or '.join(map(repr, known))}, got {value!r}"
+            f"{name} of a score_sde config must be {' or '.join(map(repr, known))}, got {value!r}"
         )

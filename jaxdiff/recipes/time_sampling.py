@@ -1,4 +1,4 @@
-"""L9: how a configuration draws its times, and what is remembered for it from step to step."""
+"""L9: how a configuration draws its times, and the history that this needs."""
 
 import functools
 from collections.abc import Callable
@@ -17,9 +17,9 @@ class TimeSampler(NamedTuple):
 
     Args:
         draw: ``(key, n, history) -> TimeSample``.
-        history: before the first step; ``()`` where nothing is remembered.
-        record: ``(history, t, losses) -> history``, of losses without their importance; None where
-            nothing is remembered.
+        history: before the first step; ``()`` if none is kept.
+        record: ``(history, t, losses) -> history``, of losses without importance weights; None if
+            no history is kept.
     """
 
     draw: Callable[[Key, int, PyTree], TimeSample]
@@ -28,7 +28,7 @@ class TimeSampler(NamedTuple):
 
 
 def time_sampler(config: Config, forward: Process, weight_fn: WeightFn) -> TimeSampler:
-    """Build what draws the times of a configuration.
+    """Build the time sampler of a configuration.
 
     Args:
         config: of the run.
@@ -36,7 +36,7 @@ def time_sampler(config: Config, forward: Process, weight_fn: WeightFn) -> TimeS
         weight_fn: λ on ε, in proportion to which "importance" draws.
 
     Raises:
-        InputError: if "loss_aware" is asked for, and the process is not a chain.
+        InputError: if "loss_aware" is chosen and the process is not a chain.
     """
     settings = config.loss
     reserved = ("t_min", "t_max", "num_steps")
@@ -46,8 +46,8 @@ def time_sampler(config: Config, forward: Process, weight_fn: WeightFn) -> TimeS
     if settings.times.name == "loss_aware":
         if forward.num_steps is None:
             raise InputError(
-                "config.loss.times must be other than loss_aware unless the process is a chain, "
-                f"got {config.process.name}"
+                "config.process must be a chain for the loss_aware config.loss.times, got "
+                f"{config.process.name}"
             )
         length, uniform_share = make()
         draw = functools.partial(loss_aware.sample, uniform_share=uniform_share)

@@ -1,4 +1,4 @@
-"""L9: a diffusion model as a task for the loop, and the whole way from a configuration to a run."""
+"""L9: a diffusion model as a task for the training loop, from a configuration to a run."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -31,24 +31,24 @@ from jaxdiff.train.state import TrainState
 from jaxdiff.typing import InputError
 
 SAMPLES = 2**31
-"""Of the keys folded into the seed's, the one of pictures: far from those that training uses."""
+"""Folded into the seed's key for sample pictures: far from the numbers that training uses."""
 
 
 def train(config: Config, workdir: str | Path, *, workers: int = 0, **options: Any) -> Run:
-    """Train what a configuration names, or go on training, as :func:`jaxdiff.train.fit` does.
+    """Train what a configuration specifies, or resume training, by :func:`jaxdiff.train.fit`.
 
     Args:
-        config: of the run; on a resume it may differ from the one in the workdir in what
-            :func:`jaxdiff.recipes.resuming.refused_changes` lets pass, which is then written there.
-        workdir: gets everything.
-        workers: processes that read and decode, beside this one; 0 for threads of this one.
+        config: of the run; when resuming, it may differ from the one in the workdir where
+            :func:`jaxdiff.recipes.resuming.refused_changes` allows it, and is then written there.
+        workdir: where everything is written.
+        workers: extra processes that read and decode; 0 for threads of this one.
         **options: of ``fit``: ``fsdp``, ``microbatches``, ``profile_steps`` and ``say``.
 
     Returns:
         The run, trained up to ``run.step``.
 
     Raises:
-        InputError: if the configuration cannot be built, or as ``fit`` raises it.
+        InputError: if the configuration cannot be built, or as raised by ``fit``.
     """
     require(*EXTRAS["train"], purpose="training")
     dataset = build.dataset(config)
@@ -61,10 +61,10 @@ def train(config: Config, workdir: str | Path, *, workers: int = 0, **options: A
 
 
 def diffusion_task(model: Diffusion, dataset: data.Dataset) -> Task:
-    """Tell the loop of a model and its data.
+    """Make a task for the loop from a model and its data.
 
     Raises:
-        InputError: if a held-out loss is asked for, and there is nothing to measure it on.
+        InputError: if a held-out loss is requested, but there are no held-out data.
     """
     config = model.config
     if config.training.eval_every and not len(dataset.test):
@@ -86,7 +86,7 @@ def diffusion_task(model: Diffusion, dataset: data.Dataset) -> Task:
 def _evaluation(
     model: Diffusion, dataset: data.Dataset
 ) -> Callable[[TrainState], Mapping[str, float]]:
-    """Build the held-out loss of a state's first average."""
+    """Build the held-out loss of a state's first EMA."""
     loss = held_out_loss(model, dataset.test)
     return lambda state: {METRIC: loss(state.players[PLAYER].averages[0])}
 
@@ -94,7 +94,7 @@ def _evaluation(
 def _drawing(
     model: Diffusion, dataset: data.Dataset
 ) -> Callable[[TrainState, Path, Mesh], Path | None]:
-    """Build what pictures samples of a state, always from the same noise."""
+    """Build a function that draws samples of a state, always from the same noise."""
     run, config = Run(model), model.config
     reference = None
     if not dataset.is_image and len(dataset.test):
@@ -109,7 +109,7 @@ def _drawing(
 
 
 def check_memory(model: Diffusion, workers: int) -> None:
-    """Refuse numbers of the configuration that no memory holds, by the data that they stand for."""
+    """Refuse numbers of the configuration whose data would not fit into memory."""
     config = model.config
     stored = 1 if model.is_image else 4
     memory.check_examples(
@@ -122,11 +122,11 @@ def check_memory(model: Diffusion, workers: int) -> None:
 def draw(
     path: Path, x: np.ndarray, run: Run, *, reference: np.ndarray | None = None
 ) -> Path | None:
-    """Picture examples: images as a grid, points of the plane beside the data.
+    """Draw examples: images as a grid, points of the plane beside the data.
 
     Returns:
-        The path, or None where there is nothing to see: other shapes, and numbers that are not
-        finite, which are no reason for training to end.
+        The path, or None if nothing can be drawn: other shapes, and numbers that are not finite,
+        which should not stop training.
     """
     if not np.all(np.isfinite(x)):
         return None

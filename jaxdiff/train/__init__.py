@@ -1,7 +1,7 @@
-"""L8: the generic loop: it trains whatever a task says, and knows no model.
+"""L8: the generic training loop: it trains any task, and knows no model.
 
-:func:`alternate` makes the pure step of one player or several, :func:`fit` runs it through devices,
-checkpoints, faults and progress.
+:func:`alternate` makes the pure step of one player or several; :func:`fit` runs it and handles
+devices, checkpoints, faults and progress.
 """
 
 from jaxdiff.train.algorithm import Algorithm, Turn, alternate

@@ -1,4 +1,4 @@
-"""L8: the pure step of training, for one player or several that take turns."""
+"""L8: the pure step of training, for one player or several that alternate."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -19,11 +19,11 @@ class Turn(NamedTuple):
     """One player's part of a step.
 
     Args:
-        player: whose parameters move.
-        loss_fn: what they minimise the mean of.
+        player: whose parameters are updated.
+        loss_fn: whose mean they minimise.
         optimizer: its optax chain.
-        ema: rules of the player's averages, in their order.
-        repeats: updates in a row, on the same batch with noise of their own, as a critic makes.
+        ema: EMA schedules of the player's averages, in their order.
+        repeats: consecutive updates, on the same batch with different noise, as for a critic.
     """
 
     player: str
@@ -34,13 +34,13 @@ class Turn(NamedTuple):
 
 
 class Algorithm(NamedTuple):
-    """How training begins, and how it goes on.
+    """How training starts, and how it proceeds.
 
     Args:
         init: ``key -> TrainState`` at step 0.
         step: ``(state, batch, frozen) -> (TrainState, metrics)``, a pure function, to be jitted
             with the state donated. Under ``jax.jit`` the batch is the whole one, sharded or not;
-            under ``jax.pmap`` it is a device's share of it.
+            under ``jax.pmap`` it is a device's shard of it.
     """
 
     init: Callable[[Key], TrainState]
@@ -51,7 +51,7 @@ def _kept(carry: PyTree, aux: Mapping[str, PyTree]) -> PyTree:
     return carry
 
 
-def _as_it_is(tree: PyTree) -> PyTree:
+def _unchanged(tree: PyTree) -> PyTree:
     return tree
 
 
@@ -63,31 +63,31 @@ def alternate(
     update_carry: Callable[[PyTree, Mapping[str, PyTree]], PyTree] = _kept,
     microbatches: int = 1,
     axis_name: str | None = None,
-    gather: Callable[[PyTree], PyTree] = _as_it_is,
+    gather: Callable[[PyTree], PyTree] = _unchanged,
 ) -> Algorithm:
-    """Train players in turns: each sees what those before it in the same step have become.
+    """Train players alternately: each sees the updates of those before it in the same step.
 
-    Cut into microbatches or spread over devices, a batch gives the same update up to rounding,
-    since the noise belongs to the example (dropout alone does not). If any loss or gradient of a
-    step is not finite, no update of it is made: everything but the step is left as it was.
+    Divided into microbatches or over devices, a batch gives the same update up to rounding, since
+    the noise belongs to the example (except for dropout). If any loss or gradient of a step is not
+    finite, the whole step is skipped: only the step count changes.
 
     Args:
         init_params: ``key -> {player: params}``.
-        turns: of each player one, in the order in which they move.
+        turns: one for each player, in the order of their updates.
         carry: at step 0.
         update_carry: ``(carry, {player: aux}) -> carry``, once a step, from what the players'
             losses returned beside the loss, ``[batch, ...]``, in the last of their repeats.
-        microbatches: in how many parts the gradient is added up, which saves memory.
+        microbatches: number of parts over which the gradient is accumulated, which saves memory.
         axis_name: of the mapped axis under ``jax.pmap``.
-        gather: laid on all that a loss reads; on a mesh it makes whole what is kept divided.
+        gather: applied to everything that a loss reads; on a mesh it gathers sharded leaves.
 
     Returns:
         The algorithm. The metrics of a step are the device scalars ``loss``, ``grad_norm`` and
-        ``skipped``; of several players the first two begin with ``<player>/``.
+        ``skipped``; with several players the first two begin with ``<player>/``.
 
     Raises:
-        InputError: if a player has no turn or two, or, from the step, if the batch does not divide
-            by ``microbatches``.
+        InputError: if a player has no turn or two, or, from the step, if the batch size is not a
+            multiple of ``microbatches``.
 
     Example:
         >>> def loss_fn(params, view, key, batch, part):
@@ -100,15 +100,15 @@ def alternate(
     """
     names = [turn.player for turn in turns]
     if len(set(names)) < len(names) or not names:
-        raise InputError(f"turns must be one for each player, got those of {names}")
+        raise InputError(f"turns must be one for each player, got turns of {names}")
 
     def init(key: Key) -> TrainState:
         init_key, train_key = jax.random.split(key)
         params = init_params(init_key)
         if params.keys() != set(names):
-            raise InputError(f"turns must be those of {sorted(params)}, got those of {names}")
+            raise InputError(f"turns must be of the players {sorted(params)}, got {names}")
         players = {turn.player: _new_player(params[turn.player], turn) for turn in turns}
-        start = jax.tree.map(jnp.array, carry)  # buffers of its own, since steps donate them
+        start = jax.tree.map(jnp.array, carry)  # new buffers, since steps donate them
         zero = jnp.zeros((), jnp.int32)
         return TrainState(zero, train_key, zero, players, start)
 
@@ -147,7 +147,7 @@ def alternate(
 
 
 def _new_player(params: Params, turn: Turn) -> Player:
-    """A player before its first update; every average starts at the parameters themselves."""
+    """A player before its first update; every average is initialised to the parameters."""
     averages = tuple(jax.tree.map(jnp.copy, params) for _ in turn.ema)
     return Player(params, turn.optimizer.init(params), averages)
 
@@ -162,7 +162,7 @@ def _with_player(view: View, name: str, player: Player) -> View:
 def _taken(
     turn: Turn, player: Player, view: View, key: Key, step: Array, differentiate: Callable[..., Any]
 ) -> tuple[Player, tuple[Array, Array, PyTree]]:
-    """A player after its turn, with loss and norm of each of its updates, and the last's aux."""
+    """A player after its turn, loss and gradient norm of each of its updates, and the last aux."""
 
     def once(player: Player, key: Key) -> tuple[Player, tuple[Array, Array, PyTree]]:
         seen = _with_player(view, turn.player, player)
@@ -179,8 +179,8 @@ def _moved(player: Player, grads: Params, turn: Turn, step: Array) -> Player:
     updates, opt_state = turn.optimizer.update(grads, player.opt_state, player.params)
     params = optax.apply_updates(player.params, updates)
     averages = tuple(
-        update(average, params, rule(step))
-        for average, rule in zip(player.averages, turn.ema, strict=True)
+        update(average, params, schedule(step))
+        for average, schedule in zip(player.averages, turn.ema, strict=True)
     )
     return Player(params, opt_state, averages)
 
@@ -196,11 +196,11 @@ def _gradient(
     axis_name: str | None,
     gather: Callable[[PyTree], PyTree],
 ) -> tuple[tuple[Array, PyTree], Params]:
-    """Mean loss over the batch, what its rows say beside it in their order, and its gradient."""
+    """Mean loss over the batch, the auxiliary output of its rows in order, and the gradient."""
     size = jax.tree.leaves(batch)[0].shape[0]
     if size % microbatches:
         raise InputError(
-            f"microbatches must be a divisor of the batch, {size} on a device, got {microbatches}"
+            f"microbatches must divide the batch size of a device, {size}, got {microbatches}"
         )
     devices, first = 1, 0
     if axis_name is not None:
@@ -220,17 +220,17 @@ def _gradient(
         (loss, aux), grads = one(rows, batch)
     else:
         # every m-th row, so that each device keeps to its own
-        turns = jax.tree.map(
+        parts = jax.tree.map(
             lambda leaf: leaf.reshape(-1, microbatches, *leaf.shape[1:]).swapaxes(0, 1),
             (rows, batch),
         )
 
-        def add(total: Any, turn: Any) -> tuple[Any, PyTree]:
-            (loss, aux), grads = one(*turn)
+        def add(total: Any, part: Any) -> tuple[Any, PyTree]:
+            (loss, aux), grads = one(*part)
             return jax.tree.map(jnp.add, total, (loss, grads)), aux
 
         zeros = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
-        total, aux = jax.lax.scan(add, zeros, turns)
+        total, aux = jax.lax.scan(add, zeros, parts)
         aux = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(size, *leaf.shape[2:]), aux)
         loss, grads = jax.tree.map(lambda leaf: leaf / microbatches, total)
     if axis_name is not None:

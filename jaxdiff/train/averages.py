@@ -1,6 +1,6 @@
-"""L8: moving averages of the parameters, and the one to choose after training.
+"""L8: moving averages of the parameters, and reconstruction of others after training.
 
-Each average is a rule ``step -> d``, the weight that the past keeps at update k = step:
+An EMA schedule is ``step -> d``, the decay at update k = step:
 average ← d·average + (1 − d)·params.
 """
 
@@ -16,7 +16,7 @@ EmaSchedule = Callable[[Array], Array]
 
 
 def exponential(decay: float) -> EmaSchedule:
-    """A memory that grows from a tenth of the run so far to its own length.
+    """An EMA with warm-up: its length grows with the run, up to its final value.
 
     d = min(decay, (1 + t)/(10 + t)),    t = k + 1 updates made
 
@@ -24,27 +24,27 @@ def exponential(decay: float) -> EmaSchedule:
         decay: in [0, 1).
 
     Example:
-        >>> rule = exponential(0.999)
-        >>> round(float(rule(0)), 4), round(float(rule(10**6)), 4)
+        >>> schedule = exponential(0.999)
+        >>> round(float(schedule(0)), 4), round(float(schedule(10**6)), 4)
         (0.1818, 0.999)
 
-    Reference: the warm-up of TensorFlow's ExponentialMovingAverage, counted as score_sde does: with
-        the update whose parameters are averaged in.
+    Reference: the warm-up of TensorFlow's ExponentialMovingAverage, with t as in score_sde: it
+        counts the update whose parameters are averaged in.
     """
     return lambda step: jnp.minimum(decay, (2.0 + step) / (11.0 + step))
 
 
 def power(std: float) -> EmaSchedule:
-    """A profile that keeps its shape as training grows: weights ∝ τ^γ at the share τ of the run.
+    """A profile that scales with the run: weights ∝ τ^γ at the fraction τ of the run.
 
     d = (1 − 1/t)^(γ + 1),    t = k + 1
 
     Args:
-        std: the profile's standard deviation, as a share of the run; 0.05 and 0.10 are usual.
+        std: the profile's standard deviation, as a fraction of the run; 0.05 and 0.10 are usual.
 
     Example:
-        >>> rule = power(0.1)
-        >>> float(rule(jnp.asarray(0)))  # it begins at the parameters after the first update
+        >>> schedule = power(0.1)
+        >>> float(schedule(jnp.asarray(0)))  # it starts from the parameters of the first update
         0.0
 
     Reference: Karras et al. 2024, eq. 2 and algorithm 2.
@@ -59,13 +59,13 @@ def exponent(std: float) -> float:
     std² = (γ + 1)/((γ + 2)² (γ + 3)), whose largest root decreases in std
 
     Args:
-        std: in (0, 0.2886), whose upper end, 1/√12, is that of γ = 0, the plain mean.
+        std: in (0, 0.2886), whose upper end, 1/√12, belongs to γ = 0, the plain mean.
 
     Returns:
         γ > 0.
 
     Raises:
-        InputError: if no profile has it.
+        InputError: if std is out of range.
 
     Example:
         >>> round(exponent(0.1), 2), round(exponent(0.05), 2)
@@ -74,24 +74,24 @@ def exponent(std: float) -> float:
     Reference: Karras et al. 2024, eq. 126.
     """
     if not 0 < std < 12**-0.5:
-        raise InputError(f"std of an average is a share of the run in (0, 0.2886), got {std}")
+        raise InputError(f"std of an average must be in (0, 0.2886) of the run, got {std}")
     inverse = std**-2
     roots = np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse])
     return float(np.max(roots.real))
 
 
 def update(average: Params, params: Params, d: Array) -> Params:
-    """Average parameters in: d·average + (1 − d)·params, leaf by leaf.
+    """Update an average: d·average + (1 − d)·params, leaf by leaf.
 
     Args:
-        average: before.
+        average: before the update.
         params: to be averaged in.
-        d: what the past keeps, in [0, 1].
+        d: the decay, in [0, 1].
 
     Returns:
-        The average after.
+        The average after the update.
     """
-    # so written, what never changes is averaged to itself, to the bit
+    # in this form, the average of a constant is that constant, bit for bit
     return jax.tree.map(lambda a, p: a + (1 - d) * (p - a), average, params)
 
 
@@ -102,38 +102,38 @@ def combination(
     step: float,
     std: float,
 ) -> np.ndarray:
-    """Weights of stored averages whose sum comes nearest to one of another profile.
+    """Weights of stored averages whose sum best approximates an average of another profile.
 
     Minimises ‖Σ w_i p_i − p‖² over the run, for profiles p_i(τ) ∝ τ^γ_i up to step t_i, among
-    weights with the sum 1, so that a parameter that never moved is averaged to itself.
+    weights that sum to 1, so that the average of a constant parameter is that constant.
 
     Args:
         steps: at which each average was stored, ``[n]``.
         stds: of the profile of each, ``[n]``.
-        step: at which the wanted average ends, at most the last of ``steps``.
-        std: of the wanted profile.
+        step: at which the target average ends, at most the last of ``steps``.
+        std: of the target profile.
 
     Returns:
-        ``[n]`` float64, with the sum 1.
+        ``[n]`` float64, summing to 1.
 
     Raises:
-        InputError: if nothing is stored, or a profile does not exist.
+        InputError: if nothing is stored, or a std is out of range.
 
     Example:
         >>> abs(combination([10, 20], [0.1, 0.1], step=20, std=0.1)).round(6).tolist()
         [0.0, 1.0]
 
-    Reference: Karras et al. 2024, appendix C.2 and algorithm 3, which leave the sum free.
+    Reference: Karras et al. 2024, appendix C.2 and algorithm 3, which do not constrain the sum.
     """
     if not len(steps):
-        raise InputError("an average is put together from stored ones, got none")
+        raise InputError("stored averages must be at least one, got none")
     ends, gammas = np.asarray(steps, np.float64), np.array([exponent(s) for s in stds])
     overlaps = _overlap(ends[:, None], gammas[:, None], ends[None], gammas[None])
-    wanted = _overlap(ends, gammas, np.array(step, float), np.array(exponent(std)))
+    target = _overlap(ends, gammas, np.array(step, float), np.array(exponent(std)))
     bordered = np.pad(overlaps * ends[-1], (0, 1), constant_values=1.0)
     bordered[-1, -1] = 0.0  # the multiplier of Σ w = 1
     solution: np.ndarray = np.linalg.lstsq(
-        bordered, np.append(wanted * ends[-1], 1.0), rcond=1e-13
+        bordered, np.append(target * ends[-1], 1.0), rcond=1e-13
     )[0]
     return solution[:-1]
 

@@ -1,10 +1,10 @@
-"""L8: checkpoints of the training state, by orbax: whole or not at all, and known to be whole.
+"""L8: checkpoints of the training state, by orbax: written atomically, and verified when read.
 
-Each is written in the background into a folder of another name, which is renamed when all is there.
-With the state goes its fingerprint: one that a disk has altered is never taken for what was saved.
-One process copies the state on its devices and goes on: what orbax does for every array, before it
-writes in the background, is done beside the next step. Several, which do that together and by
-exchanges of their own, do it at once.
+Each is written in the background into a temporary folder, which is renamed when complete. The
+state is stored with its fingerprint, so that a checkpoint altered on disk is detected.
+A single process copies the state on its devices and continues: orbax's work on every array, before
+it writes in the background, overlaps with the next step. Several processes, which have to exchange
+messages for it, do that work at once.
 """
 
 import contextlib
@@ -29,7 +29,7 @@ from jaxdiff.typing import InputError
 
 METRIC = "eval_loss"
 DEFAULT_ITEM = "default"
-"""Folder in which orbax keeps the one thing that a checkpoint holds."""
+"""Folder in which orbax keeps the only item of a checkpoint."""
 
 _fingerprint = jax.jit(fingerprint)
 _copy = jax.jit(functools.partial(jax.tree.map, jnp.copy))
@@ -40,12 +40,12 @@ class Checkpoints:
 
     Args:
         workdir: of the run.
-        keep: which to keep; None opens them for reading alone.
+        keep: which to keep; None opens them read-only.
     """
 
     def __init__(self, workdir: Path, *, keep: TrainingConfig | None = None) -> None:
         require("orbax", purpose="reading and writing checkpoints")
-        import orbax.checkpoint as ocp  # slow to import, and needed by nobody who only samples
+        import orbax.checkpoint as ocp  # slow to import, and not needed for sampling
 
         self._ocp, self._workdir, self._writes = ocp, workdir, keep is not None
         policies = ocp.checkpoint_managers
@@ -64,14 +64,14 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(
             (workdir / CHECKPOINTS).absolute(),
             item_handlers=ocp.StandardCheckpointHandler(),
-            # not orbax's read_only, which warns of itself; to make and delete nothing is enough
+            # not orbax's read_only, which warns; creating and deleting nothing is enough
             options=ocp.CheckpointManagerOptions(
                 preservation_policy=policies.AnyPreservationPolicy(kept) if kept else None,
                 create=self._writes,
                 cleanup_tmp_directories=self._writes,
             ),
         )
-        # training itself asks jax whether it is to end, and counts how often: see train.interrupts
+        # training itself asks jax whether to stop, and counts the calls: see train.signals
         self._manager.reached_preemption = lambda step: False
         self._copied: Callable[[], Any] | None = None
 
@@ -86,12 +86,12 @@ class Checkpoints:
 
     @property
     def steps(self) -> list[int]:
-        """Steps of the checkpoints that are whole, in order."""
+        """Steps of the complete checkpoints, in order."""
         return sorted(self._manager.all_steps())
 
     @property
     def latest_step(self) -> int | None:
-        """Step of the newest checkpoint, None where there is none."""
+        """Step of the newest checkpoint, or None."""
         return self._manager.latest_step()
 
     def path(self, step: int) -> Path:
@@ -103,18 +103,18 @@ class Checkpoints:
     ) -> None:
         """Copy the state on its devices; :meth:`flush` and :meth:`wait` write it under its step.
 
-        A step that is there already is left alone. Several processes do not copy but write at once.
+        An existing checkpoint is not overwritten. Several processes write at once, without a copy.
 
         Raises:
-            InputError: if this or an earlier one could not be written; those before it stay.
+            InputError: if this or an earlier one could not be written; those before it remain.
         """
         self.flush()
         if step == self.latest_step:
             return
-        alone = jax.process_count() == 1
-        # a copy, since the next step takes over the arrays of the state
+        single = jax.process_count() == 1
+        # a copy, since the arrays of the state are donated to the next step
         saved = {
-            "state": _copy(state) if alone else state,
+            "state": _copy(state) if single else state,
             "fingerprint": _fingerprint(state),
         }
         args = self._ocp.args.StandardSave(saved)
@@ -125,14 +125,14 @@ class Checkpoints:
             metrics=metrics and dict(metrics),
             custom_metadata={"format": FORMAT},
         )
-        if not alone:
+        if not single:
             self.flush()
 
     def flush(self) -> None:
-        """Begin to write what was saved, best when the devices have their next work already.
+        """Start writing what was saved, best when the devices are busy with the next step.
 
         Raises:
-            InputError: if this or an earlier one could not be written; those before it stay.
+            InputError: if this or an earlier one could not be written; those before it remain.
         """
         write, self._copied = self._copied, None
         if write is not None:
@@ -142,25 +142,25 @@ class Checkpoints:
         """Wait until everything is written.
 
         Raises:
-            InputError: if it could not be.
+            InputError: if something could not be written.
         """
         self.flush()
         self._reraise_as_input_error(self._manager.wait_until_finished)
 
     def restore(self, like: TrainState) -> TrainState:
-        """Read the newest checkpoint that is whole, into the structure and layout of ``like``.
+        """Read the newest undamaged checkpoint into the structure and layout of ``like``.
 
-        What is newer and damaged is told by a warning, and moved aside by who writes here.
+        Newer damaged ones raise a warning and, unless opened read-only, are moved aside.
 
         Raises:
-            InputError: if there is none, or if it is that of arrays of other shapes or dtypes.
+            InputError: if there is none, or if its arrays have other shapes or dtypes.
         """
         self.wait()
         reasons: dict[int, str] = {}
         for step in reversed(self.steps):
             try:
                 state = self._read(step, like)
-            except Exception as error:  # a damaged file may be anything to its reader
+            except Exception as error:  # a damaged file can raise anything
                 self._refuse_other_arrays(step, like)
                 reasons[step] = _reason(error)
                 continue
@@ -170,8 +170,8 @@ class Checkpoints:
         if reasons:
             newest = max(reasons)
             raise InputError(
-                f"no checkpoint in {self._workdir / CHECKPOINTS} can be read, and all are left as "
-                f"they are; that of step {newest}: {reasons[newest]}"
+                f"no checkpoint in {self._workdir / CHECKPOINTS} can be read, and none was "
+                f"changed; reading that of step {newest} failed: {reasons[newest]}"
             )
         raise InputError(f"{self._workdir / CHECKPOINTS} holds no checkpoint to load")
 
@@ -179,7 +179,7 @@ class Checkpoints:
         try:
             return self._read_as(FORMAT, step, like)
         except Exception:
-            number = self._format(step)  # which takes longer than most states do to read
+            number = self._format(step)  # slower than reading most states
             if number == FORMAT:
                 raise
         return self._read_as(number, step, like)
@@ -192,16 +192,16 @@ class Checkpoints:
         )
         state = read["state"]
         if int(_fingerprint(state)) != int(read["fingerprint"]) or int(state.step) != step:
-            raise InputError("its numbers are not those that were saved")
+            raise InputError("its content differs from what was saved")
         return from_stored(state, like)
 
     def _format(self, step: int) -> int:
-        """Which layout a checkpoint has; the first kept no number."""
+        """Format number of a checkpoint; the first format stored none."""
         metadata: Any = self._manager.metadata(step)
         return int((metadata.custom_metadata or {}).get("format", 1))
 
     def _refuse_other_arrays(self, step: int, like: TrainState) -> None:
-        """Tell a checkpoint that was written for other arrays from a damaged one.
+        """Distinguish a checkpoint of other arrays from a damaged one.
 
         Raises:
             InputError: naming the first array of another shape or dtype, or a later format.
@@ -211,7 +211,7 @@ class Checkpoints:
             with contextlib.closing(self._ocp.StandardCheckpointHandler()) as handler:
                 stored = _by_name(handler.metadata(item).tree)
             number = self._format(step)
-        except Exception:  # damaged indeed
+        except Exception:  # it is damaged
             return
         for name, leaf in _by_name({"state": as_stored(like, number)}).items():
             found = stored.get(name)
@@ -219,9 +219,9 @@ class Checkpoints:
                 continue
             if (found.shape, found.dtype) != (leaf.shape, leaf.dtype):
                 raise InputError(
-                    f"{name} in {self.path(step)} must be {leaf.dtype} of shape {leaf.shape}, as "
-                    f"the network of this config has it, got {found.dtype} of shape {found.shape}; "
-                    "nothing is damaged, and all is left as it is"
+                    f"{name} in {self.path(step)} must be {leaf.dtype} of shape {leaf.shape} for "
+                    f"the network of this config, got {found.dtype} of shape {found.shape}; the "
+                    "checkpoint is not damaged, and was not changed"
                 )
 
     def _set_aside(self, step: int, reason: str, instead: int) -> None:
@@ -237,7 +237,7 @@ class Checkpoints:
             self._manager.reload()
         moved = f", now {aside}," if self._writes else ""
         warnings.warn(
-            f"{path}{moved} is damaged ({reason[:200]}); going back to that of step {instead}",
+            f"{path}{moved} is damaged ({reason[:200]}); falling back to that of step {instead}",
             stacklevel=3,
         )
 
@@ -248,7 +248,7 @@ class Checkpoints:
             raise
         except Exception as error:
             newest = max((s for s in self.steps if (self.path(s)).is_dir()), default=None)
-            before = "none is there" if newest is None else f"that of step {newest} is whole"
+            before = "there is none yet" if newest is None else f"that of step {newest} is intact"
             raise InputError(
                 f"{self._workdir / CHECKPOINTS}: a checkpoint could not be written "
                 f"({_reason(error)}); {before}"
@@ -256,8 +256,8 @@ class Checkpoints:
 
 
 def _reason(error: Exception) -> str:
-    """What the system says of a file, else the first line of what an error says, or its name."""
-    number = re.search(r"os_error_code='(\d+)'", str(error))  # so tensorstore tells it
+    """The system's error message if there is one, else the first line of the error, or its name."""
+    number = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's format
     if number:
         return os.strerror(int(number[1]))
     if isinstance(error, OSError) and error.strerror:
@@ -266,13 +266,13 @@ def _reason(error: Exception) -> str:
 
 
 def _by_name(tree: Any) -> dict[str, Any]:
-    """Leaves by their path, which is the same for a state and for what orbax makes of it."""
+    """Leaves by their path, which is the same for a state and for orbax's metadata of it."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def _describe(leaf: Any) -> Any:
-    """Shape, dtype and layout of a leaf: here, wherever it was when it was written."""
+    """Shape, dtype and layout of a leaf on these devices, wherever it was written."""
     here = getattr(leaf, "sharding", None)
     here = here or jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
     return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here)

@@ -21,14 +21,14 @@ MEBIBYTE = 2**20
 def on_mesh(
     make_algorithm: Callable[..., Algorithm], mesh: Mesh, *, microbatches: int = 1
 ) -> Algorithm:
-    """Build an algorithm whose state is divided over a mesh as :mod:`jaxdiff.train.sharding` says.
+    """Build an algorithm whose state is sharded over a mesh by :mod:`jaxdiff.train.sharding`.
 
-    What is divided for keeping is gathered for use, instead of dividing the network's sums.
+    Sharded parameters are gathered for use; the network's own computation is not sharded.
 
     Args:
-        make_algorithm: takes ``microbatches`` and ``gather``, as a partial ``alternate`` does.
+        make_algorithm: takes ``microbatches`` and ``gather``, like a partial ``alternate``.
         mesh: the devices.
-        microbatches: in how many parts a device goes through its share of a batch.
+        microbatches: number of parts in which a device processes its shard of a batch.
     """
     gather = functools.partial(
         jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh)
@@ -45,15 +45,15 @@ def compile_step(
     frozen: PyTree = (),
     say: Callable[[str], None] = print,
 ) -> Any:
-    """Compile the donated step before the clock of training starts, and say what it takes.
+    """Compile the donated step before training is timed, and report its time and memory.
 
     Args:
-        algorithm: as :func:`on_mesh` gives it.
+        algorithm: as :func:`on_mesh` returns it.
         state: arrays, or their shapes.
         batch_spec: shapes and dtypes of the whole batch.
         mesh: the devices.
         frozen: what no step changes: arrays, or their shapes.
-        say: called with a line of report.
+        say: called with each line of the report.
 
     Returns:
         The compiled :data:`CompiledStep`, with jax's own ``as_text`` and ``memory_analysis``.
@@ -77,8 +77,8 @@ def compile_step(
     memory: Any = compiled.memory_analysis()
     if memory is not None:
         say(
-            f"memory of each device: {memory.argument_size_in_bytes / MEBIBYTE:.1f} MiB of state "
-            f"and batch, {memory.temp_size_in_bytes / MEBIBYTE:.1f} MiB to work in; the state once "
-            "more while a checkpoint is copied"
+            f"memory per device: {memory.argument_size_in_bytes / MEBIBYTE:.1f} MiB for state and "
+            f"batch, {memory.temp_size_in_bytes / MEBIBYTE:.1f} MiB for intermediate values; one "
+            "more copy of the state while a checkpoint is saved"
         )
     return compiled

@@ -1,6 +1,6 @@
-"""L8: TensorBoard's event files, one record after another, written when it is added.
+"""L8: TensorBoard's event files, each record written when it is added.
 
-A record is framed as TensorFlow frames it: the length, its checksum, the event, its checksum.
+A record is framed as by TensorFlow: the length, its checksum, the event, its checksum.
 """
 
 import os
@@ -19,7 +19,7 @@ class Events:
 
     Args:
         folder: of all event files of a run, made if missing.
-        first: the first step that is added; TensorBoard then forgets later ones of other files.
+        first: the first step that is added; TensorBoard then drops later steps of other files.
     """
 
     def __init__(self, folder: Path, *, first: int) -> None:
@@ -34,7 +34,7 @@ class Events:
         """Append the figures of a step.
 
         Raises:
-            OSError: naming the file, if the disk says no.
+            OSError: naming the file, if it cannot be written.
         """
         values = [{"tag": tag, "simple_value": value} for tag, value in figures.items()]
         self._append(step=step, summary={"value": values})

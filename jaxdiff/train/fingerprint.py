@@ -1,4 +1,4 @@
-"""L8: one number that tells whether a state is, to the bit, the one that was saved."""
+"""L8: a checksum that tells whether a state is, bit for bit, the one that was saved."""
 
 import jax
 import jax.numpy as jnp
@@ -6,14 +6,14 @@ import jax.numpy as jnp
 from jaxdiff.typing import Array, PyTree
 
 ODD = 0x9E3779B1
-"""An odd number near 2³² divided by the golden ratio, whose multiples are spread evenly."""
+"""An odd number near 2³² divided by the golden ratio, whose multiples spread evenly."""
 
 
 def fingerprint(tree: PyTree) -> Array:
     """Add up the words of all leaves, each times an odd number of its own, modulo 2³².
 
-    A change of any one word changes the sum, since odd numbers have an inverse modulo 2³². Integers
-    add up to the same in any order, so that the number does not depend on the layout over devices.
+    A change of any one word changes the sum, since odd numbers are invertible modulo 2³². The sum
+    of integers does not depend on their order, nor therefore on the layout over devices.
 
     Args:
         tree: arrays of numbers and keys.
@@ -38,7 +38,7 @@ def fingerprint(tree: PyTree) -> Array:
 
 
 def _words(leaf: Array) -> Array:
-    """The bits of a leaf as 32-bit words; smaller numbers fill one each."""
+    """The bits of a leaf as 32-bit words; smaller numbers take one word each."""
     if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key):
         return jax.random.key_data(leaf)
     if leaf.dtype == bool:

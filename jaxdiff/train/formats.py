@@ -1,6 +1,6 @@
-"""L8: layouts of a checkpoint: the one that is written, and the former ones that are still read.
+"""L8: formats of a checkpoint: the one that is written, and older ones that can still be read.
 
-The number of the layout is kept beside a checkpoint, which has none in the first.
+The format's number is stored with a checkpoint; the first format stored none.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ FORMAT = 2
 
 
 class StateOfFormat1(struct.PyTreeNode):
-    """The state as it was saved when there was one player, without a name, and no carry."""
+    """The state as saved when there was only one player, without a name, and no carry."""
 
     step: Array
     params: Params
@@ -25,19 +25,19 @@ class StateOfFormat1(struct.PyTreeNode):
 
 
 def as_stored(like: TrainState, number: int) -> Any:
-    """What a checkpoint of this format holds of a state, given by arrays or their shapes.
+    """A state, given by arrays or their shapes, as a checkpoint of this format stores it.
 
     Raises:
-        InputError: if the format is of a later version, or cannot hold such a state.
+        InputError: if the format is newer, or cannot hold such a state.
     """
     if number == FORMAT:
         return like
     if number != 1:
         raise InputError(
-            f"format must be at most {FORMAT}, got {number}: a later version of jaxdiff wrote it"
+            f"format must be at most {FORMAT}, got {number}, written by a newer version of jaxdiff"
         )
     if len(like.players) != 1:
-        raise InputError(f"format 1 is that of one player, got {', '.join(like.players)}")
+        raise InputError(f"format 1 must hold one player, got {', '.join(like.players)}")
     (player,) = like.players.values()
     return StateOfFormat1(
         step=like.step,
@@ -50,7 +50,7 @@ def as_stored(like: TrainState, number: int) -> Any:
 
 
 def from_stored(stored: Any, like: TrainState) -> TrainState:
-    """The state that :func:`as_stored` was read for, its name and carry those of ``like``."""
+    """The inverse of :func:`as_stored`; the player's name and the carry are those of ``like``."""
     if isinstance(stored, TrainState):
         return stored
     (name,) = like.players

@@ -1,4 +1,4 @@
-"""L8: which run a workdir holds, and what may not differ from it when the run goes on."""
+"""L8: which run a workdir holds, and what may not change when it is resumed."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -6,18 +6,18 @@ from typing import Any, NamedTuple
 from jaxdiff.data import Dataset
 
 Content = Mapping[str, Any]
-"""What JSON holds."""
+"""JSON-serialisable content."""
 
 
 class Identity(NamedTuple):
-    """What tells a run from others.
+    """What distinguishes a run from others.
 
     Args:
         content: written to ``config.json`` of a new workdir.
-        refused: ``stored -> list``: says what of the content found in a workdir this run cannot go
-            on from, one phrase each; none where it can.
-        changed: ``stored -> list``: says what has changed since and may, one phrase each.
-        dataset: whose fingerprint is written to ``data.json`` and held to what is found there.
+        refused: ``stored -> list``: the differences from the content found in a workdir that
+            prevent resuming, one phrase each.
+        changed: ``stored -> list``: the differences that are allowed, one phrase each.
+        dataset: whose fingerprint is written to ``data.json`` or compared with the one there.
     """
 
     content: Content
@@ -27,11 +27,11 @@ class Identity(NamedTuple):
 
 
 def plain_identity(content: Content, *, dataset: Dataset | None = None) -> Identity:
-    """Build the identity of a run that goes on under no other content than its own.
+    """Build the identity of a run that can only be resumed with the same content.
 
     Args:
         content: plain dicts, lists, text and numbers.
-        dataset: that it trains on, where it is one.
+        dataset: that it trains on, if any.
 
     Example:
         >>> mine = plain_identity({"width": 8, "rate": 0.1})

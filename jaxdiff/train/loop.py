@@ -1,7 +1,7 @@
 """L8: the loop around the pure step. The side effects of training live here and in ``progress``.
 
 The batch of step k is a pure function of (seed, k), its noise of (key, k), and a checkpoint holds
-the whole state: a run that was stopped and goes on ends bit for bit where it would have ended.
+the whole state: a run that is stopped and resumed gives the same result bit for bit.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ from jaxdiff.typing import Key, PyTree
 
 
 class Task(NamedTuple):
-    """What is trained: all that the loop is told of a model.
+    """What is trained: everything that the loop knows about a model.
 
     Args:
         algorithm: ``(*, microbatches, gather) -> Algorithm``, such as a partial
@@ -51,13 +51,13 @@ class Task(NamedTuple):
         batch_spec: shapes and dtypes of a whole batch.
         batches: ``(*, start_step, shard_index, shard_count, workers) -> iterator`` over the batches
             of the steps after ``start_step``, of which process ``shard_index`` of ``shard_count``
-            gets its rows. It reads nothing before the first is asked for.
+            gets its rows. It reads nothing before the first ``next``.
         identity: of the run.
         frozen: what losses read and no step changes, such as a teacher's parameters.
-        evaluate: figures of a state on held-out data by name, every ``eval_every`` steps; by
-            ``eval_loss`` the best checkpoints are kept.
+        evaluate: metrics of a state on held-out data by name, every ``eval_every`` steps; the best
+            checkpoints are kept by ``eval_loss``.
         draw: draws a picture of a state to a path, every ``sample_every`` steps and at the end; all
-            processes call it, and one writes. It gives the path, or None where nothing is to see.
+            processes call it, and one writes. Returns the path, or None if nothing can be drawn.
     """
 
     algorithm: Callable[..., Algorithm]
@@ -81,32 +81,32 @@ def fit(
     profile_steps: tuple[int, int] | None = None,
     say: Callable[[str], None] = print,
 ) -> TrainState:
-    """Train, or go on training, on all devices there are, and leave everything in ``workdir``.
+    """Train, or resume training, on all available devices, and write everything to ``workdir``.
 
-    Neither devices nor microbatches change what is trained, but for the rounding of sums; a run may
-    go on under others than it began with. SIGTERM and SIGINT end it after the step at hand, saved.
+    Devices and microbatches change the result only by the rounding of sums; a run may be resumed
+    with others than it started with. On SIGTERM or SIGINT it saves after the current step and ends.
 
     Args:
         task: what is trained.
         workdir: gets ``config.json``, ``data.json``, ``metrics.jsonl``, ``loss.png``,
             ``samples.png``, ``samples/``, ``tensorboard/`` and ``checkpoints/``.
         settings: how long, how often, and what is kept.
-        fsdp: over how many devices parameters, averages and moments are divided.
-        microbatches: in how many parts a device goes through its share of a batch.
-        workers: processes that read and decode, beside this one; 0 for threads of this one.
-        profile_steps: first and last of the steps whose trace goes to ``profile/``.
-        say: called with each line of report; that one cannot be printed does not stop training.
+        fsdp: number of devices over which parameters, averages and moments are sharded.
+        microbatches: number of parts in which a device processes its shard of a batch.
+        workers: extra processes that read and decode; 0 for threads of this one.
+        profile_steps: first and last of the steps whose trace is written to ``profile/``.
+        say: called with each line of the report; its errors do not stop training.
 
     Returns:
         The state after the last step.
 
     Raises:
-        InputError: if the workdir holds another run or is being trained in, a checkpoint cannot be
-            written, or the loss is not finite for long.
+        InputError: if the workdir holds another run or is in use, a checkpoint cannot be written,
+            or the loss is not finite for too many steps.
     """
     require(*EXTRAS["train"], purpose="training")
     workdir, say = Path(workdir), unfailing(say)
-    plots.check_backend()  # which is needed at the end
+    plots.check_backend()  # needed at the end
     writes = jax.process_index() == 0
     mesh = sharding.mesh(fsdp=fsdp)
     sharding.check_batch(settings.batch_size, microbatches, mesh)
@@ -116,7 +116,7 @@ def fit(
         shard_count=jax.process_count(),
         workers=workers,
     )
-    batches()  # reads nothing yet, and refuses what cannot be read
+    batches()  # reads nothing yet, but checks the data
     profiling = profiled(workdir / PROFILE, profile_steps)
     algorithm = on_mesh(task.algorithm, mesh, microbatches=microbatches)
     make = functools.partial(algorithm.init, task.key)
@@ -127,7 +127,7 @@ def fit(
         return None if task.draw is None else task.draw(state, path, mesh)
 
     with (
-        # not before here: what was refused owns no folder
+        # not before here: a refused run must not create a folder
         owned(workdir, task.identity, num_steps=settings.num_steps)
         if writes
         else contextlib.nullcontext(),
@@ -141,7 +141,7 @@ def fit(
             state = jax.jit(make, out_shardings=shardings)()
         else:
             state = checkpoints.restore(like)
-            say(f"going on from step {int(state.step)} of {settings.num_steps}")
+            say(f"resuming from step {int(state.step)} of {settings.num_steps}")
             catch_up(workdir, state, settings, draw, writes=writes)
         for change in go_on_with(workdir, task.identity) if writes else ():
             say(f"changed in {workdir / CONFIG_FILE}: {change}")
@@ -169,7 +169,7 @@ def fit(
                     should_stop=should_stop,
                     trace=trace,
                 ):
-                    checkpoints.flush()  # of the step before, now that the devices have this one
+                    checkpoints.flush()  # the previous step's, now that the devices have this one
                     step, state, metrics, data_wait, stopped, last = update
                     figures = None
                     if settings.eval_every and task.evaluate and update.due(settings.eval_every):
@@ -177,26 +177,27 @@ def fit(
                     progress.update(step, metrics, data_wait=data_wait, also=figures)
                     if update.due(settings.checkpoint_every):
                         progress.flush()
-                        if not progress.skipping:  # or what is sick would push out what was well
+                        if not progress.skipping:  # a diverged state must not evict a good one
                             checkpoints.save(step, state, metrics=figures)
                             posthoc.store(workdir, step, state, settings.ema_stds, writes=writes)
                     if step % settings.sample_every == 0 and not last:
-                        checkpoints.flush()  # beside the walks from noise, which take a while
+                        checkpoints.flush()  # while sampling, which takes a while
                         draw(state, picture_of(workdir, step))
                 checkpoints.flush()
                 seconds = progress.seconds
             checkpoints.wait()
             say(
-                f"{step - first} steps in {seconds:.1f} s, pictures and checkpoints included: "
+                f"{step - first} steps in {seconds:.1f} s, including pictures and checkpoints: "
                 f"{(step - first) / seconds:.2f} steps/s"
             )
             if progress.skipping:
                 say(
-                    f"the last updates, up to step {step}, were not finite and not made; saved is "
-                    f"{checkpoints.latest_step}"
+                    f"the last updates, up to step {step}, were not finite and were skipped; last "
+                    f"checkpoint: step {checkpoints.latest_step}"
                 )
             if stopped is not None:
-                say(f"stopped by {stopped} after step {step}; saved is {checkpoints.latest_step}")
+                saved = checkpoints.latest_step
+                say(f"stopped by {stopped} after step {step}; last checkpoint: step {saved}")
 
     picture = draw(state, workdir / SAMPLES_FILE)
     if writes:
@@ -210,7 +211,7 @@ def fit(
 
 
 def draw_losses(workdir: Path) -> list[Path]:
-    """Draw the course of each player's loss: ``loss.png``, of several ``<player>_loss.png``."""
+    """Plot each player's loss: ``loss.png``, or ``<player>_loss.png`` if there are several."""
     rows = read_lines_json(workdir / METRICS_FILE)
     losses = [name for name in rows[-1] if name.rpartition("/")[2] == "loss"] if rows else ["loss"]
     drawn = []
@@ -221,7 +222,7 @@ def draw_losses(workdir: Path) -> list[Path]:
 
 
 def picture_of(workdir: Path, step: int) -> Path:
-    """File of the picture that is drawn in the middle of a run."""
+    """File of a picture that is drawn during a run."""
     return workdir / "samples" / f"step_{step:07d}.png"
 
 
@@ -233,12 +234,12 @@ def catch_up(
     *,
     writes: bool,
 ) -> None:
-    """Leave what belongs to the step gone on from, and what a kill or the disk may have taken.
+    """Write what belongs to the resumed step, and may be missing after a kill or a disk error.
 
-    A run that ended by this step has no picture of it either, since that is ``samples.png``.
+    A run that ended at this step has no picture of it either, since that is ``samples.png``.
     """
     step = int(state.step)
-    posthoc.store(workdir, step, state, settings.ema_stds, writes=writes)  # whatever lies there
+    posthoc.store(workdir, step, state, settings.ema_stds, writes=writes)  # overwrites
     due = step % settings.sample_every == 0 and 0 < step < settings.num_steps
     if due and not sharding.agreed(picture_of(workdir, step).exists()):
         draw(state, picture_of(workdir, step))

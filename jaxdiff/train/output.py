@@ -1,4 +1,4 @@
-"""L8: what is told to a person. That it cannot be printed stops nothing."""
+"""L8: output to the terminal. Failing to print stops nothing."""
 
 import contextlib
 import io
@@ -11,17 +11,17 @@ ASCII = str.maketrans(
     {"±": "+/-", "−": "-", "×": "x", "·": "*", "∇": "grad", "‖": "|", "√": "sqrt", "≥": ">=",
      "≤": "<=", "→": "->", "…": "...", "σ": "sigma", "α": "alpha", "β": "beta"}
 )  # fmt: skip
-"""What our own texts say, for a terminal that has no more than ASCII."""
+"""ASCII spellings of the characters in our own messages."""
 
 
 class Output(io.TextIOBase):
-    r"""A text stream whose writes do not fail, whatever the one below it does.
+    r"""A text stream whose writes never fail, even if those of the underlying stream do.
 
-    A pipe that nobody reads, a full disk and a closed descriptor drop the text; characters that the
-    encoding below lacks are spelt in ASCII.
+    Text is dropped at a broken pipe, a full disk or a closed descriptor; characters that the
+    underlying encoding lacks are spelt in ASCII.
 
     Args:
-        stream: such as ``sys.stderr``; None, as Python has it for a closed descriptor, drops all.
+        stream: such as ``sys.stderr``; None, Python's value for a closed descriptor, drops all.
 
     Example:
         >>> below = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
@@ -35,13 +35,13 @@ class Output(io.TextIOBase):
 
     @property
     def encoding(self) -> str:  # type: ignore[override]
-        """That of the stream below."""
+        """Encoding of the underlying stream."""
         return getattr(self._below, "encoding", None) or "utf-8"
 
     def write(self, text: str) -> int:
         """Write what can be written."""
         if self._below is not None:
-            with contextlib.suppress(OSError, ValueError):  # the latter: it has been closed
+            with contextlib.suppress(OSError, ValueError):  # ValueError: it has been closed
                 names = getattr(self._below, "errors", None) == "surrogateescape"
                 self._below.write(spelt(text, self.encoding, names=names))
         return len(text)
@@ -53,28 +53,28 @@ class Output(io.TextIOBase):
                 self._below.flush()
 
     def isatty(self) -> bool:
-        """Whether a person looks at it."""
+        """Whether the underlying stream is a terminal."""
         with contextlib.suppress(ValueError):
             return self._below is not None and self._below.isatty()
         return False
 
     def fileno(self) -> int:
-        """The descriptor below, by which the width of a terminal is found."""
+        """The underlying descriptor, needed for the width of a terminal."""
         if self._below is None:
             raise io.UnsupportedOperation("fileno")
         return self._below.fileno()
 
 
 def spelt(text: str, encoding: str, *, names: bool = False) -> str:
-    r"""Spell in ASCII what an encoding lacks.
+    r"""Spell in ASCII the characters that an encoding lacks.
 
     Args:
-        text: any.
-        encoding: of where it goes.
-        names: whether bytes of file names pass, which Python reads in such a locale as surrogates.
+        text: any text.
+        encoding: of the destination.
+        names: whether to keep bytes of file names, which Python reads as surrogates.
 
     Returns:
-        What can be encoded.
+        Text that can be encoded.
 
     Example:
         >>> spelt("0.5 ± 0.1 of Ω", "ascii"), spelt("0.5 ± 0.1", "latin-1")
@@ -90,21 +90,21 @@ def spelt(text: str, encoding: str, *, names: bool = False) -> str:
 
 
 def unfailing(say: Callable[[str], Any]) -> Callable[[str], None]:
-    """Call ``say`` for a line, and go on where it cannot be printed."""
+    """Wrap ``say`` so that a line that cannot be printed is dropped."""
 
-    def told(line: str) -> None:
+    def safe(line: str) -> None:
         with contextlib.suppress(OSError, UnicodeEncodeError):
             say(line)
 
-    return told
+    return safe
 
 
 @contextlib.contextmanager
 def unfailing_output() -> Iterator[None]:
-    """Let nothing fail for what it prints, as long as the context lasts, nor at the end of Python.
+    """Keep failing output from raising errors, within the context and when Python exits.
 
-    Descriptors 0 to 2 are opened on /dev/null where they are closed: else the next file that is
-    opened would have the number to which libraries report errors.
+    Closed descriptors among 0 to 2 are opened on /dev/null: otherwise the next file that is opened
+    would get the number to which libraries report errors.
     """
     for number in range(3):
         try:
@@ -122,7 +122,7 @@ def unfailing_output() -> Iterator[None]:
 
 
 def _drop_unwritten(stream: TextIO | None) -> None:
-    """What cannot be written now would fail once more when Python ends."""
+    """Discard what cannot be written, which would fail again when Python exits."""
     try:
         if stream is not None:
             stream.flush()

@@ -1,4 +1,4 @@
-"""L8: the power averages stored along a run, and any other put together from them afterwards."""
+"""L8: the power averages stored during a run, and reconstruction of any other from them."""
 
 import re
 import warnings
@@ -26,13 +26,13 @@ def store(
 ) -> None:
     """Write the power averages of a state to ``averages/<step>.safetensors``; all processes call.
 
-    With them goes a fingerprint: what a disk has altered is never taken for what was saved.
+    They are stored with a fingerprint, so that a file altered on disk is detected.
 
     Args:
         workdir: of the run.
         step: of the state.
         state: as trained.
-        stds: of the power averages, which are the last of every player that keeps averages.
+        stds: of the power averages, which are the last averages of every player that has any.
         writes: whether this process is the one that writes.
     """
     if not stds:
@@ -62,22 +62,22 @@ def average_of(
     std: float,
     step: int,
 ) -> Params:
-    """Put together the parameters that an average of this length would have held.
+    """Reconstruct the parameters of an average of any length.
 
     Args:
         workdir: of the run.
         player: whose parameters they are.
         like: its parameters, or their shapes.
-        stds: of the profiles of the averages that were stored.
-        std: standard deviation of the wanted profile, as a share of the run up to ``step``.
+        stds: of the profiles of the stored averages.
+        std: standard deviation of the target profile, as a fraction of the run up to ``step``.
         step: at which it ends.
 
     Returns:
-        Parameters, as :func:`jaxdiff.train.averages.combination` weighs what was stored.
+        Parameters, as :func:`jaxdiff.train.averages.combination` weighs the stored ones.
 
     Raises:
         InputError: if nothing was stored at this step, what was stored then is damaged, or the
-            profile does not exist.
+            std is out of range.
 
     Reference: Karras et al. 2024, section 3.
     """
@@ -89,14 +89,14 @@ def average_of(
     }
     if step not in found:
         raise InputError(
-            f"{folder} holds no averages of step {step}; they are stored where the run's "
-            f"config.training.ema_stds names some, such as (0.05, 0.1), got {stds}"
+            f"{folder} holds no averages of step {step}; config.training.ema_stds of the run must "
+            f"name which to store, such as (0.05, 0.1), got {stds}"
         )
     total = _weighed(found, player, stds, std=std, step=step)
     missing = sorted(_by_path(like).keys() ^ total.keys())
     if missing:
         raise InputError(
-            f"{folder} must hold averages of this run's parameters, got others: {missing[0]}"
+            f"{folder} must hold averages of this run's parameters, got a mismatch: {missing[0]}"
         )
     return jax.tree_util.tree_map_with_path(
         lambda path, leaf: jnp.asarray(total[_name(path)], leaf.dtype), like
@@ -106,7 +106,7 @@ def average_of(
 def _weighed(
     found: Mapping[int, Path], player: str, stds: Sequence[float], *, std: float, step: int
 ) -> dict[str, np.ndarray]:
-    """Weigh what was stored by its step; without the files that are damaged, but for the last."""
+    """Combine the stored averages, skipping damaged files other than the last."""
     steps = sorted(found)
     ends, profiles = np.repeat(steps, len(stds)), np.tile(stds, len(steps))
     weights = averages.combination(ends, profiles, step=step, std=std)
@@ -116,15 +116,13 @@ def _weighed(
             tensors = _read(found[end], end)
         except InputError as error:
             if end == step:
-                raise InputError(
-                    f"{error}; running the training command again writes it anew"
-                ) from None
-            warnings.warn(f"{error}; the average is put together without it", stacklevel=4)
+                raise InputError(f"{error}; run the training command again to rewrite it") from None
+            warnings.warn(f"{error}; the average is reconstructed without it", stacklevel=4)
             rest = {other: path for other, path in found.items() if other != end}
             return _weighed(rest, player, stds, std=std, step=step)
         for own, weight in zip(stds, weights[index * len(stds) :], strict=False):
             for name, tensor in tensors.items():
-                # files of the first format name no player, for there was one
+                # files of the first format name no player, since there was only one
                 profile, _, path = name.removeprefix(f"{player}/").partition(":")
                 if profile == str(own):
                     total[path] = total.get(path, 0.0) + weight * tensor.astype(np.float64)
@@ -143,7 +141,7 @@ def _read(path: Path, step: int) -> dict[str, np.ndarray]:
     """Read the averages of a step.
 
     Raises:
-        InputError: if they are not those that were stored.
+        InputError: if they differ from what was stored.
     """
     tensors = read_tensors(path)
     from safetensors import safe_open
@@ -151,14 +149,14 @@ def _read(path: Path, step: int) -> dict[str, np.ndarray]:
     with safe_open(path, framework="numpy") as file:
         metadata = file.metadata()
     if metadata is None:
-        warnings.warn(f"{path} has no fingerprint and is taken as it is", stacklevel=5)
+        warnings.warn(f"{path} has no fingerprint and is read without a check", stacklevel=5)
     elif metadata.get("fingerprint") != _fingerprint_of(step, tensors):
-        raise InputError(f"{path} is damaged: its numbers are not those that were saved")
+        raise InputError(f"{path} is damaged: its content differs from what was saved")
     return tensors
 
 
 def _fingerprint_of(step: int, tensors: Mapping[str, Any]) -> str:
-    """Fingerprint of the numbers, of what they are called, and of the step that they belong to."""
+    """Fingerprint of the tensors, their names and their step."""
     names = "\n".join(f"{name} {tensors[name].dtype}" for name in sorted(tensors))
     label = np.frombuffer(f"{step} {names}".encode(), np.uint8)
     return str(int(sharding.fetch(_fingerprint((label, dict(tensors))))))

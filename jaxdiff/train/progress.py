@@ -1,6 +1,6 @@
-"""L8: what a person sees of training: the bar, ``metrics.jsonl`` and TensorBoard's event files.
+"""L8: progress of training: the bar, ``metrics.jsonl`` and TensorBoard's event files.
 
-Metrics stay on the device and come to the host every ``log_every`` steps, so that no step waits.
+Metrics stay on the device and are fetched every ``log_every`` steps, so that no step waits.
 """
 
 import json
@@ -29,10 +29,10 @@ class Progress:
             and ``tensorboard/``; None where another process writes them.
         config: of the training.
         start: number of steps already made.
-        newest: tells the step of the newest checkpoint, for the case that training fails.
+        newest: returns the step of the newest checkpoint, for the error if training fails.
 
     Attributes:
-        skipping: whether the last update that is known of was not made.
+        skipping: whether the last fetched update was skipped.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Progress:
             smoothing=0.1,
             dynamic_ncols=True,
             disable=workdir is None,
-            file=Output(sys.stderr),  # on which no run depends
+            file=Output(sys.stderr),  # whose errors must not end a run
         )
         self._began = time.perf_counter()
 
@@ -82,7 +82,7 @@ class Progress:
 
     @property
     def seconds(self) -> float:
-        """Time since training began, compilation not counted."""
+        """Time since training started, without compilation."""
         return time.perf_counter() - self._began
 
     def update(
@@ -93,13 +93,13 @@ class Progress:
         data_wait: float = 0.0,
         also: Mapping[str, float] | None = None,
     ) -> None:
-        """Take in the metrics of one step.
+        """Record the metrics of one step.
 
         Args:
             step: its number.
             metrics: still on the device.
             data_wait: seconds for which the device had no batch to work on.
-            also: further figures of this step, which make it one that is logged.
+            also: further metrics of this step, which cause it to be logged.
         """
         self._pending.append(metrics)
         self._step = step
@@ -109,10 +109,10 @@ class Progress:
             self.flush(also)
 
     def flush(self, also: Mapping[str, float] | None = None) -> None:
-        """Fetch what is pending, show it, and append one row.
+        """Fetch the pending metrics, show them, and append one row.
 
         Args:
-            also: further figures of this step.
+            also: further metrics of this step.
 
         Raises:
             InputError: if ``max_skipped`` updates in a row were not finite.
@@ -128,21 +128,20 @@ class Progress:
             if value["skipped"] >= limit:
                 first = step - int(value["skipped"]) + 1
                 raise InputError(
-                    f"loss or gradient was not finite in {limit} steps in a row, from step {first} "
-                    f"on, which reads batch {first - 1}; the last good checkpoint is that of step "
-                    f"{self._newest()}; take a lower config.optimizer.learning_rate, in a new "
-                    "workdir"
+                    f"loss or gradient was not finite for {limit} consecutive steps from step "
+                    f"{first}, which reads batch {first - 1}; the last good checkpoint is that of "
+                    f"step {self._newest()}; lower config.optimizer.learning_rate, in a new workdir"
                 )
 
     def _means(self, values: list[dict[str, Any]]) -> dict[str, Any]:
-        """Of the steps that were made; None where there was none."""
+        """Means over the steps that were not skipped; None if all were."""
         made = [v for v in values if not v["skipped"]]
         names = sorted(values[-1].keys() - {"skipped"}, key=_loss_first)
         means = {n: float(np.mean([v[n] for v in made])) if made else None for n in names}
         rate = (self._step - self._first) / self.seconds
-        told = [f"{name} {_spelt(name, mean)}" for name, mean in means.items()]
+        shown = [f"{name} {_formatted(name, mean)}" for name, mean in means.items()]
         self._bar.set_postfix_str(
-            f"{', '.join(told)}, {rate * self._config.batch_size:.0f} examples/s".replace(
+            f"{', '.join(shown)}, {rate * self._config.batch_size:.0f} examples/s".replace(
                 "grad_norm", "|∇|"
             )
         )
@@ -150,8 +149,8 @@ class Progress:
             "skipped": len(values) - len(made),
             "steps_per_second": rate,
             "examples_per_second": rate * self._config.batch_size,
-            "waiting": self._waited / self.seconds,  # for batches, as a share of all time
-            "seconds": self._before + self.seconds,  # of all the runs that led here
+            "waiting": self._waited / self.seconds,  # for batches, as a fraction of all time
+            "seconds": self._before + self.seconds,  # of this run and those it resumed
         }
 
     def _write(self, row: dict[str, Any]) -> None:
@@ -163,11 +162,11 @@ class Progress:
 
 
 def _loss_first(name: str) -> tuple[str, bool]:
-    """Metrics by player, of each the loss before the norm of its gradient."""
+    """Sort metrics by player, each player's loss before its gradient norm."""
     return name.rpartition("/")[0], name.endswith("grad_norm")
 
 
-def _spelt(name: str, mean: float | None) -> str:
-    """A figure as the bar has room for it: the norm of a gradient in three digits."""
+def _formatted(name: str, mean: float | None) -> str:
+    """A metric in the short form of the bar: gradient norms in three digits."""
     value = float("nan") if mean is None else mean
     return f"{value:.3g}" if name.endswith("grad_norm") else f"{value:.4f}"

@@ -1,4 +1,4 @@
-"""L8: the data of a run stay the same from its first step to its last, or it is said."""
+"""L8: checks that the data of a run have not changed since it was started."""
 
 import json
 from pathlib import Path
@@ -13,26 +13,26 @@ DATA_FILE = "data.json"
 
 
 def check_same_data(workdir: Path, dataset: Dataset) -> None:
-    """Write the fingerprint of the data into a new workdir, or hold them to the one there.
+    """Write the fingerprint of the data into a new workdir, or compare it with the one there.
 
-    A workdir that has none, as one whose weights came from outside, gets it now.
+    A workdir without one, such as one with imported weights, gets it now.
 
     Raises:
-        InputError: saying what has changed; nothing is overwritten.
+        InputError: naming what has changed; nothing is overwritten.
     """
     if not (workdir / DATA_FILE).exists():
         stored = json.dumps(fingerprint(dataset), indent=2)
         atomic_write(workdir / DATA_FILE, stored + "\n")
     elif found := data_changes(workdir, dataset):
         raise InputError(
-            f"{dataset.name} must be as it was when {workdir} was begun, got {'; '.join(found)}; "
-            f"put the data back, or give another workdir, or delete {workdir / DATA_FILE} to go on "
-            "with these"
+            f"{dataset.name} must be unchanged since {workdir} was started, got "
+            f"{'; '.join(found)}; restore the data, or use another workdir, or delete "
+            f"{workdir / DATA_FILE} to continue with these"
         )
 
 
 def data_changes(workdir: Path, dataset: Dataset) -> list[str]:
-    """Say how data differ from those that a run was trained on; nothing if it kept no fingerprint.
+    """Describe how data differ from those of a run; empty if it stored no fingerprint.
 
     Raises:
         InputError: if the fingerprint cannot be read.
@@ -42,7 +42,7 @@ def data_changes(workdir: Path, dataset: Dataset) -> list[str]:
         return changes(stored, fingerprint(dataset))
     except FileNotFoundError:
         return []
-    except (ValueError, AttributeError) as error:  # not JSON, or not that of a fingerprint
+    except (ValueError, AttributeError) as error:  # not JSON, or not a fingerprint
         raise InputError(
-            f"{workdir / DATA_FILE} must be the fingerprint of a data set, got {error}"
+            f"{workdir / DATA_FILE} must be the fingerprint of a dataset, got {error}"
         ) from error

@@ -1,4 +1,4 @@
-"""L8: what the loop is told: how long, how often, and what is kept."""
+"""L8: settings of the loop: how long, how often, and what is kept."""
 
 import dataclasses
 
@@ -9,10 +9,10 @@ from jaxdiff import fields
 class TrainingConfig:
     """How long, how often, and which averages of the parameters.
 
-    The average at ``ema_decay`` samples. Beside it are kept those at ``other_ema_decays``, and
-    those of the power profiles ``ema_stds``, stored with every checkpoint, from which an average
-    of any length is put together after training. After ``max_skipped`` updates in a row that were
-    not finite, training ends.
+    The EMA at ``ema_decay`` is used for sampling. Further ones are kept at ``other_ema_decays``,
+    and for the power profiles ``ema_stds``, stored with every checkpoint, from which an average of
+    any length can be reconstructed after training. After ``max_skipped`` consecutive updates that
+    were not finite, training ends.
     """
 
     num_steps: int = fields.positive(10_000)
@@ -31,5 +31,5 @@ class TrainingConfig:
 
     @property
     def ema_decays(self) -> tuple[float, ...]:
-        """All that are kept, the one that samples first."""
+        """All decays that are kept, first the one used for sampling."""
         return (self.ema_decay, *self.other_ema_decays)

@@ -1,7 +1,7 @@
-"""L8: where things live: a mesh of devices, and which part of the state and of a batch each holds.
+"""L8: a mesh of devices, and the sharding of the state and of batches over it.
 
-One compiled step serves every layout. ``data`` and ``fsdp`` both divide the batch; ``fsdp`` also
-divides the parameters, their averages and the optimizer's moments, each along its largest axis.
+One compiled step serves every layout. ``data`` and ``fsdp`` both shard the batch; ``fsdp`` also
+shards the parameters, their averages and the optimizer's moments, each along its largest axis.
 """
 
 import math
@@ -16,21 +16,21 @@ from jaxdiff.typing import InputError, PyTree
 
 AXES = ("data", "fsdp")
 WORTH_DIVIDING = 1024
-"""Smaller leaves are held whole everywhere: to gather them would cost more than it saves."""
+"""Smaller leaves are replicated: gathering them would cost more than it saves."""
 
 
 def mesh(*, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     """Arrange devices in a grid of ``data × fsdp``.
 
     Args:
-        fsdp: over how many devices the parameters are divided.
-        devices: all there are, of every process, by default.
+        fsdp: number of devices over which the parameters are sharded.
+        devices: by default all devices of all processes.
 
     Returns:
         The mesh, with the axes ``data`` and ``fsdp``.
 
     Raises:
-        InputError: if the devices do not divide by ``fsdp``.
+        InputError: if the number of devices is not a multiple of ``fsdp``.
 
     Example:
         >>> dict(mesh(devices=jax.devices()[:1]).shape)
@@ -45,7 +45,7 @@ def mesh(*, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
 
 
 def batch_sharding(of: Mesh) -> NamedSharding:
-    """Rows of a batch, divided over all devices."""
+    """Rows of a batch, sharded over all devices."""
     return NamedSharding(of, PartitionSpec(AXES))
 
 
@@ -55,7 +55,7 @@ def replicated(of: Mesh) -> NamedSharding:
 
 
 def state_shardings(of: Mesh, state: PyTree) -> PyTree:
-    """How each leaf of a training state is laid out: the large divided along ``fsdp``.
+    """Sharding of each leaf of a training state: large ones are sharded along ``fsdp``.
 
     Args:
         of: the mesh.
@@ -77,7 +77,7 @@ def state_shardings(of: Mesh, state: PyTree) -> PyTree:
 
 
 def laid_out(of: Mesh, state: PyTree) -> PyTree:
-    """The shapes of a state with its layout: what a checkpoint is to be read into."""
+    """Shapes and shardings of a state, into which a checkpoint can be read."""
     return jax.tree.map(
         lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
         state,
@@ -86,21 +86,21 @@ def laid_out(of: Mesh, state: PyTree) -> PyTree:
 
 
 def put_batch(batch: PyTree, of: Mesh) -> PyTree:
-    """Lay a batch out over the mesh, from the rows that this process has read.
+    """Shard a batch over the mesh, from the rows that this process has read.
 
     Args:
-        batch: arrays of this process's rows, which are all of them where there is one process.
+        batch: arrays of this process's rows; all rows if there is only one process.
         of: the mesh.
 
     Returns:
-        Arrays of the whole batch, of which this process holds its part.
+        Arrays of the whole batch, of which this process holds its shards.
     """
     sharding = batch_sharding(of)
     return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
 
 def fetch(x: jax.Array) -> np.ndarray:
-    """Bring an array to the host, from whichever devices and processes hold its parts."""
+    """Fetch an array to the host, from whichever devices and processes hold its shards."""
     if not x.is_fully_addressable and not x.is_fully_replicated:
         from jax.experimental import multihost_utils
 
@@ -109,7 +109,7 @@ def fetch(x: jax.Array) -> np.ndarray:
 
 
 def agreed(answer: bool) -> bool:
-    """What the first process answers, for all: file systems show others a new file later."""
+    """The first process's answer, for all: others may see a new file only later."""
     if jax.process_count() == 1:
         return answer
     from jax.experimental import multihost_utils
@@ -118,13 +118,13 @@ def agreed(answer: bool) -> bool:
 
 
 def check_batch(batch_size: int, microbatches: int, of: Mesh) -> None:
-    """Refuse a batch that cannot be divided.
+    """Refuse a batch that cannot be divided evenly.
 
     Raises:
         InputError: naming all three numbers.
     """
-    turns = microbatches * math.prod(of.shape.values())
-    if microbatches < 1 or batch_size % turns:
+    parts = microbatches * math.prod(of.shape.values())
+    if microbatches < 1 or batch_size % parts:
         raise InputError(
             f"config.training.batch_size must be a multiple of devices × microbatches, {of.size} × "
             f"{microbatches}, got {batch_size}"

@@ -1,4 +1,4 @@
-"""L8: a request to end, by signal, that training hears between two steps."""
+"""L8: requests to stop, by signal, that training checks between steps."""
 
 import contextlib
 import itertools
@@ -14,39 +14,40 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 @contextlib.contextmanager
 def stop_signals() -> Iterator[Callable[[], str | None]]:
-    """Hear SIGTERM and SIGINT, or SIGTERM alone where processes train together.
+    """Catch SIGTERM and SIGINT, or only SIGTERM if several processes train together.
 
-    The second signal acts as if nobody had listened.
+    A second signal has its usual effect.
 
     Yields:
-        A function that says which signal has come, None if none has. Of several processes, all of
-        which ask after every step, all hear it at the same step, whichever of them was signalled.
+        A function that returns the name of the received signal, or None. If several processes
+        train, all must call it after every step, and all get the signal at the same step, whichever
+        of them received it.
     """
-    heard: list[str] = []
+    received: list[str] = []
 
-    def hear(number: int, frame: FrameType | None) -> None:
-        heard.append(signal.Signals(number).name)
+    def handle(number: int, frame: FrameType | None) -> None:
+        received.append(signal.Signals(number).name)
         restore()
 
-    # only a program's main thread may listen; of several processes jax itself hears SIGTERM, and
+    # only the main thread may set handlers; with several processes jax itself handles SIGTERM, and
     # agrees on a step with the others
     own = jax.process_count() == 1 and threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, hear) for number in SIGNALS if own}
+    before = {number: signal.signal(number, handle) for number in SIGNALS if own}
 
     def restore() -> None:
         for number, handler in before.items():
             signal.signal(number, handler)
 
-    # Not the step: jax makes out a time to meet at as one past the largest number it was told, 0 to
-    # begin with, and a run that goes on from step 10 would never come by 1.
-    turns = itertools.count(1)
+    # Not the step: jax chooses as sync point one past the largest number passed so far, initially
+    # 0, and a run resumed from step 10 would never reach 1.
+    calls = itertools.count(1)
 
     def should_stop() -> str | None:
         if jax.process_count() == 1:
-            return heard[0] if heard else None
+            return received[0] if received else None
         from jax.experimental import multihost_utils
 
-        reached = multihost_utils.reached_preemption_sync_point(next(turns))
+        reached = multihost_utils.reached_preemption_sync_point(next(calls))
         return signal.SIGTERM.name if reached else None
 
     try:

@@ -1,7 +1,7 @@
-"""L8: the state of training as one pytree, and what a loss sees of it.
+"""L8: the state of training as one pytree, and the view of it that a loss gets.
 
-What is trained is one player or several, each with an optimizer of its own: a model is one, a
-generator and its critic are two.
+Training involves one player or several, each with its own optimizer: a single model is one player,
+a generator and its critic are two.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class Player(struct.PyTreeNode):
     Args:
         params: its parameters.
         opt_state: of its optax chain.
-        averages: moving averages of the parameters, the first of which samples.
+        averages: moving averages of the parameters, of which the first is used for sampling.
     """
 
     params: Params
@@ -28,15 +28,15 @@ class Player(struct.PyTreeNode):
 
 
 class TrainState(struct.PyTreeNode):
-    """All that training depends on, besides the data; saved whole, so that a resume is exact.
+    """Everything that training depends on besides the data; saved whole, so that resuming is exact.
 
     Args:
-        step: number of updates tried, ``[]``.
+        step: number of attempted updates, ``[]``.
         key: root of all randomness; step k uses ``fold_in(key, k)``.
-        skipped: updates in a row, up to now, that were not made since they were not finite, ``[]``.
+        skipped: latest consecutive updates that were skipped because they were not finite, ``[]``.
         players: by name.
-        carry: what a step hands to the next beside parameters, such as a history of losses, the
-            statistics of a codebook, or a buffer of replayed samples.
+        carry: what a step passes to the next besides parameters, such as a history of losses, the
+            statistics of a codebook, or a replay buffer.
     """
 
     step: Array
@@ -47,14 +47,14 @@ class TrainState(struct.PyTreeNode):
 
 
 class View(NamedTuple):
-    """What a loss may read and does not train: no gradient flows into it.
+    """What a loss may read but does not train: no gradient flows into it.
 
     Args:
-        params: of all players, by name, as they are now.
+        params: current parameters of all players, by name.
         averages: of all players, by name; ``view.averages[player][0]`` is a consistency target.
         carry: of the state.
-        frozen: parameters that no step changes, such as those of a teacher. They are an argument
-            of the step, neither donated nor saved.
+        frozen: parameters that no step changes, such as a teacher's. They are an argument of the
+            step, neither donated nor saved.
     """
 
     params: Mapping[str, Params]
@@ -64,7 +64,7 @@ class View(NamedTuple):
 
 
 class BatchSlice(NamedTuple):
-    """Which rows of a batch are at hand, where it is cut up: noise belongs to the row.
+    """Which rows of a batch a loss is given, if it is divided: noise belongs to the row.
 
     Args:
         rows: their indices in the whole batch, ``[rows]``.
@@ -81,26 +81,26 @@ class LossFn(Protocol):
     def __call__(
         self, params: Params, view: View, key: Key, batch: PyTree, part: BatchSlice, /
     ) -> tuple[Array, PyTree]:
-        """Loss of each example at hand, ``[rows]``, and what ``update_carry`` reads of each.
+        """Loss of each given example, ``[rows]``, and what ``update_carry`` reads of each.
 
         Args:
-            params: of the player whose turn it is; the gradient is taken in them.
+            params: of the player whose turn it is, with respect to which the gradient is taken.
             view: of everything else.
-            key: of the turn; what is drawn from it belongs to rows, not to their place at hand.
+            key: of the turn; draws from it belong to rows of the whole batch, not to positions.
             batch: arrays ``[rows, ...]``.
             part: which rows of the whole batch they are.
         """
 
 
 def view_of(state: TrainState, frozen: PyTree = ()) -> View:
-    """What a loss sees of a state."""
+    """The view of a state that a loss gets."""
     params = {name: player.params for name, player in state.players.items()}
     averages = {name: player.averages for name, player in state.players.items()}
     return View(params, averages, state.carry, frozen)
 
 
 def num_parameters(state: Any) -> int:
-    """How many numbers are trained, those of flax's ``constants`` not counted."""
+    """Number of trained parameters, not counting flax's ``constants``."""
     return sum(
         leaf.size
         for player in state.players.values()

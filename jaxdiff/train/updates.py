@@ -1,4 +1,4 @@
-"""L8: the updates of a run, one after another, so that the device has work while the host reads."""
+"""L8: the updates of a run, such that the device has work while the host reads."""
 
 import contextlib
 import time
@@ -16,15 +16,15 @@ from jaxdiff.typing import Array, InputError, PyTree
 
 
 class Update(NamedTuple):
-    """What there is after an update; the next one takes the state over.
+    """The result of an update; its state is donated to the next one.
 
     Args:
         step: its number, from 1 on.
-        state: after it.
-        metrics: of it, still on the device.
+        state: after the update.
+        metrics: of the update, still on the device.
         data_wait: seconds for which the device had no batch to work on.
-        stopped: by which signal the run was asked to end here, or None.
-        last: whether none follows.
+        stopped: the signal that stops the run here, or None.
+        last: whether no update follows.
     """
 
     step: int
@@ -35,7 +35,7 @@ class Update(NamedTuple):
     last: bool
 
     def due(self, every: int) -> bool:
-        """Whether what is done every so many steps, and at the end, is to be done now."""
+        """Whether something done every ``every`` steps, and at the end, is due now."""
         return self.last or self.step % every == 0
 
 
@@ -50,7 +50,7 @@ def updates(
     should_stop: Callable[[], str | None],
     trace: Callable[[int], None],
 ) -> Iterator[Update]:
-    """Update a state until the last step, or the one after which the run is asked to end.
+    """Update a state until the last step, or until the run is asked to stop.
 
     Args:
         state: of a step before ``until``; donated.
@@ -59,8 +59,8 @@ def updates(
         mesh: the devices.
         frozen: what no step changes, laid out over the mesh.
         until: the last step.
-        should_stop: tells after each step by which signal the run was asked to end, or None.
-        trace: is told each step before it is made.
+        should_stop: returns, after each step, the signal that stops the run, or None.
+        trace: called with each step before it is made.
 
     Yields:
         Each update.
@@ -79,15 +79,15 @@ def updates(
 def next_batch(
     batches: Iterator[PyTree], mesh: Mesh, previous: PyTree | None
 ) -> tuple[PyTree, float]:
-    """Read a batch and lay it out, while the device is at work on the step before.
+    """Read a batch and shard it, while the device is busy with the previous step.
 
     Args:
         batches: of this process's rows.
         mesh: the devices.
-        previous: what the step before returned, None before the first.
+        previous: what the previous step returned, None before the first.
 
     Returns:
-        The batch, and the seconds, at most, for which the device had nothing to do without it.
+        The batch, and an upper bound on the seconds for which the device was idle without it.
     """
     began = time.perf_counter()
     batch = sharding.put_batch(next(batches), mesh)
@@ -101,10 +101,12 @@ def profiled(
     """Write a ``jax.profiler`` trace of the steps from the first to the last of ``steps``.
 
     Raises:
-        InputError: at once, if there are no such steps.
+        InputError: immediately, if there are no such steps.
     """
     if steps is not None and not 0 < steps[0] <= steps[1]:
-        raise InputError(f"profile_steps must be FIRST:LAST, from 1 on, got {steps[0]}:{steps[1]}")
+        raise InputError(
+            f"profile_steps must be FIRST:LAST, 1 <= FIRST <= LAST, got {steps[0]}:{steps[1]}"
+        )
     return _profiled(folder, steps)
 
 

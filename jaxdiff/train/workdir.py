@@ -1,4 +1,4 @@
-"""L8: the folder of a run: what lies where, and whose it is."""
+"""L8: the folder of a run: its files, and which process owns it."""
 
 import contextlib
 import json
@@ -18,11 +18,11 @@ LOCK_FILE, TENSORBOARD, PROFILE, AVERAGES = ".lock", "tensorboard", "profile", "
 
 @contextlib.contextmanager
 def owned(workdir: Path, identity: Identity, *, num_steps: int = 0) -> Iterator[None]:
-    """Own the workdir of a run, for as long as this process lives or the context lasts.
+    """Own the workdir of a run, while this process lives and the context lasts.
 
-    First other processes are kept out of it; then the content of the identity is written into a new
-    one, or the run there is checked to be one that can go on (:func:`go_on_with` writes down what
-    has changed when nothing else can refuse it), and what a kill left half written is deleted.
+    First the workdir is locked; then the content of the identity is written into a new one, or the
+    run there is checked to be one that can be resumed (:func:`go_on_with` records what has changed
+    once nothing else can fail), and partly written files of a killed process are deleted.
 
     Args:
         workdir: of the run, made if missing.
@@ -33,12 +33,12 @@ def owned(workdir: Path, identity: Identity, *, num_steps: int = 0) -> Iterator[
         InputError: if another process owns it, or naming what differs; nothing is overwritten.
     """
     workdir.mkdir(parents=True, exist_ok=True)
-    with open(workdir / LOCK_FILE, "w") as file:  # the lock is the system's: it dies with us
+    with open(workdir / LOCK_FILE, "w") as file:  # the system releases the lock if we die
         try:
             lock(file, wait=False)
         except BlockingIOError:
             raise InputError(
-                f"{workdir} is being trained in by another process; let it end, or give another "
+                f"{workdir} is in use by another process; wait for it to end, or use another "
                 "workdir"
             ) from None
         _take_over(workdir, identity, num_steps)
@@ -53,8 +53,8 @@ def _take_over(workdir: Path, identity: Identity, num_steps: int) -> None:
             differing = identity.refused(stored)
         if differing:
             raise InputError(
-                f"{workdir} holds a run of another config, which is left as it is; give another "
-                f"workdir, or these fields as they were ({'; '.join(differing)})"
+                f"{workdir} holds a run with another config, which was not changed; use another "
+                f"workdir, or restore these fields ({'; '.join(differing)})"
             )
         newest = _newest_step(workdir)
         if 0 < num_steps < newest:
@@ -64,8 +64,8 @@ def _take_over(workdir: Path, identity: Identity, num_steps: int) -> None:
             )
     elif (workdir / CHECKPOINTS).exists():
         raise InputError(
-            f"{workdir} holds checkpoints but no {CONFIG_FILE} that says of what; give another "
-            "workdir, or put the file back"
+            f"{workdir} holds checkpoints but no {CONFIG_FILE} that describes them; use another "
+            "workdir, or restore the file"
         )
     else:
         write_content(workdir, identity.content)
@@ -77,7 +77,7 @@ def _newest_step(workdir: Path) -> int:
 
 
 def go_on_with(workdir: Path, identity: Identity) -> list[str]:
-    """Write into ``config.json`` what has changed since the run there was begun or last gone on.
+    """Record in ``config.json`` what has changed since the run was started or last resumed.
 
     Args:
         workdir: that this process owns.
@@ -110,10 +110,10 @@ def read_content(workdir: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def as_config(workdir: Path) -> Iterator[None]:
-    """Read out of ``config.json`` what ought to be there.
+    """Reraise errors of reading ``config.json`` as one that names the file.
 
     Raises:
-        InputError: naming the file, for whatever is missing or is something else.
+        InputError: if anything is missing or of another type.
     """
     try:
         yield
@@ -124,5 +124,5 @@ def as_config(workdir: Path) -> Iterator[None]:
 
 
 def write_content(workdir: Path, content: Content) -> None:
-    """Write to ``config.json`` what tells this run from others."""
+    """Write the content of a run's identity to ``config.json``."""
     atomic_write(workdir / CONFIG_FILE, json.dumps(content, indent=2) + "\n")

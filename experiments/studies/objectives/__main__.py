@@ -1,7 +1,7 @@
 """Every objective fitted to one mixture: ``python -m experiments.studies.objectives``.
 
-Each trains the same small network. A table (error of the score at the data and over a box, time,
-variance of the gradient) and a picture of every learned field beside the exact one.
+Each trains the same small network. The results are a table (error of the score at the data and over
+a box, time, variance of the gradient) and a picture of every learned field and the exact one.
 """
 
 import functools
@@ -49,7 +49,7 @@ _draw_data = jax.jit(draw_data, static_argnums=1)
 
 
 class Row(NamedTuple):
-    """What one objective reached; errors are mean squares, relative to that of the exact score."""
+    """Results of one objective; errors are mean squares, relative to that of the exact score."""
 
     objective: str
     error_at_data: float
@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def fit(name: str, key: Key, bar: tqdm) -> tuple[Row, Field]:
-    """Train by the recipe's own step, the data fresh at every one, and measure."""
+    """Train by the recipe's own step, with fresh data at every step, and measure."""
     steps, batch = STEPS.value, BATCH.value
     model = model_of(name, steps=steps, batch=batch, learning_rate=RATE.value)
     algorithm = diffusion.algorithm(model)
@@ -143,7 +143,7 @@ def fit(name: str, key: Key, bar: tqdm) -> tuple[Row, Field]:
 
 
 def _relative_variance(gradients: np.ndarray) -> float:
-    """Tr Cov g / ‖E g‖² over batches, with the square of the mean freed of its own variance."""
+    """Tr Cov g / ‖E g‖² over batches, with an unbiased estimate of the squared mean."""
     mean = np.mean(gradients, axis=0)
     variance = np.sum(np.var(gradients, axis=0, ddof=1))
     return float(variance / (np.sum(mean**2) - variance / len(gradients)))
@@ -169,12 +169,12 @@ def _grid(side: int) -> np.ndarray:
 def _chosen(names: Sequence[str]) -> list[str]:
     for name in names:
         if name not in OBJECTIVES:
-            raise InputError(f"--only must be some of {out_of(name, OBJECTIVES)}")
+            raise InputError(f"--only must be names from {out_of(name, OBJECTIVES)}")
     return list(names or OBJECTIVES)
 
 
 def as_table(rows: Sequence[Row]) -> str:
-    """Lay the rows out for a person."""
+    """Format the rows as a text table."""
     cells = [("objective", "error at data", "over the box", "s / 1000 steps", "gradient variance")]
     cells += [
         (

@@ -10,7 +10,7 @@ from jaxdiff.plots import DATA, INK, new_figure, save_figure
 
 COLUMNS = 6
 WORST = 1.0
-"""Relative error of an arrow that is drawn in the last colour."""
+"""Relative error from which on arrows are drawn in the last colour."""
 
 
 def draw_fields(
@@ -31,7 +31,7 @@ def draw_fields(
     rows = math.ceil(len(fields) / COLUMNS)
     columns = min(COLUMNS, len(fields))
     figure = new_figure(width=2.5 * columns + 0.9, height=2.65 * rows)
-    figure.set_layout_engine("constrained")  # which makes room for a bar beside all panels
+    figure.set_layout_engine("constrained")  # makes room for a colour bar
     reach = 1.08 * np.abs(grid).max()
     panels = []
     for index, (name, field) in enumerate(fields.items()):

@@ -1,8 +1,8 @@
 """Every objective of the library as a configuration of one small network, and its score.
 
-The law to be learned is a mixture in the plane. A row that needs no noise is fitted at one level of
-it, σ = 0.05; the others fit a model of all levels, whose score is read off at that one, σ/α = 0.05,
-in the units of the data.
+The distribution to be learned is a mixture in the plane. A row that needs no noise is fitted at one
+noise level, σ = 0.05; the others fit a model of all levels, whose score is evaluated at that one,
+σ/α = 0.05, in the units of the data.
 """
 
 import dataclasses
@@ -44,13 +44,13 @@ def true_score(x: Array) -> Array:
 
 VP, SUBVP = choice("vp"), choice("subvp")
 VE = choice("ve", sigma_min=LOWEST, sigma_max=5.0)
-LADDER = choice("ncsn", num_steps=10, sigma_min=LOWEST, sigma_max=5.0)
+CHAIN_VE = choice("ncsn", num_steps=10, sigma_min=LOWEST, sigma_max=5.0)
 CHAIN = choice("ddpm", num_steps=100, beta_start=2e-3, beta_end=0.2)
 LEARNED = choice("learned_vp", log_snr_max=6.5, log_snr_min=-7.0)
 
 
 def _row(process: Choice, *, learned_variance: bool = False, **loss: Any) -> Config:
-    t_min = 0.0 if process in (LADDER, CHAIN, LEARNED) else 1e-3
+    t_min = 0.0 if process in (CHAIN_VE, CHAIN, LEARNED) else 1e-3
     return Config(
         process=process,
         network=choice("mlp", width=96, depth=2),
@@ -62,12 +62,12 @@ def _row(process: Choice, *, learned_variance: bool = False, **loss: Any) -> Con
 
 
 def _one_level(**loss: Any) -> Config:
-    """At VE's least noise alone."""
+    """Only at VE's lowest noise level."""
     return _row(VE, times=choice("fixed"), t_min=0.0, **loss)
 
 
 EVEN = choice("importance")
-"""Times at which a bound's integrand is weighted alike, even in log SNR."""
+"""Times at which a bound's integrand is weighted uniformly, even in log SNR."""
 ESM = "ESM (knows the score)"
 OBJECTIVES: Mapping[str, Config] = {
     ESM: _one_level(),
@@ -77,7 +77,7 @@ OBJECTIVES: Mapping[str, Config] = {
     "SSM-VR (ISM Hutchinson)": _one_level(name="ssm_vr"),
     "FD-SSM": _one_level(name="fd_ssm"),
     "DSM one sigma": _one_level(name="dsm"),
-    "DSM ladder (NCSN)": _row(LADDER, name="dsm"),
+    "DSM ladder (NCSN)": _row(CHAIN_VE, name="dsm"),
     "DSM VE": _row(VE, name="dsm"),
     "DSM VP": _row(VP, name="dsm"),
     "DSM sub-VP": _row(SUBVP, name="dsm"),
@@ -98,7 +98,7 @@ OBJECTIVES: Mapping[str, Config] = {
 
 
 def model_of(name: str, *, steps: int, batch: int, learning_rate: float) -> Diffusion:
-    """Build a row to be trained by so many steps of Adam with a cosine decay, unclipped."""
+    """Build a row, trained by Adam with a cosine decay and without clipping."""
     config = dataclasses.replace(
         OBJECTIVES[name],
         optimizer=recipes.OptimizerConfig(
@@ -127,7 +127,7 @@ def score_of(denoise_fn: DenoiseFn, process: Process, x: Array) -> Array:
 
 
 def _knowing_the_score(model: Diffusion) -> Diffusion:
-    """The model with explicit score matching on the data, which no configuration can name."""
+    """The model with explicit score matching on the data, which no configuration can specify."""
 
     def loss_fn(
         params: Params, view: View, key: Key, batch: PyTree, part: BatchSlice, /

@@ -1,10 +1,11 @@
 """Error against evaluations of every solver: ``python -m experiments.studies.solvers``.
 
 On two mixtures whose models are exact, under VP, sub-VP and VE. ODE solvers are measured by the
-distance of their samples to the exact ends of the same paths, on every grid of times: the median of
-samples, as the few that start next to a watershed end in another mode at the least error. SDE
-solvers are measured by the sliced 1-Wasserstein distance of their law to the data's. A table,
-``solvers.json``, and two pictures: the errors, and the paths that the solvers take.
+distance of their samples to the exact ends of the same paths, on every time grid: the median over
+samples, since the few that start near the boundary between two modes end in the other mode at the
+least error. SDE solvers are measured by the sliced 1-Wasserstein distance of the distribution of
+their samples to the data's. The results are a table, ``solvers.json``, and two pictures: the errors
+and the paths of the solvers.
 """
 
 import json
@@ -34,7 +35,9 @@ from jaxdiff.typing import InputError, out_of
 WORKDIR = flags.DEFINE_string("workdir", "runs/solvers", "Folder of the table and the pictures.")
 COUNTS = flags.DEFINE_list("counts", ["10", "20", "35", "70", "140"], "Numbers of evaluations.")
 N = flags.DEFINE_integer("n", 256, "Samples that ODE solvers are measured on.", lower_bound=2)
-LAW_N = flags.DEFINE_integer("law_n", 20_000, "Samples of each law.", lower_bound=16)
+SDE_N = flags.DEFINE_integer(
+    "sde_n", 20_000, "Samples that SDE solvers are measured on.", lower_bound=16
+)
 ONLY = flags.DEFINE_list("only", [], "Solvers by their names in the tables; all if empty.")
 SDE_NAMES = flags.DEFINE_list(
     "sdes", ["VP", "sub-VP", "VE"], f"SDEs to compare the solvers under, of {', '.join(SDES)}."
@@ -53,21 +56,21 @@ def main() -> None:
     _mixtures(MIXTURES.value)
     ode_solvers, sde_solvers = _chosen(ONLY.value)
     check_backend()
-    for name, n in (("--n", N.value), ("--law_n", LAW_N.value)):
+    for name, n in (("--n", N.value), ("--sde_n", SDE_N.value)):
         check_fits(name, n, n * 2 * DOUBLE)  # points of the plane
     check_fits("--counts", counts[-1], counts[-1] * STEP)
     workdir = Path(WORKDIR.value)
     names = ("solvers.json", "solvers.png", "trajectories.png")
     check_writable(*(workdir / name for name in names))
     with jax.enable_x64(True):
-        ode, law, floor = measure(
+        ode, sde, floor = measure(
             counts,
             _mixtures(MIXTURES.value),  # again, in float64
             sdes,
             ode_solvers,
             sde_solvers,
             n=N.value,
-            law_n=LAW_N.value,
+            sde_n=SDE_N.value,
             seed=SEED.value,
         )
         pictures.draw_trajectories(workdir / "trajectories.png")
@@ -75,19 +78,19 @@ def main() -> None:
     record = {
         "counts": counts,
         "n": N.value,
-        "law_n": LAW_N.value,
+        "sde_n": SDE_N.value,
         "seed": SEED.value,
         "ode": [row._asdict() for row in ode],
-        "law": [row._asdict() for row in law],
-        "law_floor": floor,
+        "sde": [row._asdict() for row in sde],
+        "sde_floor": floor,
     }
     atomic_write(workdir / "solvers.json", json.dumps(record, indent=2) + "\n")
-    pictures.draw_errors(workdir / "solvers.png", counts, best, law, floor)
+    pictures.draw_errors(workdir / "solvers.png", counts, best, sde, floor)
     for problem, rows in tables.by_problem(best).items():
         print(f"{problem}: distance to the exact path, on each solver's best grid")
         print(tables.as_table(rows, counts) + "\n")
-    for problem, rows in tables.by_problem(law).items():
-        print(f"{problem}: distance of laws; {floor[problem]:.4f} between two sets of data")
+    for problem, rows in tables.by_problem(sde).items():
+        print(f"{problem}: distance to the data; {floor[problem]:.4f} between two sets of data")
         print(tables.as_table(rows, counts) + "\n")
     if tables.YARDSTICK[0] in ode_solvers:
         print("the best at each number of evaluations")
@@ -123,7 +126,7 @@ def _mixtures(names: Sequence[str]) -> dict[str, Mixture]:
 
 
 def _chosen(names: Sequence[str]) -> tuple[dict[str, MakeFn], dict[str, MakeFn]]:
-    """Solvers of the ODE and of the SDE, all or those that are named."""
+    """Solvers of the ODE and of the SDE, all or the named ones."""
     known = sorted({*ODE_SOLVERS, *SDE_SOLVERS})
     for name in names:
         if name not in known:

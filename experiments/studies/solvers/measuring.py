@@ -1,7 +1,7 @@
-"""Measurements of solvers on mixtures: distances to exact paths, and distances of laws.
+"""Measurements of solvers on mixtures: distances to exact paths, and between distributions.
 
 ODE solvers are measured by the distance of their samples to the exact ends of the same paths, the
-median of samples; SDE solvers by the sliced 1-Wasserstein distance of their law to the data's.
+median over samples; SDE solvers by the sliced 1-Wasserstein distance of their samples to the data.
 """
 
 import functools
@@ -20,7 +20,7 @@ from jaxdiff.recipes.names import TIME_GRIDS
 from jaxdiff.typing import Array, Key
 
 DIRECTIONS = 64
-LAW_GRID = "logistic"
+SDE_GRID = "logistic"
 
 
 def measure(
@@ -31,31 +31,31 @@ def measure(
     sde_solvers: Mapping[str, MakeFn],
     *,
     n: int,
-    law_n: int,
+    sde_n: int,
     seed: int,
 ) -> tuple[list[Errors], list[Errors], dict[str, float]]:
-    """Measure ODE solvers on every grid of times and on every mixture, laws on one of each.
+    """Measure ODE solvers on every time grid and every mixture, SDE solvers on one of each.
 
     Args:
         counts: numbers of evaluations.
-        mixtures: by name; laws are measured on "2-D".
-        sdes: by name, each with the time at which its walks end.
+        mixtures: by name; SDE solvers are measured on "2-D".
+        sdes: by name, each with the time at which sampling ends.
         ode_solvers: by name, measured by their paths.
-        sde_solvers: by name, measured by their laws.
+        sde_solvers: by name, measured by the distribution of their samples.
         n: samples that ODE solvers are measured on.
-        law_n: samples of each law.
+        sde_n: samples that SDE solvers are measured on.
         seed: of everything.
 
     Returns:
-        Errors of paths, errors of laws, and of each law's problem the distance between two sets of
-        its data.
+        Errors of ODE solvers, errors of SDE solvers, and for each problem of the latter the
+        distance between two sets of its data.
     """
     ode: list[Errors] = []
-    law: list[Errors] = []
+    by_distribution: list[Errors] = []
     floor: dict[str, float] = {}
-    start_key, walk_key, law_key = jax.random.split(jax.random.key(seed), 3)
-    walked = len(mixtures) * len(ode_solvers) + ("2-D" in mixtures) * len(sde_solvers)
-    total = len(sdes) * walked
+    start_key, sample_key, sde_key = jax.random.split(jax.random.key(seed), 3)
+    per_sde = len(mixtures) * len(ode_solvers) + ("2-D" in mixtures) * len(sde_solvers)
+    total = len(sdes) * per_sde
     with tqdm(total=total, unit="solver", dynamic_ncols=True) as bar:
         for problem, mixture in mixtures.items():
             for name, sde in sdes.items():
@@ -63,22 +63,22 @@ def measure(
                 x = _prior(start_key, process, (n, *mixture.means.shape[1:]))
                 exact = _exact_ends(mixture, process, x, t_min)
                 for solver, row in ode_solvers.items():
-                    walker = Walker(mixture, process, row)
+                    sampler = Sampler(mixture, process, row)
                     for grid in GRIDS:
-                        ends = [walker(walk_key, x, grid, count, t_min) for count in counts]
+                        ends = [sampler(sample_key, x, grid, count, t_min) for count in counts]
                         errors = [_distance(end, exact) for end in ends]
                         ode.append(Errors(problem, name, solver, grid, *_fitted(counts, errors)))
                     bar.update()
                 if problem != "2-D":
                     continue
-                rows, floor[f"{problem}, {name}"] = _laws(
-                    law_key, mixture, name, sde, counts, sde_solvers, bar, n=law_n
+                rows, floor[f"{problem}, {name}"] = _distances(
+                    sde_key, mixture, name, sde, counts, sde_solvers, bar, n=sde_n
                 )
-                law += rows
-    return ode, law, floor
+                by_distribution += rows
+    return ode, by_distribution, floor
 
 
-def _laws(
+def _distances(
     key: Key,
     mixture: Mixture,
     name: str,
@@ -89,25 +89,25 @@ def _laws(
     *,
     n: int,
 ) -> tuple[list[Errors], float]:
-    """Distances of laws under one SDE, and that between two sets of noisy data."""
+    """Distances of samples to data under one SDE, and between two sets of noisy data."""
     process, t_min = sde
-    walk_key, prior_key, direction_key, *data_keys = jax.random.split(key, 7)
+    sample_key, prior_key, direction_key, *data_keys = jax.random.split(key, 7)
     data = [
         _noisy_data(k, j, mixture, process, t_min, n) for k, j in (data_keys[:2], data_keys[2:])
     ]
     x = _prior(prior_key, process, data[0].shape)
     rows = []
     for solver, row in sde_solvers.items():
-        walker = Walker(mixture, process, row)
-        ends = [walker(walk_key, x, LAW_GRID, count, t_min) for count in counts]
+        sampler = Sampler(mixture, process, row)
+        ends = [sampler(sample_key, x, SDE_GRID, count, t_min) for count in counts]
         errors = tuple(_sliced_distance(direction_key, end, data[0]) for end in ends)
-        rows.append(Errors("2-D", name, solver, LAW_GRID, errors, None))
+        rows.append(Errors("2-D", name, solver, SDE_GRID, errors, None))
         bar.update()
     return rows, _sliced_distance(direction_key, data[1], data[0])
 
 
-class Walker:
-    """The driver's loop in Python: walks of any number of steps share one compiled step."""
+class Sampler:
+    """The driver's loop in Python: any number of steps shares one compiled step."""
 
     def __init__(self, mixture: Mixture, process: Process, make: MakeFn) -> None:
         self.process, self.evaluations = process, evaluations(make)
@@ -115,7 +115,7 @@ class Walker:
         self.step = jax.jit(self.solver.step)
 
     def __call__(self, key: Key, x: Array, grid: str, count: int, t_min: float) -> Array | None:
-        """Ends of a walk of at most ``count`` evaluations; None if they are too few for a step."""
+        """Samples with at most ``count`` evaluations; None if they are too few for a step."""
         n = count // self.evaluations
         if n == 0:
             return None
@@ -167,7 +167,7 @@ def _sliced_distance(key: Key, a: Array | None, b: Array) -> float:
 
 @jax.jit
 def _sliced(key: Key, a: Array, b: Array) -> Array:
-    """Sliced 1-Wasserstein distance: mean over directions of that of projections."""
+    """Sliced 1-Wasserstein distance: the mean distance of projections over directions."""
     directions = jax.random.normal(key, (DIRECTIONS, a.shape[1]))
     directions /= jnp.linalg.norm(directions, axis=1, keepdims=True)
     gaps = jnp.sort(a @ directions.T, axis=0) - jnp.sort(b @ directions.T, axis=0)

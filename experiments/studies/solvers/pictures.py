@@ -1,4 +1,4 @@
-"""Two pictures of solvers: their errors against evaluations, and the paths that they take."""
+"""Two pictures of solvers: their errors against evaluations, and their paths."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -31,7 +31,7 @@ FAMILIES = {
     "predictor": "#17a2b8",
     "SDE-DPM": "#1f6fb4",
 }
-"""Colours of solvers, by how their names begin; members of a family differ in their strokes."""
+"""Colours of solvers, by prefixes of their names; members of a family differ in line style."""
 STROKES = ("-", "--", ":")
 DEFAULT = "DEIS-tAB3"
 PATHS = 14
@@ -42,27 +42,28 @@ def draw_errors(
     path: Path,
     counts: Sequence[int],
     ode: Sequence[Any],
-    law: Sequence[Any],
+    sde: Sequence[Any],
     floor: Mapping[str, float],
 ) -> None:
-    """Draw log error over log evaluations: a panel a problem, a line a solver, slopes beside.
+    """Draw log error over log evaluations: a panel per problem, a line per solver, with slopes.
 
     Args:
         path: the PNG to write.
         counts: numbers of evaluations.
         ode: rows with ``mixture``, ``sde``, ``solver``, ``grid``, ``errors`` and ``slope``.
-        law: such rows for laws instead of paths.
-        floor: of each law's problem, the distance between two sets of data.
+        sde: such rows for distributions instead of paths.
+        floor: for each problem of ``sde``, the distance between two sets of data.
     """
     titles = list(dict.fromkeys((row.mixture, row.sde) for row in ode))
-    laws = list(dict.fromkeys((row.mixture, row.sde) for row in law))
-    columns = len({sde for _, sde in titles + laws})
-    lines = (len(titles) + len(laws)) // columns
+    sde_titles = list(dict.fromkeys((row.mixture, row.sde) for row in sde))
+    columns = len({name for _, name in titles + sde_titles})
+    lines = (len(titles) + len(sde_titles)) // columns
     figure = new_figure(width=6.1 * columns, height=4.3 * lines)
     figure.set_layout_engine("constrained")
     panels = [(t, [r for r in ode if (r.mixture, r.sde) == t], "distance to the exact path")
               for t in titles]  # fmt: skip
-    panels += [(t, [r for r in law if (r.mixture, r.sde) == t], "distance of laws") for t in laws]
+    panels += [(t, [r for r in sde if (r.mixture, r.sde) == t], "distance to the data")
+               for t in sde_titles]  # fmt: skip
     for index, (title, rows, quantity) in enumerate(panels):
         axes = figure.add_subplot(lines, columns, index + 1)
         families = [_family(row.solver) for row in rows]
@@ -78,7 +79,7 @@ def draw_errors(
                 color=FAMILIES[family],
                 label=_label(row),
             )
-        if quantity == "distance of laws":
+        if quantity == "distance to the data":
             axes.axhline(floor[", ".join(title)], color="#999999", linestyle="--", linewidth=1)
         axes.set_title(f"{', '.join(title)}: {quantity}", fontsize=11, color=INK)
         axes.set_xticks(counts, [str(n) for n in counts], minor=False)
@@ -112,7 +113,7 @@ def draw_trajectories(path: Path) -> None:
     process = processes.VP()
     weights, means, stds = jnp.ones(3), jnp.array([[-1.3], [0.1], [1.0]]), jnp.full(3, 0.12)
     model = oracles.mixture(process, weights, means, stds)
-    walks: list[tuple[str, Solver, int]] = [
+    panels: list[tuple[str, Solver, int]] = [
         ("the probability-flow ODE, solved exactly", solvers.adaptive(model, process), 200),
         ("DDIM, 8 steps", solvers.ddim(model, process), 8),
         ("DEIS-tAB3, 8 steps", solvers.deis(model, process), 8),
@@ -123,20 +124,20 @@ def draw_trajectories(path: Path) -> None:
 
     @jax.jit
     def paths(key: Key) -> list[tuple[Array, Array]]:
-        """Times and path of every walk."""
+        """Times and paths of every panel."""
         quantiles = (jnp.arange(PATHS) + 0.5) / PATHS
         x_init = process.sigma(1.0) * jax.scipy.stats.norm.ppf(quantiles)[:, None]
-        grids = [schedules.logistic_times(process, n, t_min=T_MIN) for _, _, n in walks]
+        grids = [schedules.logistic_times(process, n, t_min=T_MIN) for _, _, n in panels]
         return [
             (times, jaxdiff.trajectory(key, solver, x_init, times)[1])
-            for (_, solver, _), times in zip(walks, grids, strict=True)
+            for (_, solver, _), times in zip(panels, grids, strict=True)
         ]
 
     grid_t, grid_x = np.linspace(0, 1, 300) ** 2, np.linspace(-3, 3, 300)
     density = np.asarray(jax.jit(_density)(process, means, stds, grid_t, grid_x))
     figure = new_figure(width=15.0, height=8.0)
     figure.set_layout_engine("constrained")
-    drawn = zip(walks, paths(jax.random.key(0)), strict=True)
+    drawn = zip(panels, paths(jax.random.key(0)), strict=True)
     for index, ((name, _, n), (times, saved)) in enumerate(drawn):
         axes = figure.add_subplot(2, 3, index + 1)
         axes.imshow(

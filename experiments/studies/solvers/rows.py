@@ -1,7 +1,7 @@
-"""What the solvers are compared on: two mixtures with exact models, three SDEs, every solver, grid.
+"""What is compared: mixtures with exact models, SDEs, solvers and time grids.
 
 An ODE has one exact end for every start, so its solvers are measured sample by sample against it.
-Solvers of SDEs have a law only; they are measured by how far theirs is from that of the data.
+SDE solvers only have a distribution, which is compared with that of the data.
 """
 
 import functools
@@ -23,7 +23,7 @@ MakeFn = Callable[[DenoiseFn, Process], Solver]
 
 
 class Mixture(NamedTuple):
-    """Equally likely Gaussians ``means [K, ...]`` of one standard deviation."""
+    """Equally likely Gaussians ``means [K, ...]`` with the same standard deviation."""
 
     means: Array
     std: float
@@ -41,7 +41,7 @@ class Mixture(NamedTuple):
 
 
 def mixtures() -> dict[str, Mixture]:
-    """Five points of a circle, ten at random, and fifty digits at [−1, 1], each blurred."""
+    """Five points of a circle, ten random points, and fifty digits in [−1, 1], plus noise."""
     angles = np.linspace(0.0, 2 * np.pi, 5, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     require("sklearn", purpose="the mixture of digits")
@@ -56,7 +56,7 @@ def mixtures() -> dict[str, Mixture]:
 
 
 class Sde(NamedTuple):
-    """A process, and the time at which its walks end."""
+    """A process, and the time at which sampling ends."""
 
     process: Process
     t_min: float
@@ -71,10 +71,10 @@ SDES: Mapping[str, Sde] = {
 
 
 def evaluations(make: MakeFn) -> int:
-    """How often a step of a solver evaluates the model, counted while one is traced.
+    """Number of model evaluations in a step of a solver, counted while it is traced.
 
-    A last step to zero noise may take fewer. A loop inside a step, which is traced once, counts as
-    one pass: so does Langevin's over its corrections, of which the rows below make one.
+    A last step to zero noise may need fewer. A loop inside a step is traced once and counts as one
+    pass: for Langevin corrections this is exact, as the rows below make only one.
     """
     process, calls = processes.VP(), []
 
@@ -130,4 +130,4 @@ GRIDS: Mapping[str, str] = {
     "Karras": "karras",
     "logistic": "logistic",
 }
-"""Grids of times by their names in the tables, and in a configuration."""
+"""Time grids: from their names in the tables to those in a configuration."""

@@ -1,4 +1,4 @@
-"""What the comparison of solvers says in words: tables of errors, the best of each, the ranking."""
+"""Text tables of the comparison of solvers: errors, the best of each, the ranking."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -8,20 +8,20 @@ import numpy as np
 from experiments.common.text import text_table
 
 FEW = 35
-"""Evaluations up to which grids, and the default, are chosen."""
+"""Number of evaluations up to which grids, and the default, are chosen."""
 YARDSTICK = ("Heun", "Karras")
-"""The solver and the grid in whose errors the others are ranked: those of EDM."""
+"""Solver and grid relative to whose errors the others are ranked: those of EDM."""
 
 
 class Errors(NamedTuple):
-    """Errors of one solver on one grid, one a number of evaluations; NaN if too few for a step."""
+    """Errors of one solver on one grid, per number of evaluations; NaN if too few for a step."""
 
     mixture: str
     sde: str
     solver: str
     grid: str
     errors: tuple[float, ...]
-    slope: float | None  # minus that of log error over log evaluations, at their largest numbers
+    slope: float | None  # of −log error over log evaluations, at the largest numbers
 
     @property
     def problem(self) -> str:
@@ -38,7 +38,7 @@ def by_problem(rows: Sequence[Errors]) -> dict[str, list[Errors]]:
 
 
 def on_best_grids(rows: Sequence[Errors], counts: Sequence[int]) -> list[Errors]:
-    """Of each solver on each problem the row of the grid that is best at few evaluations."""
+    """For each solver and problem, the row of the grid that is best at few evaluations."""
     groups: dict[tuple[str, str], list[Errors]] = {}
     for row in rows:
         groups.setdefault((row.problem, row.solver), []).append(row)
@@ -46,7 +46,7 @@ def on_best_grids(rows: Sequence[Errors], counts: Sequence[int]) -> list[Errors]
 
 
 def as_table(rows: Sequence[Errors], counts: Sequence[int]) -> str:
-    """Lay errors out for a person, a line a solver."""
+    """Format errors as a text table, one line per solver."""
     cells = [("solver", "grid", *(str(n) for n in counts), "slope")]
     for row in rows:
         errors = (f"{e:.2e}" for e in row.errors)
@@ -58,7 +58,7 @@ def as_table(rows: Sequence[Errors], counts: Sequence[int]) -> str:
 
 
 def as_winners(rows: Sequence[Errors], counts: Sequence[int]) -> str:
-    """The best solver on its best grid at each number of evaluations, beside the yardstick."""
+    """The best solver and grid at each number of evaluations, compared with the yardstick."""
     cells = [("problem", "evaluations", "best", "grid", "error", _name(YARDSTICK), "ratio")]
     for problem, group in by_problem(rows).items():
         heun = next(row for row in group if (row.solver, row.grid) == YARDSTICK)
@@ -73,7 +73,7 @@ def as_winners(rows: Sequence[Errors], counts: Sequence[int]) -> str:
 def as_ranking(rows: Sequence[Errors], counts: Sequence[int], *, lines: int = 12) -> str:
     """Rank solvers with their grids over all problems, by their error at few evaluations.
 
-    Each in units of the yardstick's, as a geometric mean over problems, and at worst.
+    Errors are relative to the yardstick's: the geometric mean over problems, and the worst.
     """
     error = _log_error(counts)
     heun = {row.problem: error(row) for row in rows if (row.solver, row.grid) == YARDSTICK}

@@ -1,4 +1,4 @@
-"""Weights of other systems as ours, and ours as a file that any system can read.
+"""Conversion of weights from and to other systems, and storage in a file that any of them can read.
 
 score_sde_network(config), from_score_sde(state, net), load_score_sde(path, net)
 diffusers_network(config), from_diffusers(state, net), load_diffusers(folder)

@@ -35,7 +35,7 @@ DEFAULTS: Mapping[str, Any] = {
     "time_embedding_type": "positional",
     "upsample_type": "conv",
 }
-"""What a configuration is taken to say of what it leaves out."""
+"""Values of the settings that a configuration omits."""
 
 NEEDED = ("block_out_channels", "down_block_types", "up_block_types", "layers_per_block",
           "in_channels", "out_channels")  # fmt: skip
@@ -61,7 +61,7 @@ LAYERS = {
     "dense_0": [["linear_1"]],
     "dense_1": [["linear_2"]],
 }
-"""Our layers within a part, and what each may be called there."""
+"""Layers within a part of jaxdiff's U-Net, and their possible names in diffusers."""
 
 
 def diffusers_network(config: Mapping[str, Any]) -> UNet:
@@ -71,20 +71,20 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
         config: its contents.
 
     Returns:
-        The network, whose level is the index of the step, 0 to 999, or log σ where it is told by
-        Fourier features; it then returns what theirs does before a division by σ.
+        The network. Its ``noise_cond`` is the index of the step, 0 to 999, or log σ under Fourier
+        features; it then returns what diffusers' does before a division by σ.
 
     Raises:
-        InputError: if it describes what we have not.
+        InputError: if it describes an unsupported network.
     """
     missing = [name for name in NEEDED if name not in config]
     if missing:
-        raise InputError(f"the config of a UNet2DModel says {', '.join(missing)}, this one not")
-    said = {**DEFAULTS, **config}
-    widths, count = said["block_out_channels"], said["layers_per_block"]
+        raise InputError(f"the config of the UNet2DModel lacks {', '.join(missing)}")
+    settings = {**DEFAULTS, **config}
+    widths, count = settings["block_out_channels"], settings["layers_per_block"]
     for name, *known in (
         ("act_fn", "silu", "swish"),
-        ("attn_norm_num_groups", None, said["norm_num_groups"]),
+        ("attn_norm_num_groups", None, settings["norm_num_groups"]),
         ("class_embed_type", None),
         ("downsample_padding", 0, 1),
         ("downsample_type", "conv", "resnet"),
@@ -96,69 +96,71 @@ def diffusers_network(config: Mapping[str, Any]) -> UNet:
         ("time_embedding_type", "positional", "fourier"),
         ("upsample_type", "conv", "resnet"),
     ):
-        _check(name, said[name], known)
-    attends, resampling = _blocks(said)
-    if said["out_channels"] not in (said["in_channels"], 2 * said["in_channels"]):
+        _check(name, settings[name], known)
+    attends, resampling = _blocks(settings)
+    if settings["out_channels"] not in (settings["in_channels"], 2 * settings["in_channels"]):
         raise InputError(
-            f"out_channels are once or twice the in_channels, got {said['out_channels']} and "
-            f"{said['in_channels']}"
+            f"out_channels must be in_channels or twice that, got {settings['out_channels']} for "
+            f"in_channels {settings['in_channels']}"
         )
     if any(width % widths[0] for width in widths):
-        raise InputError(f"block_out_channels are multiples of the first, got {widths}")
+        raise InputError(f"block_out_channels must be multiples of the first, got {widths}")
     levels = tuple(depth for depth, attend in enumerate(attends) if attend)
-    head = said["attention_head_dim"]
+    head = settings["attention_head_dim"]
     if head is not None and any(widths[depth] % head for depth in levels):
         raise InputError(f"attention_head_dim must be a divisor of the widths {widths}, got {head}")
-    shifts, fourier = said["resnet_time_scale_shift"] == "default", _fourier(said)
+    shifts, fourier = settings["resnet_time_scale_shift"] == "default", _fourier(settings)
     return DDPM(
         channels=widths[0],
         multipliers=tuple(width // widths[0] for width in widths),
         blocks_per_level=count,
         attention_levels=levels,
-        middle_attention=None if said["add_attention"] == bool(levels) else said["add_attention"],
-        # a quirk over there: with scale_shift the middle has a norm only where it is asked for
-        middle_norm=shifts or said["attn_norm_num_groups"] is not None,
+        middle_attention=None
+        if settings["add_attention"] == bool(levels)
+        else settings["add_attention"],
+        # a quirk of diffusers: with scale_shift the middle has a norm only where this is set
+        middle_norm=shifts or settings["attn_norm_num_groups"] is not None,
         head_dim=head,
         modulation="shift" if shifts else "scale_shift",
         resampling=resampling,
-        padding="both" if resampling == "conv" and said["downsample_padding"] else "end",
+        padding="both" if resampling == "conv" and settings["downsample_padding"] else "end",
         embedding="fourier" if fourier else "sinusoidal",
-        frequency_endpoint=fourier or said["freq_shift"] == 1,
-        num_classes=said["num_class_embeds"],
-        num_outputs=said["out_channels"] // said["in_channels"],
-        recenter=said["center_input_sample"],
-        groups=said["norm_num_groups"],
-        epsilon=said["norm_eps"],
-        dropout=said["dropout"],
+        frequency_endpoint=fourier or settings["freq_shift"] == 1,
+        num_classes=settings["num_class_embeds"],
+        num_outputs=settings["out_channels"] // settings["in_channels"],
+        recenter=settings["center_input_sample"],
+        groups=settings["norm_num_groups"],
+        epsilon=settings["norm_eps"],
+        dropout=settings["dropout"],
         noise_cond_scale=FOURIER_SCALE if fourier else 1.0,
     )
 
 
-def _fourier(said: Mapping[str, Any]) -> bool:
-    return bool(said["time_embedding_type"] == "fourier")
+def _fourier(settings: Mapping[str, Any]) -> bool:
+    return bool(settings["time_embedding_type"] == "fourier")
 
 
-def _blocks(said: Mapping[str, Any]) -> tuple[list[bool], str]:
-    """Which levels attend, and how all that resample do it, "conv" or "block"."""
-    down, up = list(said["down_block_types"]), list(said["up_block_types"])
+def _blocks(settings: Mapping[str, Any]) -> tuple[list[bool], str]:
+    """Which levels attend, and how all blocks resample, "conv" or "block"."""
+    down, up = list(settings["down_block_types"]), list(settings["up_block_types"])
     attends = [kind == "AttnDownBlock2D" for kind in down]
     same = [kind == "AttnUpBlock2D" for kind in up] == attends[::-1]
     known = all(kind in (*DOWN, "AttnDownBlock2D") for kind in down) and all(
         kind in (*UP, "AttnUpBlock2D") for kind in up
     )
-    if not known or not same or len(down) != len(said["block_out_channels"]):
+    if not known or not same or len(down) != len(settings["block_out_channels"]):
         raise InputError(
-            f"of diffusers' UNet2DModels ours are those of {', '.join(DOWN)}, AttnDownBlock2D and "
-            f"their mirror images, one for each of block_out_channels, got {down}, {up} and "
-            f"{said['block_out_channels']}"
+            f"down_block_types must be {', '.join(DOWN)} or AttnDownBlock2D, one for each of "
+            f"block_out_channels, and up_block_types their mirror images, got {down}, {up} and "
+            f"block_out_channels {settings['block_out_channels']}"
         )
     # the deepest level has no downsampler, the last level on the way up no upsampler
-    ways = [DOWN.get(kind, said["downsample_type"]) for kind in down[:-1]]
-    ways += [UP.get(kind, said["upsample_type"]) for kind in up[:-1]]
+    ways = [DOWN.get(kind, settings["downsample_type"]) for kind in down[:-1]]
+    ways += [UP.get(kind, settings["upsample_type"]) for kind in up[:-1]]
     if len(set(ways)) > 1:
         raise InputError(
-            "of diffusers' UNet2DModels ours are those that resample in one way, got "
-            f"{down} with {said['downsample_type']} and {up} with {said['upsample_type']}"
+            "all blocks of a UNet2DModel must resample in the same way, got "
+            f"{down} with {settings['downsample_type']} and {up} with {settings['upsample_type']}"
         )
     return attends, "block" if "resnet" in ways else "conv"
 
@@ -171,9 +173,9 @@ def from_diffusers(
     Args:
         state: its state dict, as numpy arrays.
         net: the network it belongs to, as :func:`diffusers_network` builds it.
-        cosines_first: whether its embedding of the level begins with cosines
-            (``flip_sin_to_cos``); ours begins with sines, and the rows of its first layer are put
-            in that order.
+        cosines_first: whether its embedding of the step begins with cosines
+            (``flip_sin_to_cos``); jaxdiff's begins with sines, and the rows of its first layer are
+            reordered.
 
     Returns:
         Variables for ``net.apply``.
@@ -193,7 +195,7 @@ def from_diffusers(
         return [[f"{module}.{name}" for name in names] for names in LAYERS[layer]]
 
     if "conv_in.weight" not in state:
-        raise InputError(f"a UNet2DModel holds conv_in.weight, got {sorted(state)[:5]}")
+        raise InputError(f"a UNet2DModel must hold conv_in.weight, got {sorted(state)[:5]}")
     colours = np.shape(state["conv_in.weight"])[1]
     params = gather(
         shapes_of(net, colours),
@@ -204,7 +206,10 @@ def from_diffusers(
     if fourier:
         name = "time_proj.weight"
         if name not in state or np.shape(state[name]) != (net.channels,):
-            raise InputError(f"a UNet2DModel with Fourier features holds {net.channels} in {name}")
+            raise InputError(
+                f"a UNet2DModel with Fourier features must hold {net.channels} of them in {name}, "
+                f"got {'shape ' + str(np.shape(state[name])) if name in state else 'none'}"
+            )
         frequencies = jnp.asarray(finite_float32(name, state[name]))
         constants = {"embedding": {"fourier": {"frequencies": frequencies}}}
         return {"params": params, "constants": constants}
@@ -215,7 +220,7 @@ def from_diffusers(
 
 
 def part_name(part: str, last: int) -> str:
-    """Name over there of one of our parts; levels on the way up are counted from the deepest.
+    """Name of one of our parts in diffusers, which counts upward levels from the deepest.
 
     Raises:
         InputError: if a UNet2DModel has no such part.
@@ -243,6 +248,5 @@ def part_name(part: str, last: int) -> str:
 def _check(name: str, value: Any, known: list[Any]) -> None:
     if value not in known:
         raise InputError(
-            f"of diffusers' UNet2DModels ours are those whose {name} is "
-            f"{' or '.join(map(repr, known))}, got {value!r}"
+            f"{name} of the UNet2DModel must be {' or '.join(map(repr, known))}, got {value!r}"
         )

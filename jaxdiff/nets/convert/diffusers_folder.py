@@ -1,4 +1,4 @@
-"""Folders of diffusers: a UNet2DModel, or a whole pipeline with one, in any form that it writes."""
+"""Folders of diffusers: a UNet2DModel, or a pipeline with one, in any format that it writes."""
 
 import json
 import os
@@ -24,7 +24,7 @@ FORMS = (
     f"{STEM}.bin",
     f"{STEM}.fp16.bin",
 )
-"""Files that hold the tensors, or list those that do, the first that is there being read."""
+"""Files that hold the tensors or list those that do; the first that exists is read."""
 
 
 def load_diffusers(folder: str | os.PathLike[str]) -> tuple[UNet, Params]:
@@ -37,7 +37,7 @@ def load_diffusers(folder: str | os.PathLike[str]) -> tuple[UNet, Params]:
         ``(network, variables)``, float32.
 
     Raises:
-        InputError: if a file is missing, or describes what we have not; a ``.bin`` takes torch.
+        InputError: if a file is missing or the network is not supported; a ``.bin`` requires torch.
     """
     folder = unet_folder(folder)
     config = read_json(folder / CONFIG_FILE)
@@ -47,13 +47,13 @@ def load_diffusers(folder: str | os.PathLike[str]) -> tuple[UNet, Params]:
 
 
 def is_diffusers(folder: str | os.PathLike[str]) -> bool:
-    """Whether a folder is one of diffusers' rather than of ours."""
+    """Whether a folder was written by diffusers rather than by jaxdiff."""
     folder = Path(folder)
     return (folder / PIPELINE_FILE).exists() or any((folder / name).exists() for name in FORMS)
 
 
 def unet_folder(folder: str | os.PathLike[str]) -> Path:
-    """The folder of the UNet2DModel of a pipeline, or the one that is given.
+    """The folder of a pipeline's UNet2DModel, or the given one if it is no pipeline.
 
     Raises:
         InputError: if the pipeline has another network.
@@ -71,7 +71,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a file of settings.
 
     Raises:
-        InputError: if it is missing, or no mapping in JSON.
+        InputError: if it is missing, or not a JSON mapping.
     """
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -98,7 +98,7 @@ def _tensors(folder: Path) -> Mapping[str, np.ndarray]:
 
 
 def _sharded(index: Path) -> Mapping[str, np.ndarray]:
-    """The tensors of all files that an index lists, each from the file where it says it is."""
+    """The tensors of all files that an index lists, each from the file it is listed in."""
     places = read_json(index).get("weight_map")
     if not isinstance(places, dict) or not all(isinstance(f, str) for f in places.values()):
         raise InputError(f"{index} must hold a weight_map from tensors to files, got {places!r}")

@@ -1,8 +1,8 @@
 """Parameters of a U-Net, filled one by one from the tensors of another system.
 
-Both systems compute the same parts in the same order; what differs is what a part and its layers
-are called, and how a kernel lies. A format is a function that tells, for a part and a layer of
-ours, what they are called over there.
+Both systems compute the same parts in the same order; they differ in the names of parts and layers
+and in the layout of kernels. A format is a function from a part and a layer of ours to their names
+in the other system.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,8 +18,8 @@ from jaxdiff.nets.unet import UNet
 from jaxdiff.typing import InputError, Params
 
 Layers = Sequence[Sequence[str]]
-"""Names of a layer over there, in order of preference; each of one tensor or of several, which are
-joined along the outputs: "a/weight" is a tensor, and ".weight" is put after what lacks one."""
+"""Names of a layer in the other system, in order of preference; each is a list of one module or of
+several, whose tensors are concatenated along the outputs."""
 
 LEAVES = {
     "kernel": ("weight", "W"),
@@ -66,7 +66,7 @@ def parts(net: UNet) -> Iterator[str]:
 
 
 def variables_of(net: Any, shape: Sequence[int]) -> Params:
-    """Variables of a network for data of one shape, as shapes, by tracing alone."""
+    """Shapes of a network's variables for data of one shape, by tracing alone."""
     label = None if net.num_classes is None else jnp.zeros(1, int)
     variables: Params = jax.eval_shape(
         net.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros(1), label
@@ -75,7 +75,7 @@ def variables_of(net: Any, shape: Sequence[int]) -> Params:
 
 
 def shapes_of(net: UNet, colours: int) -> Params:
-    """Variables of a U-Net for images of so many colours, as shapes."""
+    """Shapes of a U-Net's variables for images with this many colours."""
     side = 2 ** (len(net.multipliers) - 1)
     return variables_of(net, (side, side, colours))
 
@@ -87,13 +87,13 @@ def gather(
     *,
     ignored: Callable[[str], bool],
 ) -> Params:
-    """Fill variables from tensors, so that each tensor is used, and fits.
+    """Fill variables from tensors, each of which must be used and must fit.
 
     Args:
         shapes: variables of the network.
         state: tensors by name.
-        layers_of: from a part and a layer of ours, the layer "" where the part is one, to its names
-            over there.
+        layers_of: from a part and a layer of ours ("" if the part is a layer itself) to its names
+            in the other system.
         ignored: whether a tensor may be left over.
 
     Returns:
@@ -108,8 +108,8 @@ def gather(
         part, *layer, kind = path
         names = _found(state, layers_of(part, "/".join(layer)), kind)
         if names is None:
-            wanted = layers_of(part, "/".join(layer))
-            either = " or ".join("+".join(names) for names in wanted)
+            expected = layers_of(part, "/".join(layer))
+            either = " or ".join("+".join(names) for names in expected)
             raise InputError(f"the weights hold no {kind} of {either}")
         arrays = [
             _as_ours(finite_float32(name, state[name]), name, kind, leaf.ndim) for name in names
@@ -117,16 +117,16 @@ def gather(
         value = np.concatenate(arrays, axis=-1)
         if value.shape != leaf.shape:
             raise InputError(
-                f"{'/'.join(path)} has shape {leaf.shape}, got {value.shape} of "
-                f"{', '.join(names)}: the weights are those of another network"
+                f"{'/'.join(path)} must have shape {leaf.shape}, got {value.shape} from "
+                f"{', '.join(names)}: the weights belong to another network"
             )
         filled[path] = jnp.asarray(value)
         left -= set(names)
     left = {name for name in left if not ignored(name)}
     if left:
         raise InputError(
-            f"the weights hold {len(left)} tensors that the network has not, such as {min(left)}: "
-            "they are those of another network"
+            f"the weights hold {len(left)} tensors that the network lacks, such as {min(left)}: "
+            "they belong to another network"
         )
     return traverse_util.unflatten_dict(filled)
 
@@ -141,7 +141,7 @@ def _found(state: Mapping[str, np.ndarray], layers: Layers, kind: str) -> list[s
 
 
 def _as_ours(tensor: np.ndarray, name: str, kind: str, ndim: int) -> np.ndarray:
-    """Outputs last: a convolution is OIHW over there, a dense layer OI, but a "W" is IO."""
+    """Put outputs last: PyTorch's convolutions are OIHW, its dense layers OI, but a "W" is IO."""
     if kind != "kernel" or name.endswith(".W"):
         return tensor
     if ndim == 2 and tensor.ndim > 2 and set(tensor.shape[2:]) == {1}:  # convolves one pixel

@@ -23,12 +23,12 @@ LAYERS = {
     "out": ["NIN_3"],
     "conv": ["Conv_0", "Conv2d_0"],
 }
-"""Our layers within a part, and what each may be called there."""
+"""Layers within a part of jaxdiff's U-Net, and their possible names in score_sde."""
 
 
 NONLINEARITIES = {"swish": "silu", "elu": "elu", "relu": "relu", "lrelu": "leaky_relu"}
 PROGRESSIVE = {"none": "none", "output_skip": "skip", "residual": "residual"}
-"""What theirs is called here."""
+"""From score_sde's names to jaxdiff's."""
 
 NEEDED = ("name", "nf", "ch_mult", "num_res_blocks", "attn_resolutions", "dropout", "image_size",
           "centered")  # fmt: skip
@@ -46,15 +46,16 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
         The network; it returns what theirs does before a division by σ (``scale_by_sigma``).
 
     Raises:
-        InputError: if it describes what we have not.
+        InputError: if it describes an unsupported network.
     """
     if str(config.get("name")).startswith("ncsn") and config["name"] != "ncsnpp":
         raise InputError(
-            f"of score_sde's networks ours are U-Nets, got {config['name']!r}, a RefineNet"
+            f"name of the score_sde network must be 'ddpm' or 'ncsnpp', got {config['name']!r}, "
+            "a RefineNet"
         )
     missing = [name for name in NEEDED if name not in config]
     if missing:
-        raise InputError(f"a configuration of score_sde says {', '.join(missing)}, this one not")
+        raise InputError(f"the score_sde config lacks {', '.join(missing)}")
     _check(config, "name", "ddpm", "ncsnpp")
     _check(config, "nonlinearity", *NONLINEARITIES)
     _check(config, "normalization", "GroupNorm")
@@ -73,15 +74,15 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
         "activation": NONLINEARITIES[config.get("nonlinearity", "swish")],
     }
     if not options["attention_levels"]:
-        options["middle_attention"] = True  # which attends there whatever the levels do
-    told = config.get("conditional", True)
+        options["middle_attention"] = True  # score_sde's always attends there
+    conditional = config.get("conditional", True)
     if config["name"] == "ddpm":
         return DDPMPP(
             **options,
             resampling="conv",
             project=False,
             skip_scale=1.0,
-            embedding="sinusoidal" if told else "none",
+            embedding="sinusoidal" if conditional else "none",
             noise_cond_scale=1.0,
             groups=32,
         )
@@ -103,7 +104,7 @@ def score_sde_network(config: Mapping[str, Any]) -> UNet:
         skip_scale=NCSNPP.keywords["skip_scale"] if config["skip_rescale"] else 1.0,
         progressive_input=config["progressive_combine"] if pyramid == "input_skip" else pyramid,
         progressive_output=PROGRESSIVE[config["progressive"]],
-        embedding=("fourier" if fourier else "sinusoidal") if told else "none",
+        embedding=("fourier" if fourier else "sinusoidal") if conditional else "none",
         noise_cond_scale=float(config["fourier_scale"]) if fourier else 1.0,
     )
 
@@ -116,16 +117,16 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
         net: the network it belongs to, as :func:`score_sde_network` builds it.
 
     Returns:
-        Variables for ``net.apply``. The level that they were trained with is the label over there,
-        times what the configuration of ``net`` multiplies it by: log σ under "fourier".
+        Variables for ``net.apply``. They were trained with score_sde's label, times the factor in
+        the configuration of ``net``, as the noise level: log σ under "fourier".
 
     Raises:
         InputError: if a tensor is missing, left over or of another shape.
     """
     state = {name.removeprefix("module."): np.asarray(value) for name, value in state.items()}
-    fourier, told = net.embedding == "fourier", net.embedding != "none"
-    # frequencies are there even where the level is not told
-    first = int(fourier or (not told and "all_modules.0.W" in state))
+    fourier, conditional = net.embedding == "fourier", net.embedding != "none"
+    # frequencies are stored even where the network ignores the noise level
+    first = int(fourier or (not conditional and "all_modules.0.W" in state))
     numbers, number = {}, first
     for part in parts(net):
         numbers[part] = number
@@ -144,7 +145,7 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
 
     stem = f"all_modules.{numbers['conv_in']}.weight"
     if stem not in state:
-        raise InputError(f"a state dict of score_sde_pytorch holds {stem}, got {sorted(state)[:5]}")
+        raise InputError(f"a score_sde state dict must hold {stem}, got {sorted(state)[:5]}")
     params = gather(
         shapes_of(net, state[stem].shape[1]),
         state,
@@ -152,13 +153,13 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
         ignored=lambda name: (
             name == "sigmas"
             or (first and name == "all_modules.0.W")
-            or (not told and ".Dense_0." in name)
+            or (not conditional and ".Dense_0." in name)
         ),
     )
     if not fourier:
         return {"params": params}
     if "all_modules.0.W" not in state:
-        raise InputError("the weights hold no all_modules.0.W, the frequencies of their embedding")
+        raise InputError("the weights hold no all_modules.0.W, the embedding's frequencies")
     frequencies = finite_float32("all_modules.0.W", state["all_modules.0.W"])
     if frequencies.shape != (net.channels,):
         raise InputError(
@@ -173,6 +174,6 @@ def from_score_sde(state: Mapping[str, np.ndarray], net: UNet) -> Params:
 def _check(config: Mapping[str, Any], name: str, *known: Any) -> None:
     if config.get(name, known[0]) not in known:
         raise InputError(
-            f"of score_sde's networks ours are those whose {name} is "
-            f"{' or '.join(map(repr, known))}, got {config[name]!r}"
+            f"{name} of the score_sde network must be {' or '.join(map(repr, known))}, got "
+            f"{config[name]!r}"
         )

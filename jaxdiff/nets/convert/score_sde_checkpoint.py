@@ -1,4 +1,4 @@
-"""The pickled checkpoints of score_sde_pytorch, and the averages in them."""
+"""The pickled checkpoints of score_sde_pytorch, and their EMA."""
 
 import os
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from jaxdiff.typing import InputError, Params
 
 
 class ScoreSdeCheckpoint(NamedTuple):
-    """What of a checkpoint of score_sde is taken over; the state of its Adam is not."""
+    """The parts of a score_sde checkpoint that are read; the state of Adam is not."""
 
     average: Params
-    """Variables by the exponential moving average, which samples."""
+    """EMA of the variables, for sampling."""
     trained: Params
-    """Variables as they were trained."""
+    """The trained variables themselves."""
     step: int
-    """Updates that were made."""
+    """Number of updates."""
 
 
 def load_score_sde(path: str | os.PathLike[str], net: UNet) -> ScoreSdeCheckpoint:
@@ -28,13 +28,13 @@ def load_score_sde(path: str | os.PathLike[str], net: UNet) -> ScoreSdeCheckpoin
 
     Args:
         path: of the checkpoint.
-        net: the network it belongs to, which the file does not tell.
+        net: the network it belongs to, which the file does not describe.
 
     Returns:
         Variables for ``net.apply``, and the number of updates behind them.
 
     Raises:
-        InputError: if the file holds no such model, or torch is not there.
+        InputError: if the file holds no such model, or torch is not installed.
     """
     what = "a checkpoint of score_sde_pytorch"
     stored = read_pickle(path, what)
@@ -54,13 +54,13 @@ def load_score_sde(path: str | os.PathLike[str], net: UNet) -> ScoreSdeCheckpoin
 
 
 def _as_numpy(tensor: Any) -> np.ndarray:
-    """Of a tensor of torch, whose bfloat16 numpy does not take; others stay what they are."""
+    """Convert a torch tensor; floats become float32, since numpy lacks bfloat16."""
     array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
     return array
 
 
 def averaged(state: Mapping[str, np.ndarray], shadow: list[np.ndarray]) -> dict[str, np.ndarray]:
-    """Put a moving average, a list without names, in the place of what it averages.
+    """Replace the trained parameters of a state dict by their EMA, a list without names.
 
     Args:
         state: the state dict: buffers, fixed frequencies and trained parameters, in their order.
@@ -77,6 +77,7 @@ def averaged(state: Mapping[str, np.ndarray], shadow: list[np.ndarray]) -> dict[
     shapes = [np.shape(state[name]) for name in trained]
     if [np.shape(tensor) for tensor in shadow] != shapes:
         raise InputError(
-            f"an average of {len(shadow)} tensors does not fit the {len(trained)} of its model"
+            f"the EMA must match the {len(trained)} trained tensors of its model in number and "
+            f"shape, got {len(shadow)} tensors"
         )
     return {**state, **dict(zip(trained, shadow, strict=True))}

@@ -1,4 +1,4 @@
-"""Our networks in a folder: parameters as safetensors, and beside them what network it is."""
+"""Networks stored in a folder: parameters as safetensors, and the network's fields as JSON."""
 
 import dataclasses
 import json
@@ -27,17 +27,17 @@ NETWORKS: Mapping[str, type[nn.Module]] = {"UNet": UNet, "DiT": DiT, "MLP": MLP}
 
 
 def save(folder: str | os.PathLike[str], net: nn.Module, variables: Params) -> None:
-    """Write a network: ``model.safetensors`` and ``config.json``, each whole or not at all.
+    """Write a network to ``model.safetensors`` and ``config.json``, each atomically.
 
     A tensor is named by its path, such as ``params.conv_in.kernel``.
 
     Args:
         folder: where to; made if missing.
-        net: one of ours.
+        net: one of ``NETWORKS``.
         variables: as for ``net.apply``.
 
     Raises:
-        InputError: if the network is none of ours.
+        InputError: if the network is none of these.
     """
     require("safetensors", purpose="saving a network")
     from safetensors.numpy import save as to_bytes
@@ -50,8 +50,8 @@ def save(folder: str | os.PathLike[str], net: nn.Module, variables: Params) -> N
     try:
         config = json.dumps({"network": name, **fields}, indent=2)
     except TypeError as error:
-        raise InputError(f"a network to save has plain fields, got {net}: {error}") from error
-    # safetensors writes memory as it lies, whatever the strides
+        raise InputError(f"a network to save must have plain fields, got {net}: {error}") from error
+    # safetensors writes memory as it is laid out, ignoring strides
     arrays = {path: np.ascontiguousarray(leaf) for path, leaf in flat.items()}
     atomic_write(Path(folder) / WEIGHTS_FILE, to_bytes(arrays))
     atomic_write(Path(folder) / CONFIG_FILE, config + "\n")
@@ -61,21 +61,21 @@ def load(folder: str | os.PathLike[str]) -> tuple[nn.Module, Params]:
     """Read what :func:`save` wrote.
 
     Args:
-        folder: given to it.
+        folder: the one given to it.
 
     Returns:
         ``(network, variables)``.
 
     Raises:
-        InputError: if a file is missing or is not what was written: a tensor is missing, left over,
-            of another shape, or holds what no weight is. Floats of other types become float32.
+        InputError: if a file is missing or damaged: a tensor is missing, left over, of another
+            shape, or not finite floats. Floats of other types become float32.
     """
     folder = Path(folder)
     try:
         fields = json.loads((folder / CONFIG_FILE).read_text(encoding="utf-8"))
         net = NETWORKS[fields.pop("network")](**{k: _frozen(v) for k, v in fields.items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder} holds no network of ours: {error}") from error
+        raise InputError(f"{folder} holds no network of jaxdiff: {error}") from error
     path = folder / WEIGHTS_FILE
     tensors = read_tensors(path)
     expected = variables_of(net, _shape_of_data(net, tensors, path))
@@ -90,7 +90,7 @@ def _shape_of_data(
     """A shape of data for which the network has as many parameters as the file holds.
 
     Raises:
-        InputError: if what takes the data is missing.
+        InputError: if the input layer is missing.
     """
     stem = {UNet: "conv_in", DiT: "patches_in", MLP: "Dense_0"}[type(net)]
     kernel = tensors.get(f"params.{stem}.kernel")

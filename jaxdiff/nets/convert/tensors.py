@@ -1,4 +1,4 @@
-"""Tensors from outside: read from a file, and held to be numbers that a network computes with."""
+"""Tensors from outside: read from a file, and checked to be finite floats."""
 
 import os
 from collections.abc import Mapping
@@ -10,19 +10,19 @@ from jaxdiff.extras import require
 from jaxdiff.typing import InputError
 
 INDEX = ".index.json"
-"""What the name of a file ends with that lists the parts which a set of tensors is split into."""
+"""Suffix of a file that lists the shards of a set of tensors."""
 
 
 def read_pickle(path: str | os.PathLike[str], what: str) -> Any:
-    """Read a pickle of torch, tensors and plain containers alone; this needs torch.
+    """Read a torch pickle of only tensors and plain containers; this needs torch.
 
     Args:
         path: of the file.
-        what: it should be, for the error.
+        what: the expected content, for the error.
 
     Raises:
-        InputError: if it is missing, holds anything that would run code, is no pickle of torch, or
-            torch is not there.
+        InputError: if it is missing, holds anything that would run code, is not a torch pickle, or
+            torch is not installed.
     """
     require("torch", purpose=f"reading the pickle {path}")
     import pickle
@@ -33,12 +33,12 @@ def read_pickle(path: str | os.PathLike[str], what: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path} must be {what}: {error}") from error
-    except pickle.UnpicklingError:  # torch's own words advise to run it all the same
+    except pickle.UnpicklingError:  # torch's own message advises loading it anyway
         raise InputError(
-            f"{path} must be {what}, got a file that is no pickle of tensors and numbers alone; "
+            f"{path} must be {what}, got a file that is not a pickle of only tensors and numbers; "
             "anything else in a pickle can run code when it is read"
         ) from None
-    except Exception as error:  # torch says in many ways that a file is not one of its own
+    except Exception as error:  # torch raises many errors for files that are not its own
         raise InputError(f"{path} must be {what}, got a file that torch cannot read") from error
 
 
@@ -46,11 +46,10 @@ def finite_float32(name: str, tensor: Any) -> np.ndarray:
     """A tensor of any float type as float32.
 
     Raises:
-        InputError: if it holds whole or complex numbers, or any that float32 cannot: NaN, infinity,
-            or what becomes one.
+        InputError: if it holds integers, complex numbers, NaN or infinity, or overflows float32.
     """
     array = np.asarray(tensor)
-    # bfloat16 and its kind are no subtypes of numpy's floats
+    # bfloat16 and the like are not subtypes of numpy's floats
     if not (np.issubdtype(array.dtype, np.floating) or "float" in array.dtype.name):
         raise InputError(f"weights must be floats, got {array.dtype} in {name}")
     with np.errstate(over="ignore"):
@@ -71,8 +70,8 @@ def check_names(path: Any, got: Mapping[str, Any], expected: Mapping[str, Any]) 
             raise InputError(f"{path} holds no {name}, which its network needs")
         if np.shape(got[name]) != leaf.shape:
             raise InputError(
-                f"{path} takes {name} of shape {leaf.shape}, got {np.shape(got[name])}"
+                f"{path}: {name} must have shape {leaf.shape}, got {np.shape(got[name])}"
             )
     for name in got:
         if name not in expected:
-            raise InputError(f"{path} holds {name}, which its network has not")
+            raise InputError(f"{path} holds {name}, which its network lacks")

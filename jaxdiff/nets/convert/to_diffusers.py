@@ -1,4 +1,4 @@
-"""Our U-Nets as Hugging Face's UNet2DModel: its configuration, and its tensors."""
+"""Conversion of U-Nets to Hugging Face's UNet2DModel: its configuration and its tensors."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,37 +23,40 @@ EXPRESSED: dict[str, tuple[Any, ...]] = {
     "embedding": ("sinusoidal",),
     "activation": ("silu",),
 }
-"""Values of our fields that a UNet2DModel has."""
+"""Values of our fields that a UNet2DModel supports."""
 
 
 def diffusers_config(net: Any, shape: Sequence[int]) -> dict[str, Any]:
     """Settings of the UNet2DModel that computes what one of our networks does.
 
     Args:
-        net: our network; of its ``noise_cond_scale`` they say nothing, theirs is 1.
+        net: our network; its ``noise_cond_scale`` is not represented, diffusers' is 1.
         shape: of an image, ``(height, width, colours)``.
 
     Returns:
         The contents of its ``config.json``.
 
     Raises:
-        InputError: naming what of it no UNet2DModel has.
+        InputError: naming what no UNet2DModel supports.
     """
     if not isinstance(net, UNet) or len(shape) != 3:
         raise InputError(
-            f"a UNet2DModel is a U-Net of images, got {type(net).__name__} of shape {tuple(shape)}"
+            "a UNet2DModel must be written from a UNet of images, got "
+            f"{type(net).__name__} for shape {tuple(shape)}"
         )
     for name, known in EXPRESSED.items():
         if getattr(net, name) not in known:
             raise InputError(
-                f"a UNet2DModel has {name} {' or '.join(map(repr, known))}, got "
+                f"{name} of a UNet2DModel must be {' or '.join(map(repr, known))}, got "
                 f"{getattr(net, name)!r}"
             )
     widths = [net.channels * multiplier for multiplier in net.multipliers]
     attends = [depth in net.attention_levels for depth in range(len(widths))]
     groups, plain = _groups(net, shape[-1]), net.modulation == "shift"
     if plain and not net.middle_norm:
-        raise InputError("a UNet2DModel without a norm in the middle has modulation scale_shift")
+        raise InputError(
+            "modulation of a UNet2DModel without middle_norm must be 'scale_shift', got 'shift'"
+        )
     block = net.resampling == "block"
     kinds = zip(DOWN, UP, strict=True)  # those that resample by convolutions come first
     down, up = list(kinds)[block]
@@ -91,7 +94,7 @@ def to_diffusers(net: Any, variables: Params) -> dict[str, np.ndarray]:
     """The tensors of the UNet2DModel, by name; what ``from_diffusers`` reads.
 
     Args:
-        net: a network that :func:`diffusers_config` takes.
+        net: a network that :func:`diffusers_config` accepts.
         variables: as for ``net.apply``.
 
     Returns:
@@ -117,14 +120,14 @@ def to_diffusers(net: Any, variables: Params) -> dict[str, np.ndarray]:
 
 
 def _groups(net: UNet, colours: int) -> int:
-    """The one number of groups that all its norms have."""
+    """The number of groups, the same in all norms."""
     shapes = traverse_util.flatten_dict(shapes_of(net, colours)["params"])
     sizes = {leaf.shape[-1] for path, leaf in shapes.items() if path[-1] == "scale"}
     groups = {net.groups or num_groups(size) for size in sizes}
     if len(groups) > 1:
         raise InputError(
-            f"a UNet2DModel has one number of groups in all norms, got {sorted(groups)}; give "
-            "the network groups"
+            f"all norms of a UNet2DModel must have the same number of groups, got "
+            f"{sorted(groups)}; set groups of the network"
         )
     return groups.pop()
 
@@ -138,7 +141,6 @@ def _head_dim(net: UNet, widths: list[int], attends: list[bool]) -> int | None:
         return None
     if any(width % head for width in attending):
         raise InputError(
-            f"a UNet2DModel has a head_dim that divides its widths, got {head} for "
-            f"{sorted(attending)}"
+            f"head_dim of a UNet2DModel must divide the widths {sorted(attending)}, got {head}"
         )
     return head
