@@ -13,7 +13,6 @@ def ranged(
     must_be: str,
     ok: Callable[[Any], bool],
     *,
-    names: tuple[str, ...] = (),
     wide: bool = False,
 ) -> Any:
     """A field with a range.
@@ -22,7 +21,6 @@ def ranged(
         default: the default value.
         must_be: completes the sentence "<field> must be …".
         ok: whether a value that already has the right type is in the range.
-        names: the allowed names; for an unknown one, the nearest is suggested.
         wide: whether integers beyond 31 bits are allowed.
 
     Example:
@@ -32,7 +30,7 @@ def ranged(
         >>> Settings().rate, dataclasses.fields(Settings)[0].metadata["must_be"]
         (0.1, 'a number above 0')
     """
-    metadata = {"must_be": must_be, "ok": ok, "names": names, "wide": wide}
+    metadata = {"must_be": must_be, "ok": ok, "wide": wide}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -58,8 +56,3 @@ def numbers(low: float, high: float) -> Any:
         f"a list of numbers in ({low}, {high})",
         lambda v: all(isinstance(x, float) and low < x < high for x in v),
     )
-
-
-def one_of(default: str, *names: str) -> Any:
-    """One of several names."""
-    return ranged(default, "one of " + ", ".join(names), lambda v: v in names, names=names)

@@ -37,6 +37,7 @@ def test_data_comes_in_whole_and_noise_free(name):
     alpha, sigma, _ = scales(PROCESSES[name].process, 0.0)
     np.testing.assert_allclose(alpha, PROCESSES[name].alpha_0, rtol=1e-7)
     np.testing.assert_allclose(sigma, PROCESSES[name].sigma_0, rtol=1e-6, atol=2e-15)
+    assert PROCESSES[name].process.starts_without_noise == (PROCESSES[name].sigma_0 == 0)
 
 
 @every_process

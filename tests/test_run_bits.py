@@ -3,6 +3,7 @@
 A network whose last layer is still zero is, by EDM's preconditioning, the exact model of N(0, s²I).
 """
 
+import dataclasses
 import functools
 
 import jax
@@ -12,12 +13,12 @@ from scipy.special import ndtr
 from tiny import tiny_config
 
 from jaxdiff import recipes
-from jaxdiff.recipes import Run, bounds, likelihoods
+from jaxdiff.recipes import Run, bounds, choice, likelihoods
 from jaxdiff.recipes.diffusion import assemble, init_params
 from jaxdiff.typing import InputError
 
 STD, N = 0.25, 512
-SHAPES = {"vectors": (2,), "levels": (1, 2, 1), "dequantised": (1, 2, 1)}
+SHAPES = {"vectors": (2,), "learned": (2,), "levels": (1, 2, 1), "dequantised": (1, 2, 1)}
 
 
 @functools.cache
@@ -25,6 +26,10 @@ def exact_run(kind):
     """The exact model of N(0, STD²), of data of one kind."""
     source = recipes.DataConfig(name="toy:moons", dequantize=kind == "dequantised")
     config = tiny_config(data=source, model=recipes.ModelConfig(kind="edm", data_std=STD))
+    if kind == "learned":  # trained from t = 0, where its log SNR is 8
+        process = choice("learned_vp", log_snr_max=8.0, log_snr_min=-8.0)
+        loss = recipes.LossConfig(name="elbo", t_min=0.0)
+        config = dataclasses.replace(config, process=process, loss=loss)
     model = assemble(config, SHAPES[kind], None)
     return Run(model, init_params(model, jax.random.key(0)))
 
@@ -34,7 +39,7 @@ def examples(kind):
     """Draws of that law, as they would be stored, and their exact bits per dimension."""
     x = STD * np.random.default_rng(0).normal(size=(N, *SHAPES[kind]))
     label = np.zeros(N, np.int32)
-    if kind == "vectors":
+    if kind in ("vectors", "learned"):
         x = x.astype(np.float32)
         nats = x.astype(float) ** 2 / (2 * STD**2) + 0.5 * np.log(2 * np.pi * STD**2)
         return x, label, np.mean(nats) / np.log(2)
@@ -56,6 +61,7 @@ def assert_bounds(found, exact, *, gap):
     "kind",
     [
         "vectors",
+        pytest.param("learned", marks=pytest.mark.slow),
         pytest.param("levels", marks=pytest.mark.slow),
         pytest.param("dequantised", marks=pytest.mark.slow),
     ],

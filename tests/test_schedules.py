@@ -215,3 +215,13 @@ def test_times_have_the_gradients_of_the_implicit_function(name):
 def test_log_snr_times_refuse_the_data_itself_where_log_snr_diverges():
     with pytest.raises(InputError, match="t_min"):
         schedules.log_snr_times(PROCESSES["vp"].process, 4, t_min=0.0)
+
+
+@pytest.mark.parametrize("name", ["ve", "learned_vp"])
+def test_log_snr_times_reach_the_data_where_log_snr_is_finite(name):
+    process = PROCESSES[name].process
+    times = schedules.log_snr_times(process, 4, t_min=0.0)
+    assert times[-1] == 0
+    close(
+        process.log_snr(times), np.linspace(*process.log_snr(jnp.array([1.0, 0.0])), 5), rtol=1e-4
+    )

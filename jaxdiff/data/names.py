@@ -7,7 +7,7 @@ from pathlib import Path
 from jaxdiff.data.digits import load_digits
 from jaxdiff.data.folder import load_folder
 from jaxdiff.data.npz import load_npz
-from jaxdiff.data.resizing import Resize, check_resize, resized
+from jaxdiff.data.resizing import HowToResize, Resize, check_resize, resized
 from jaxdiff.data.sources import Dataset
 from jaxdiff.data.tfds import load_tfds
 from jaxdiff.data.toy import TOYS, load_toy
@@ -34,7 +34,7 @@ def load(
     *,
     data_dir: str | Path | None = None,
     size: int | None = None,
-    resize: str = "crop",
+    resize: HowToResize = "crop",
 ) -> Dataset:
     """Load a dataset by its name.
 

@@ -6,15 +6,15 @@ instead of aliasing. Cropping and padding are the same on both sides.
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
-from jaxdiff.checks import is_count
+from jaxdiff.checks import check_one_of, is_count
 from jaxdiff.data.decoding import BACKGROUND
 from jaxdiff.data.sources import Dataset, Decoded, Source, take
 from jaxdiff.extras import require
-from jaxdiff.typing import InputError, out_of
+from jaxdiff.typing import InputError
 
 Sides = tuple[int, int]
 Box = tuple[float, float, float, float]
@@ -38,7 +38,8 @@ def _pad(sides: Sides, size: int) -> tuple[Box, Sides]:
     return (0, 0, *sides), (width, height)
 
 
-RESIZES: dict[str, Callable[[Sides, int], tuple[Box, Sides]]] = {
+HowToResize = Literal["crop", "stretch", "pad"]
+RESIZES: dict[HowToResize, Callable[[Sides, int], tuple[Box, Sides]]] = {
     "crop": _crop,
     "stretch": _stretch,
     "pad": _pad,
@@ -55,7 +56,7 @@ class Resize(NamedTuple):
     """
 
     size: int
-    how: str
+    how: HowToResize
 
     def __call__(self, image: np.ndarray) -> np.ndarray:
         """Resize uint8 ``[H, W, C]`` to ``[size, size, C]``."""
@@ -74,10 +75,9 @@ class Resize(NamedTuple):
         return out
 
 
-def check_resize(size: int | None, how: str) -> Resize | None:
+def check_resize(size: int | None, how: HowToResize) -> Resize | None:
     """Return the resizing, or None if no size is given; raise InputError if they are invalid."""
-    if how not in RESIZES:
-        raise InputError(f"resize must be one of {out_of(how, RESIZES)}")
+    check_one_of(resize=(how, HowToResize))
     if size is None:
         return None
     if not is_count(size):

@@ -100,7 +100,7 @@ def importance(
         n: number of times; stratified, as in :func:`stratified`.
         process: the forward process.
         weight_fn: λ, ``(process, t) -> weights``, positive.
-        t_min: lower end, positive.
+        t_min: lower end; positive, unless log SNR is finite at the data.
         t_max: upper end.
         num_steps: length T of a discrete chain, to draw from i/T instead; t_min may then be 0.
         uniform_share: fraction of uniform draws, whose inverse bounds the weights.
@@ -174,7 +174,7 @@ def log_normal(
         process: the forward process.
         mean: mean of log σ/α; P_mean of EDM, for data of standard deviation 0.5.
         std: standard deviation of log σ/α; P_std of EDM.
-        t_min: lower end, positive.
+        t_min: lower end; positive, unless log SNR is finite at the data.
         t_max: upper end.
         num_steps: length T of a discrete chain, to draw from i/T instead.
         uniform_share: as in :func:`importance`.

@@ -3,6 +3,7 @@
 import functools
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,8 +12,9 @@ from jaxdiff.checks import check_one_of
 from jaxdiff.nets import resampling
 from jaxdiff.nets.attention import attention
 from jaxdiff.nets.layers import (
-    ACTIVATIONS,
+    Activation,
     Dense,
+    DType,
     convolution,
     projections,
     zeros,
@@ -20,7 +22,9 @@ from jaxdiff.nets.layers import (
 from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.typing import Array
 
-MODULATIONS = ("shift", "scale_shift")
+Modulation = Literal["shift", "scale_shift"]
+Resample = Literal["", "down", "up"]
+Padding = Literal["end", "both"]
 RESAMPLERS = {"down": resampling.downsample, "up": resampling.upsample}
 
 
@@ -51,22 +55,22 @@ class ResBlock(nn.Module):
     """
 
     channels: int
-    modulation: str = "scale_shift"
-    resample: str = ""
+    modulation: Modulation = "scale_shift"
+    resample: Resample = ""
     weights: Sequence[int] = resampling.BOX
     skip_scale: float = 1.0
     dropout: float = 0.0
     groups: int | None = None
     epsilon: float = 1e-6
     project: bool = False
-    activation: str = "silu"
-    dtype: str = "float32"
+    activation: Activation = "silu"
+    dtype: DType = "float32"
 
     def __post_init__(self) -> None:
         check_one_of(
-            modulation=(self.modulation, MODULATIONS),
-            resample=(self.resample, ("", *RESAMPLERS)),
-            activation=(self.activation, ACTIVATIONS),
+            modulation=(self.modulation, Modulation),
+            resample=(self.resample, Resample),
+            activation=(self.activation, Activation),
         )
         super().__post_init__()
 
@@ -119,7 +123,7 @@ class SelfAttention(nn.Module):
     normalise: bool = True
     groups: int | None = None
     epsilon: float = 1e-6
-    dtype: str = "float32"
+    dtype: DType = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -153,8 +157,8 @@ class Downsample(nn.Module):
 
     channels: int
     weights: Sequence[int] = resampling.BOX
-    padding: str = "end"
-    dtype: str = "float32"
+    padding: Padding = "end"
+    dtype: DType = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -177,7 +181,7 @@ class Upsample(nn.Module):
 
     channels: int
     weights: Sequence[int] = resampling.BOX
-    dtype: str = "float32"
+    dtype: DType = "float32"
 
     @nn.compact
     def __call__(self, x: Array) -> Array:

@@ -11,9 +11,10 @@ import numpy as np
 
 from jaxdiff.checks import check_one_of
 from jaxdiff.nets.attention import attention
-from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning, sinusoidal
+from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning, Embedding, sinusoidal
 from jaxdiff.nets.layers import (
     Dense,
+    DType,
     check_counts,
     check_optional_counts,
     projections,
@@ -37,7 +38,7 @@ class DiTBlock(nn.Module):
 
     heads: int
     expansion: int = 4
-    dtype: str = "float32"
+    dtype: DType = "float32"
 
     @nn.compact
     def __call__(self, x: Array, embedding: Array) -> Array:
@@ -97,10 +98,10 @@ class DiT(nn.Module):
     heads: int = 6
     patch: int = 2
     num_classes: int | None = None
-    embedding: str = "sinusoidal"
+    embedding: Embedding = "sinusoidal"
     noise_cond_scale: float = TIME_SCALE
     num_outputs: int = 1
-    dtype: str = "float32"
+    dtype: DType = "float32"
     remat: bool = False
 
     def __post_init__(self) -> None:
@@ -112,9 +113,7 @@ class DiT(nn.Module):
             num_outputs=self.num_outputs,
         )
         check_optional_counts(num_classes=self.num_classes)
-        check_one_of(
-            embedding=(self.embedding, EMBEDDINGS), dtype=(self.dtype, ("float32", "bfloat16"))
-        )
+        check_one_of(embedding=(self.embedding, Embedding), dtype=(self.dtype, DType))
         if self.features % self.heads:
             raise InputError(
                 f"features must be a multiple of heads, got {self.features} for {self.heads} heads"

@@ -6,18 +6,20 @@ by 999 itself; one built with ``LOG_SIGMA_SCALE`` or ``LOG_SNR_SCALE`` is given 
 
 import math
 from collections.abc import Callable
+from typing import Literal
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.layers import ACTIVATIONS, Dense
+from jaxdiff.nets.layers import ACTIVATIONS, Activation, Dense
 from jaxdiff.typing import Array, InputError
 
 TIME_SCALE, LOG_SIGMA_SCALE, LOG_SNR_SCALE = 999.0, 100.0, 50.0
 """Factors of ``noise_cond``, so that t, log σ and log SNR all span about a thousand units."""
 
-EMBEDDINGS = ("sinusoidal", "fourier")
+Embedding = Literal["sinusoidal", "fourier"]
+OptionalEmbedding = Literal[Embedding, "none"]
 
 
 def sinusoidal(
@@ -100,10 +102,10 @@ class Conditioning(nn.Module):
     features: int
     noise_cond_scale: float = TIME_SCALE
     num_classes: int | None = None
-    embedding: str = "sinusoidal"
+    embedding: OptionalEmbedding = "sinusoidal"
     waves: int | None = None
     endpoint: bool = True
-    activation: str = "silu"
+    activation: Activation = "silu"
 
     @nn.compact
     def __call__(self, noise_cond: Array, label: Array | None = None) -> Array | None:

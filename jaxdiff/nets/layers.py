@@ -5,7 +5,7 @@ Parameters are float32 whatever dtype a layer computes in.
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 
@@ -19,7 +19,11 @@ zeros = nn.initializers.zeros
 
 Dense = functools.partial(nn.Dense, kernel_init=glorot)
 
-ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
+DType = Literal["float32", "bfloat16"]
+"""Types that a network computes in; its parameters, norms and output are float32."""
+
+Activation = Literal["silu", "elu", "relu", "leaky_relu"]
+ACTIVATIONS: Mapping[Activation, Callable[[Array], Array]] = {
     "silu": nn.silu,
     "elu": nn.elu,
     "relu": nn.relu,
@@ -28,7 +32,7 @@ ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
 """Nonlinearities of a U-Net, by name; the slope is score_sde's."""
 
 
-def projections(features: int, *, dtype: str, name: str) -> nn.Dense:
+def projections(features: int, *, dtype: DType, name: str) -> nn.Dense:
     """Queries, keys and values by one dense layer, each initialised like a layer of its own."""
     init = nn.initializers.variance_scaling(2.0, "fan_avg", "uniform")  # outputs are 3, not 1
     return nn.Dense(3 * features, kernel_init=init, dtype=dtype, name=name)
@@ -41,7 +45,7 @@ def convolution(
     strides: int = 1,
     padding: str | int = "SAME",
     zero: bool = False,
-    dtype: str,
+    dtype: DType,
     name: str,
 ) -> nn.Conv:
     """A convolution three pixels wide, over one, two or three axes; half the size at stride 2.

@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxdiff.checks import check_one_of
-from jaxdiff.nets.embeddings import EMBEDDINGS, TIME_SCALE, Conditioning
+from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning, Embedding
 from jaxdiff.nets.layers import check_counts, check_optional_counts
 from jaxdiff.typing import Array
 
@@ -36,12 +36,12 @@ class MLP(nn.Module):
     num_classes: int | None = None
     noise_cond_scale: float = TIME_SCALE
     num_outputs: int = 1
-    embedding: str = "sinusoidal"
+    embedding: Embedding = "sinusoidal"
 
     def __post_init__(self) -> None:
         check_counts(width=self.width, depth=self.depth, num_outputs=self.num_outputs)
         check_optional_counts(num_classes=self.num_classes)
-        check_one_of(embedding=(self.embedding, EMBEDDINGS))
+        check_one_of(embedding=(self.embedding, Embedding))
         super().__post_init__()
 
     @nn.compact

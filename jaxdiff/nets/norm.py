@@ -5,11 +5,13 @@ affine in x with one pair of numbers per example and channel. Two sums over the 
 pair, so the image itself is read twice and written once, instead of once per operation.
 """
 
+from typing import Literal
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.layers import ACTIVATIONS
+from jaxdiff.nets.layers import ACTIVATIONS, Activation
 from jaxdiff.typing import Array
 
 
@@ -39,7 +41,7 @@ class GroupNorm(nn.Module):
     Reference: Wu & He 2018; scale and shift as in Dhariwal & Nichol 2021, eq. 1.
     """
 
-    activation: str = "silu"
+    activation: Literal[Activation, ""] = "silu"
     epsilon: float = 1e-6
     groups: int | None = None
 

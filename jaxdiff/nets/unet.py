@@ -7,12 +7,19 @@ from typing import Any, NamedTuple
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdiff.nets.blocks import Downsample, ResBlock, SelfAttention, Upsample
-from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning
-from jaxdiff.nets.layers import convolution, glorot
+from jaxdiff.nets.blocks import Downsample, Modulation, Padding, ResBlock, SelfAttention, Upsample
+from jaxdiff.nets.embeddings import TIME_SCALE, Conditioning, OptionalEmbedding
+from jaxdiff.nets.layers import Activation, DType, convolution, glorot
 from jaxdiff.nets.norm import GroupNorm
 from jaxdiff.nets.resampling import BOX, downsample, upsample
-from jaxdiff.nets.unet_checks import check_image, check_options
+from jaxdiff.nets.unet_checks import (
+    AttentionUp,
+    ProgressiveInput,
+    ProgressiveOutput,
+    Resampling,
+    check_image,
+    check_options,
+)
 from jaxdiff.typing import Array
 
 
@@ -79,27 +86,27 @@ class UNet(nn.Module):
     attention_levels: Sequence[int] = (1,)
     middle_attention: bool | None = None
     middle_norm: bool = True
-    attention_up: str = "each"
+    attention_up: AttentionUp = "each"
     head_dim: int | None = 64
-    modulation: str = "scale_shift"
-    resampling: str = "conv"
+    modulation: Modulation = "scale_shift"
+    resampling: Resampling = "conv"
     filter: Sequence[int] = BOX
-    padding: str = "end"
+    padding: Padding = "end"
     project: bool = False
     skip_scale: float = 1.0
-    progressive_input: str = "none"
-    progressive_output: str = "none"
-    embedding: str = "sinusoidal"
+    progressive_input: ProgressiveInput = "none"
+    progressive_output: ProgressiveOutput = "none"
+    embedding: OptionalEmbedding = "sinusoidal"
     frequency_endpoint: bool = True
     noise_cond_scale: float = TIME_SCALE
     num_classes: int | None = None
     num_outputs: int = 1
     recenter: bool = False
-    activation: str = "silu"
+    activation: Activation = "silu"
     dropout: float = 0.0
     groups: int | None = None
     epsilon: float = 1e-6
-    dtype: str = "float32"
+    dtype: DType = "float32"
     remat: bool = False
 
     def __post_init__(self) -> None:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from numbers import Real
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from jaxdiff.checks import check_one_of
-from jaxdiff.nets.blocks import MODULATIONS
-from jaxdiff.nets.embeddings import EMBEDDINGS
+from jaxdiff.nets.blocks import Modulation, Padding
+from jaxdiff.nets.embeddings import OptionalEmbedding
 from jaxdiff.nets.layers import (
-    ACTIVATIONS,
+    Activation,
+    DType,
     check_count_list,
     check_counts,
     check_optional_counts,
@@ -19,8 +20,10 @@ from jaxdiff.typing import Array, InputError
 if TYPE_CHECKING:
     from jaxdiff.nets.unet import UNet
 
-PROGRESSIVE_INPUTS = ("none", "residual", "sum", "cat")
-PROGRESSIVE_OUTPUTS = ("none", "skip", "residual")
+AttentionUp = Literal["each", "last"]
+Resampling = Literal["conv", "block"]
+ProgressiveInput = Literal["none", "residual", "sum", "cat"]
+ProgressiveOutput = Literal["none", "skip", "residual"]
 
 
 def check_options(net: "UNet") -> None:
@@ -38,15 +41,15 @@ def check_options(net: "UNet") -> None:
     )
     check_optional_counts(head_dim=net.head_dim, groups=net.groups, num_classes=net.num_classes)
     check_one_of(
-        attention_up=(net.attention_up, ("each", "last")),
-        modulation=(net.modulation, MODULATIONS),
-        resampling=(net.resampling, ("conv", "block")),
-        padding=(net.padding, ("end", "both")),
-        progressive_input=(net.progressive_input, PROGRESSIVE_INPUTS),
-        progressive_output=(net.progressive_output, PROGRESSIVE_OUTPUTS),
-        embedding=(net.embedding, (*EMBEDDINGS, "none")),
-        activation=(net.activation, ACTIVATIONS),
-        dtype=(net.dtype, ("float32", "bfloat16")),
+        attention_up=(net.attention_up, AttentionUp),
+        modulation=(net.modulation, Modulation),
+        resampling=(net.resampling, Resampling),
+        padding=(net.padding, Padding),
+        progressive_input=(net.progressive_input, ProgressiveInput),
+        progressive_output=(net.progressive_output, ProgressiveOutput),
+        embedding=(net.embedding, OptionalEmbedding),
+        activation=(net.activation, Activation),
+        dtype=(net.dtype, DType),
     )
     check_weights(net.filter)
     if net.resampling == "conv" and net.project:

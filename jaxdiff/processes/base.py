@@ -67,6 +67,11 @@ class Process(ABC):
         """Whether α(1) is known to be 0, to rounding: x_1 is pure noise."""
         return False
 
+    @property
+    def starts_without_noise(self) -> bool:
+        """Whether σ(0) is 0, so that x at t = 0 is the data and log SNR diverges there."""
+        return True
+
     def index(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """Index of the chain's step at t, as published networks take it.
 

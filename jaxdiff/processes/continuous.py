@@ -103,6 +103,11 @@ class VE(Process):
             got="sigma_min={}, sigma_max={}",
         )
 
+    @property
+    def starts_without_noise(self) -> bool:
+        """False: σ(0) is σ_min."""
+        return False
+
     def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return jnp.zeros_like(jnp.asarray(t) * 1.0)

@@ -81,6 +81,11 @@ class LearnedVP(Process):
             centres=(jnp.arange(num_steps) + 0.5) / num_steps,
         )
 
+    @property
+    def starts_without_noise(self) -> bool:
+        """False: log SNR(0) is finite."""
+        return False
+
     def log_alpha(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]:
         """See :meth:`Process.log_alpha`."""
         return 0.5 * jax.nn.log_sigmoid(self._log_snr(t))

@@ -5,14 +5,19 @@ a field is declared with its default; ``recipes/parsing.py`` checks every config
 """
 
 import dataclasses
-from typing import Any
+from typing import Any, Literal
 
 from jaxdiff import fields
-from jaxdiff.data.resizing import RESIZES
-from jaxdiff.divergence import PROBES
-from jaxdiff.losses.weights import TARGETS
-from jaxdiff.predictions import KINDS
+from jaxdiff.data.resizing import HowToResize
+from jaxdiff.divergence import Probe
+from jaxdiff.losses.weights import Target
+from jaxdiff.predictions import Kind
 from jaxdiff.train.settings import TrainingConfig
+
+NoiseCondName = Literal["time", "log_sigma", "log_snr", "index", "fourier", "edm", "none"]
+LossName = Literal[
+    "denoising", "vlb", "hybrid", "dsm", "ism", "ssm", "ssm_vr", "fd_ssm", "elbo", "girsanov"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +58,7 @@ class DataConfig:
     name: str = "digits"
     data_dir: str = ""
     size: int = fields.non_negative(0)
-    resize: str = fields.one_of("crop", *RESIZES)
+    resize: HowToResize = "crop"
     low: float = -1.0
     high: float = 1.0
     flip: bool = False
@@ -68,10 +73,8 @@ class ModelConfig:
     learns both the conditional and the unconditional model, for classifier-free guidance.
     """
 
-    kind: str = fields.one_of("edm", *KINDS)
-    noise_cond: str = fields.one_of(
-        "time", "time", "log_sigma", "log_snr", "index", "fourier", "edm", "none"
-    )
+    kind: Kind = "edm"
+    noise_cond: NoiseCondName = "time"
     data_std: float = fields.positive(0.5)
     scale_input: bool = True
     learned_variance: bool = False
@@ -106,19 +109,15 @@ class LossConfig:
     weight of that name, and twice ``likelihood``, which already contains the ½.
     """
 
-    name: str = fields.one_of(
-        "denoising",
-        *("denoising", "vlb", "hybrid", "dsm", "ism", "ssm", "ssm_vr", "fd_ssm"),
-        *("elbo", "girsanov"),
-    )
-    target: str = fields.one_of("eps", *TARGETS)
+    name: LossName = "denoising"
+    target: Target = "eps"
     weight: Choice = Choice("eps")
     times: Choice = Choice("stratified")
     importance_weights: bool = True
     vlb_weight: float = fields.non_negative(0.0)
-    divergence: str = fields.one_of("exact", "exact", "hutchinson")
-    probe: str = fields.one_of("rademacher", *PROBES)
-    reduction: str = fields.one_of("mean", "mean", "sum")
+    divergence: Literal["exact", "hutchinson"] = "exact"
+    probe: Probe = "rademacher"
+    reduction: Literal["mean", "sum"] = "mean"
     t_min: float = fields.fraction(1e-3)
 
 
@@ -129,9 +128,9 @@ class OptimizerConfig:
     The parameters of a learned process are trained by Adam at their own rate, without decay.
     """
 
-    name: str = fields.one_of("adam", "adam", "adamw")
+    name: Literal["adam", "adamw"] = "adam"
     learning_rate: float = fields.positive(2e-4)
-    schedule: str = fields.one_of("constant", "constant", "cosine")
+    schedule: Literal["constant", "cosine"] = "constant"
     warmup_steps: int = fields.non_negative(0)
     b1: float = fields.fraction(0.9)
     b2: float = fields.fraction(0.999)

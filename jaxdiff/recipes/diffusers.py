@@ -1,6 +1,7 @@
 """L9: configurations from pipelines of Hugging Face's diffusers."""
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from jaxdiff.nets.convert.diffusers_folder import (
     read_json,
     unet_folder,
 )
+from jaxdiff.predictions import Kind
 from jaxdiff.recipes.config import (
     Choice,
     Config,
@@ -22,7 +24,7 @@ from jaxdiff.recipes.config import (
 from jaxdiff.recipes.names import choice_of_network
 from jaxdiff.typing import InputError
 
-KINDS = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
+KINDS: Mapping[str, Kind] = {"epsilon": "eps", "sample": "x0", "v_prediction": "v"}
 SCHEDULES = {"linear": "linear", "scaled_linear": "quadratic"}
 COSINE = "squaredcos_cap_v2"
 VARIANCES = {"fixed_small": "posterior", "fixed_large": "transition", "learned_range": "own"}

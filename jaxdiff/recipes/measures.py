@@ -24,7 +24,7 @@ from jaxdiff.losses.continuous_elbo import denoising_rate, girsanov_rate, prior_
 from jaxdiff.losses.elbo import prior_kl, reconstruction
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, chain_length, perturb
-from jaxdiff.recipes.config import Config
+from jaxdiff.recipes.config import Config, LossName
 from jaxdiff.typing import Array, Keys, WeightFn
 
 NUM_LEVELS = 256
@@ -179,7 +179,7 @@ def decoder(config: Config, *, is_image: bool) -> decoders.Decoder:
     )
 
 
-MEASURES: Mapping[str, Callable[[Case], Measured]] = {
+MEASURES: Mapping[LossName, Callable[[Case], Measured]] = {
     "denoising": _denoising,
     "dsm": _dsm,
     "ism": _ism,

@@ -8,8 +8,9 @@ import dataclasses
 import functools
 import inspect
 import types
+import typing
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -18,9 +19,11 @@ from jaxdiff import denoisers, losses, nets, processes, schedules, solvers
 from jaxdiff.nets import embeddings
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.recipes.config import Choice, choice, frozen
+from jaxdiff.recipes.config import Choice, NoiseCondName, choice, frozen
 from jaxdiff.recipes.parsing import check_finite, check_options
 from jaxdiff.solvers import Solver
+from jaxdiff.solvers.langevin import Norms
+from jaxdiff.solvers.predictor_corrector import Order
 from jaxdiff.train import memory
 from jaxdiff.typing import Array, InputError, out_of
 
@@ -28,7 +31,7 @@ from jaxdiff.typing import Array, InputError, out_of
 def _ddpm(
     *,
     num_steps: int = 1000,
-    betas: str = "linear",
+    betas: Literal["linear", "quadratic", "sigmoid"] = "linear",
     beta_start: float = 1e-4,
     beta_end: float = 0.02,
     zero_terminal_snr: bool = False,
@@ -39,8 +42,6 @@ def _ddpm(
         "quadratic": schedules.quadratic_betas,
         "sigmoid": schedules.sigmoid_betas,
     }
-    if betas not in tables:
-        raise InputError(f"betas must be one of {out_of(betas, tables)}")
     _check_length(num_steps)
     chosen = tables[betas](num_steps, beta_start=beta_start, beta_end=beta_end)
     return processes.DiscreteVP.from_betas(
@@ -96,10 +97,10 @@ class NoiseCond(NamedTuple):
 
     fn: denoisers.NoiseCondFn
     scale: float
-    embedding: str = "sinusoidal"
+    embedding: embeddings.OptionalEmbedding = "sinusoidal"
 
 
-NOISE_CONDS: Mapping[str, NoiseCond] = {
+NOISE_CONDS: Mapping[NoiseCondName, NoiseCond] = {
     "time": NoiseCond(denoisers.time, embeddings.TIME_SCALE),
     "log_sigma": NoiseCond(denoisers.log_sigma, embeddings.LOG_SIGMA_SCALE),
     "log_snr": NoiseCond(denoisers.log_snr, embeddings.LOG_SNR_SCALE),
@@ -176,10 +177,10 @@ def _predictor_corrector(
     process: Process,
     *,
     predictor: str = "reverse_diffusion",
-    order: str = "predictor_first",
+    order: Order = "predictor_first",
     snr: float = 0.16,
     num_corrections: int = 1,
-    norms: str = "example",
+    norms: Norms = "example",
     correct_last: bool = False,
 ) -> Solver:
     """Any solver by name, with Langevin corrections."""
@@ -247,8 +248,9 @@ def resolve(
         if p.default is not inspect.Parameter.empty and p.name not in reserved
     }
     signature = {
-        name: p.annotation if isinstance(p.annotation, types.UnionType) else type(p.default)
+        name: hint if typing.get_origin(hint) in (Literal, types.UnionType) else type(p.default)
         for name, p in accepted.items()
+        for hint in [p.annotation]
     }
     options = check_options(signature, dict(chosen.options), path)
     for name, value in options.items():

@@ -9,12 +9,12 @@ import dataclasses
 import math
 import typing
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from jaxdiff.recipes.config import Choice, Config, choice, frozen
-from jaxdiff.typing import InputError, nearest
+from jaxdiff.typing import InputError, nearest, out_of
 
 T = TypeVar("T")
 LARGEST = float(np.finfo(np.float32).max)
@@ -85,8 +85,7 @@ def _parse(cls: type[T], values: Any, path: str) -> T:
             continue
         value, own = parsed[field.name], field.metadata
         if "ok" in own and not own["ok"](value):
-            near = nearest(value, own["names"])
-            raise InputError(f"{path}.{field.name} must be {own['must_be']}, got {value!r}{near}")
+            raise InputError(f"{path}.{field.name} must be {own['must_be']}, got {value!r}")
         if not own.get("wide"):
             check_finite(value, f"{path}.{field.name}")
     return cls(**parsed)
@@ -100,6 +99,10 @@ def _convert(hint: Any, value: Any, path: str) -> Any:
         return choice(value["name"], **{k: v for k, v in value.items() if k != "name"})
     if isinstance(hint, type) and dataclasses.is_dataclass(hint):
         return _parse(hint, value, path)
+    if typing.get_origin(hint) is Literal:
+        if value not in typing.get_args(hint):
+            raise InputError(f"{path} must be one of {out_of(value, typing.get_args(hint))}")
+        return value
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value) if abs(value) <= LARGEST else math.inf if value > 0 else -math.inf
     if hint is tuple and isinstance(value, (list, tuple)):

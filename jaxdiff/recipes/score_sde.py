@@ -17,6 +17,7 @@ from jaxdiff.recipes.config import (
     DataConfig,
     LossConfig,
     ModelConfig,
+    NoiseCondName,
     OptimizerConfig,
     SamplingConfig,
     choice,
@@ -170,7 +171,9 @@ def _process(model: Mapping[str, Any], sde: str, continuous: bool) -> Choice:
     )
 
 
-def _noise_cond(model: Mapping[str, Any], embedding: str, explodes: bool, continuous: bool) -> str:
+def _noise_cond(
+    model: Mapping[str, Any], embedding: str, explodes: bool, continuous: bool
+) -> NoiseCondName:
     """What score_sde's networks are conditioned on: log σ, 999 t, or the index of a step."""
     if embedding == "none":
         return "none"

@@ -26,6 +26,9 @@ class _Process(Protocol):
     @property
     def ends_without_signal(self) -> bool: ...
 
+    @property
+    def starts_without_noise(self) -> bool: ...
+
     def log_snr(self, t: Real[ArrayLike, "*shape"]) -> Float[Array, "*shape"]: ...
 
 
@@ -89,13 +92,14 @@ def log_snr_times(
         process: the forward process.
         num_steps: number n of steps.
         t_max: first time.
-        t_min: last time, reached exactly; positive, since log SNR may diverge at the data.
+        t_min: last time, reached exactly; positive, unless log SNR is finite at the data, as that
+            of ``LearnedVP`` is.
 
     Returns:
         Strictly decreasing from t_max to t_min.
 
     Raises:
-        InputError: if n < 1 or not 0 < t_min < t_max ≤ 1.
+        InputError: if n < 1, not 0 ≤ t_min < t_max ≤ 1, or log SNR diverges at t_min.
 
     Example:
         >>> from jaxdiff.processes import VE
@@ -105,8 +109,8 @@ def log_snr_times(
     Reference: Lu et al. 2022 (DPM-Solver), section 3.4.
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
-    if t_min <= 0:
-        raise InputError(f"log_snr_times requires t_min > 0, got t_min={t_min}")
+    if t_min == 0 and process.starts_without_noise:
+        raise InputError("log_snr_times requires t_min > 0 for this process, got t_min=0")
     signal = _start_of_signal(process, t_max)
     if t_min < signal < t_max and num_steps > 1:
         rest = log_snr_times(process, num_steps - 1, t_max=signal, t_min=t_min)
@@ -135,7 +139,7 @@ def karras_times(
         sigma_max: noise-to-signal ratio at the first time; by default that of t_max.
         rho: 1 spaces σ/α itself, larger values put more steps near the data.
         t_max: first time, if sigma_max is not given.
-        t_min: last time, if sigma_min is not given; positive.
+        t_min: last time, if sigma_min is not given; positive, as in :func:`log_snr_times`.
 
     Returns:
         Strictly decreasing. Ratios are clipped to the range of the process.
@@ -154,8 +158,10 @@ def karras_times(
     Reference: Karras et al. 2022, eq. 5.
     """
     _check_times(num_steps, t_max=t_max, t_min=t_min)
-    if sigma_min is None and t_min == 0:
-        raise InputError("karras_times requires t_min > 0 or a sigma_min, got t_min=0")
+    if sigma_min is None and t_min == 0 and process.starts_without_noise:
+        raise InputError(
+            "karras_times requires t_min > 0 or a sigma_min for this process, got t_min=0"
+        )
     signal = _start_of_signal(process, t_max)
     if sigma_max is None and t_min < signal < t_max and num_steps > 1:
         rest = karras_times(

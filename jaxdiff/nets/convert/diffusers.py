@@ -11,6 +11,7 @@ from jaxdiff.nets.architectures import DDPM
 from jaxdiff.nets.convert.gather import Layers, gather, shapes_of
 from jaxdiff.nets.convert.tensors import finite_float32
 from jaxdiff.nets.unet import UNet
+from jaxdiff.nets.unet_checks import Resampling
 from jaxdiff.typing import InputError, Params
 
 DEFAULTS: Mapping[str, Any] = {
@@ -140,7 +141,7 @@ def _fourier(settings: Mapping[str, Any]) -> bool:
     return bool(settings["time_embedding_type"] == "fourier")
 
 
-def _blocks(settings: Mapping[str, Any]) -> tuple[list[bool], str]:
+def _blocks(settings: Mapping[str, Any]) -> tuple[list[bool], Resampling]:
     """Which levels attend, and how all blocks resample, "conv" or "block"."""
     down, up = list(settings["down_block_types"]), list(settings["up_block_types"])
     attends = [kind == "AttnDownBlock2D" for kind in down]

@@ -1,0 +1,26 @@
+"""Every table that a closed set of names chooses from has an entry for each name, and no other."""
+
+from typing import get_args
+
+import pytest
+
+from jaxdiff import divergence, flow
+from jaxdiff.data import resizing
+from jaxdiff.nets import blocks, layers
+from jaxdiff.recipes import config, measures, names
+
+TABLES = {
+    "activation": (layers.Activation, layers.ACTIVATIONS),
+    "loss": (config.LossName, measures.MEASURES),
+    "method": (flow.Method, flow.METHODS),
+    "noise_cond": (config.NoiseCondName, names.NOISE_CONDS),
+    "probe": (divergence.Probe, divergence.PROBES),
+    "resample": (blocks.Resample, {"", *blocks.RESAMPLERS}),
+    "resize": (resizing.HowToResize, resizing.RESIZES),
+}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_table_has_an_entry_for_each_name_and_no_other(name):
+    closed, table = TABLES[name]
+    assert set(get_args(closed)) == set(table)
