@@ -22,10 +22,3 @@ def assert_mean_close(samples, mean, *, z=5.0):
 def assert_variance_close(samples, variance, *, mean, z=5.0):
     """The variance about the known ``mean`` lies within z standard errors of ``variance``."""
     assert_mean_close((np.asarray(samples, np.float64) - mean) ** 2, variance, z=z)
-
-
-def assert_finite(tree):
-    """No leaf holds a NaN or an infinity; a failure names the leaves that do."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
-    bad = [jax.tree_util.keystr(path) for path, leaf in leaves if not np.all(np.isfinite(leaf))]
-    assert not bad, f"not finite: {', '.join(bad)}"

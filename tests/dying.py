@@ -1,4 +1,8 @@
-"""``experiments.train`` in a process that dies: killed once the first checkpoint is whole."""
+"""Training in a process that dies: killed once the first checkpoint is whole.
+
+With the flags of ``experiments.train`` it runs that command, with the name of a task of
+``toy_tasks`` and a workdir it trains that.
+"""
 
 import os
 import runpy
@@ -7,11 +11,14 @@ import sys
 import time
 from pathlib import Path
 
+import toy_tasks
+
+from jaxdiff import train
 from jaxdiff.train.progress import Progress
 
 
-def main():
-    workdir = next(a.removeprefix("--workdir=") for a in sys.argv if a.startswith("--workdir="))
+def die_once_saved(workdir):
+    """Kill this process in the first step after a checkpoint, when that is whole."""
     update = Progress.update
 
     def dying(self, step, metrics, **more):
@@ -22,7 +29,17 @@ def main():
             os.kill(os.getpid(), signal.SIGKILL)
 
     Progress.update = dying
-    runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+
+
+def main():
+    flags = [a.removeprefix("--workdir=") for a in sys.argv if a.startswith("--workdir=")]
+    if flags:
+        die_once_saved(flags[0])
+        runpy.run_module("experiments.train", run_name="__main__", alter_sys=True)
+    else:
+        name, workdir = sys.argv[1:]
+        die_once_saved(workdir)
+        train.fit(toy_tasks.task(name), workdir, toy_tasks.SETTINGS, say=lambda line: None)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,11 @@
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite
 from corrector_tools import CORRECTORS, KEY, eps_model, linear_model, numbers
 from one_program import one_of
 from process_table import PROCESSES
@@ -60,8 +60,8 @@ def test_samples_are_finite_from_noise_to_data_in_any_number_of_steps(process):
     for n in (1, 2, 3, 10):
         ends = walk_all(process, x, np.linspace(1, 0, n + 1))
         assert {(end.shape, end.dtype) for end in ends.values()} == {(x.shape, x.dtype)}
-        assert_finite(ends)
-    assert_finite(walk_all(process, x, [1.0, 0.999999, 1e-5, 0.0]))
+        chex.assert_tree_all_finite(ends)
+    chex.assert_tree_all_finite(walk_all(process, x, [1.0, 0.999999, 1e-5, 0.0]))
 
 
 @pytest.mark.parametrize("norms", ["example", "batch"])
@@ -81,7 +81,7 @@ def test_langevin_moves_nothing_where_there_is_no_noise(process, norms):
     for gain in (0.0, 1e-15, 1.0, 1e15):
         (_, moved), slope = move(x, gain)
         np.testing.assert_allclose(moved, x, atol=1e-6)
-        assert_finite(slope)
+        chex.assert_tree_all_finite(slope)
 
 
 @pytest.mark.parametrize("norms", ["example", "batch"])
@@ -96,7 +96,7 @@ def test_langevin_is_finite_where_the_score_vanishes(process, norms):
         return jnp.sum(solver.step(KEY, solver.init(x, t), t, t).x)
 
     for t in (1e-5, 0.5, 1.0):
-        assert_finite(move(np.zeros((2, 3), np.float32), t))
+        chex.assert_tree_all_finite(move(np.zeros((2, 3), np.float32), t))
 
 
 def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():

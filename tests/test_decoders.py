@@ -3,12 +3,13 @@
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.stats
-from assertions import assert_finite, float64
+from assertions import float64
 from decoder_tools import discretized, in_both
 
 from jaxdiff.losses import decoders
@@ -95,7 +96,9 @@ def test_value_and_slopes_are_finite_however_far_and_narrow(num_levels, away):
     levels = jnp.linspace(-1, 1, num_levels)[:, None]
     for sign, std in itertools.product((-1, 1), (1e-6, 1e-5, 1e-4, 1e-3, 0.05, 3.0)):
         for mean in (levels + sign * away * std, levels + sign):
-            assert_finite(slopes(num_levels)(mean, jnp.full((num_levels, 1), std), levels))
+            chex.assert_tree_all_finite(
+                slopes(num_levels)(mean, jnp.full((num_levels, 1), std), levels)
+            )
 
 
 @pytest.mark.parametrize("std", [1e-5, 1e-4, 1e-3, 1e-2, 0.03, 0.1])
@@ -180,7 +183,7 @@ def test_bernoulli_of_an_estimate_beyond_its_levels_is_cut_at_one_in_a_million()
     found, slope = jax.jit(lambda m: (bernoulli(m), jax.jacobian(bernoulli)(m)))(mean)
     # 1 − 1e-6 in float32 has a step of 6e-8: the complement is 1e-6 to 5%.
     np.testing.assert_allclose(found, np.log([1e-6, 1e-6, 1, 1]), atol=0.06)
-    assert_finite(slope)
+    chex.assert_tree_all_finite(slope)
 
 
 @pytest.mark.parametrize(("num_levels", "low", "high"), [(1, -1, 1), (256, 1, -1), (256, 0, 0)])

@@ -2,11 +2,12 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, assert_variance_close
+from assertions import assert_variance_close
 from process_table import PROCESSES, exact_scales
 
 from jaxdiff import denoisers, oracles
@@ -125,7 +126,9 @@ def test_one_time_for_all_is_the_same_time_for_each():
 @pytest.mark.parametrize("kind", ["v", "edm"])
 def test_values_and_gradients_of_parameters_are_finite_at_both_ends(kind, name):
     t = np.float32([0.0, 1.0])
-    assert_finite(value_and_gradient(kind)(0.7, PROCESSES[name].process, noisy(name, t), t))
+    chex.assert_tree_all_finite(
+        value_and_gradient(kind)(0.7, PROCESSES[name].process, noisy(name, t), t)
+    )
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 import zipfile
 from pathlib import Path
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -48,8 +49,7 @@ def test_a_run_goes_on_from_it_and_writes_the_layout_of_today(workdir):
         checkpoints.wait()
         assert [checkpoints._format(step) for step in (2, 3)] == [1, 2]
         again = checkpoints.restore(fresh_state(model))
-    pairs = zip(jax.tree.leaves(player_of(again)), jax.tree.leaves(player_of(state)), strict=True)
-    assert all(np.array_equal(*pair) for pair in pairs)
+    chex.assert_trees_all_equal(player_of(again), player_of(state))
 
 
 def test_every_part_of_a_state_keeps_its_place_in_the_first_layout(workdir):

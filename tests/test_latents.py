@@ -2,11 +2,11 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite
 from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, SMOOTH
@@ -124,7 +124,7 @@ def test_inversion_asks_no_model_about_noise_of_zero():
     end = run(np.ones((1, 2), np.float32), np.float32([0.0, 0.25, 0.5]))
     jax.block_until_ready(end)
     jax.effects_barrier()
-    assert_finite(end)
+    chex.assert_tree_all_finite(end)
     assert sorted(seen) == [0.25, 0.25, 0.5, 0.5]
 
 
@@ -177,8 +177,8 @@ def test_parallel_and_opposite_codes_mix_linearly():
         path = interpolate(z, np.float32(factor) * z, weights)
         np.testing.assert_allclose(path, expected, atol=1e-5)
     slopes = jax.jit(jax.jacobian(latents.interpolate))
-    assert_finite([interpolate(z, 0 * z, weights)])
-    assert_finite([slopes(a, z, weights) for a in (z, -z, 0 * z)])
+    chex.assert_tree_all_finite([interpolate(z, 0 * z, weights)])
+    chex.assert_tree_all_finite([slopes(a, z, weights) for a in (z, -z, 0 * z)])
 
 
 def test_what_cannot_be_mixed_is_refused():

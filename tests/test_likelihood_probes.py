@@ -1,9 +1,9 @@
 """Log-likelihoods by random probes: unbiased, of a known variance, drawn once, finite."""
 
+import chex
 import jax
 import numpy as np
 import pytest
-from assertions import assert_finite
 from carried_laws import T_MIN, data_of, run
 from process_table import PROCESSES
 from quickly import first_is_quick
@@ -87,4 +87,6 @@ def test_the_log_likelihood_is_the_mean_over_probes_and_other_numbers_never_anot
 def test_nothing_is_nan_at_either_end_of_time(process):
     for x in ([[0.0, 0.0], [4.0, -4.0]], [[0.0, 0.0], [1e-4, 1.0]]):
         for t_min in (0.0, 1e-5):
-            assert_finite(by_probe(PROCESSES[process].process, np.float32(x), t_min=t_min))
+            chex.assert_tree_all_finite(
+                by_probe(PROCESSES[process].process, np.float32(x), t_min=t_min)
+            )

@@ -7,6 +7,7 @@ import io
 import json
 import struct
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -154,8 +155,7 @@ def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
     assert stopped.step == 3
     found = recipes.train(CONFIG, tmp_path, microbatches=1, say=lambda line: None)
     assert found.step == 6
-    for a, b in zip(jax.tree.leaves(found.params), jax.tree.leaves(run.params), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
+    chex.assert_trees_all_close(found.params, run.params, rtol=1e-4, atol=1e-6)
 
 
 def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(tmp_path):
@@ -195,8 +195,7 @@ def test_a_state_is_made_under_any_layout():
     make = functools.partial(fresh_state, run.model)
     shardings = sharding.state_shardings(mesh, jax.eval_shape(make))
     made, plain = jax.jit(make, out_shardings=shardings)(), jax.jit(make)()
-    for a, b in zip(jax.tree.leaves(made.players), jax.tree.leaves(plain.players), strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-6)
+    chex.assert_trees_all_close(made.players, plain.players, rtol=1e-6)
 
 
 @pytest.mark.slow

@@ -2,11 +2,12 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, float64
+from assertions import float64
 from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, as_float64
@@ -155,7 +156,7 @@ def test_jit_and_vmap_change_nothing_and_slopes_are_those_of_differences(name):
         at = 0.3 + h * np.array([0, 0, -1, 1]), keys, process, x
         values, slope, bend = with_slopes(loss, *at)
         np.testing.assert_allclose(values[1], plain, rtol=1e-9)
-        assert_finite((slope, bend))
+        chex.assert_tree_all_finite((slope, bend))
         if name == "hybrid":
             values, slope, bend = with_slopes(without_stop, *at)
 
@@ -223,7 +224,7 @@ def test_both_ends_of_time_are_finite_in_value_and_slope(name):
     """With the exact model times θ, whose error at the data is nothing but rounding."""
     ends = np.float32([0.0, 1.0])
     found = every_weight(1.0, jax.random.key(0), one_of(name), data((3,), n=2), ends)
-    assert_finite(found)
+    chex.assert_tree_all_finite(found)
 
 
 @jax.jit

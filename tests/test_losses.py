@@ -2,11 +2,12 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, assert_mean_close, float64
+from assertions import assert_mean_close, float64
 from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, exact_scales
@@ -206,7 +207,7 @@ def test_edm_weight_measures_the_error_in_f(name):
 def test_weights_on_eps_are_finite_at_both_ends(name):
     every = weights_of(one_of(name), np.float32([0.0, 0.0, 1.0, 1.0]))
     found = [every[bounded]["eps"] for bounded in ("eps", "x0", "min_snr", "edm")]
-    assert_finite(found)
+    chex.assert_tree_all_finite(found)
     assert np.all(np.asarray(found) >= 0)
 
 

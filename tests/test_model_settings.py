@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -148,7 +149,7 @@ def test_constants_neither_move_nor_decay_nor_drift():
         state, _ = step(state, {"x": np.ones((8, 2), np.float32)})
     player = player_of(state)
     for params in (player.params, *player.averages):
-        jax.tree.map(np.testing.assert_array_equal, params["constants"], before["constants"])
+        chex.assert_trees_all_equal(params["constants"], before["constants"])
     moved = jax.tree.map(lambda a, b: bool(np.any(a != b)), player.params, before)["params"]
     assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) // 2
 

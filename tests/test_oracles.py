@@ -2,11 +2,12 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, float64
+from assertions import float64
 from one_program import one_of
 from process_table import PROCESSES, exact_scales
 
@@ -127,7 +128,7 @@ def test_both_views_add_up_and_are_finite_at_both_ends(name):
     x_t = alpha * x0 + sigma * noise
     for law in LAWS:
         estimate = views(law, one_of(name), x_t, t)
-        assert_finite(estimate._asdict())
+        chex.assert_tree_all_finite(estimate._asdict())
         total = alpha * estimate.x0 + sigma * estimate.eps
         np.testing.assert_allclose(total, x_t, rtol=2e-5, atol=2e-5)
         if exact_scales(name, 0.0)[1] == 0:

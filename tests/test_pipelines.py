@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -52,7 +53,7 @@ def test_a_network_written_for_diffusers_and_read_again_is_the_same(name):
     label = None if net.num_classes is None else jnp.zeros(1, int)
     variables = any_params(shapes_of(net, X, LEVEL, label))
     read = from_diffusers(to_diffusers(net, variables), again)
-    jax.tree.map(np.testing.assert_array_equal, read, variables)
+    chex.assert_trees_all_equal(read, variables)
 
 
 @pytest.mark.parametrize(

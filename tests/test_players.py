@@ -3,7 +3,9 @@
 import dataclasses
 import functools
 import json
+import signal
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,16 +13,14 @@ import optax
 import pytest
 import toy_tasks
 from players import bits, quiet
+from quickly import first_is_quick
+from running import forked
 
 from jaxdiff import train
 from jaxdiff.train import Turn, alternate
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.posthoc import average_of
 from jaxdiff.typing import InputError
-
-SETTINGS = train.TrainingConfig(
-    num_steps=6, batch_size=toy_tasks.BATCH, log_every=1, checkpoint_every=2, sample_every=100
-)
 
 
 def walked(name, steps=3, **layout):
@@ -33,21 +33,29 @@ def walked(name, steps=3, **layout):
     return state, metrics
 
 
-@pytest.mark.parametrize("name", toy_tasks.TASKS)
-def test_a_run_that_is_stopped_goes_on_to_the_same_bits(name, tmp_path):
-    whole = train.fit(toy_tasks.task(name), tmp_path / "whole", SETTINGS, say=quiet)
-    first = dataclasses.replace(SETTINGS, num_steps=3)
+@pytest.mark.parametrize("name", first_is_quick(toy_tasks.TASKS))
+def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, tmp_path):
+    whole = train.fit(toy_tasks.task(name), tmp_path / "whole", toy_tasks.SETTINGS, say=quiet)
+    first = dataclasses.replace(toy_tasks.SETTINGS, num_steps=3)
     train.fit(toy_tasks.task(name), tmp_path / "cut", first, say=quiet)
-    ended = train.fit(toy_tasks.task(name), tmp_path / "cut", SETTINGS, say=quiet)
+    ended = train.fit(toy_tasks.task(name), tmp_path / "cut", toy_tasks.SETTINGS, say=quiet)
     assert bits(ended) == bits(whole)
     assert int(ended.step) == 6
+    killed = forked("dying", name, str(tmp_path / "killed"))
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    said = []
+    ended = train.fit(
+        toy_tasks.task(name), tmp_path / "killed", toy_tasks.SETTINGS, say=said.append
+    )
+    assert said[0].startswith("resuming from step 2 of 6")
+    assert bits(ended) == bits(whole)
     other = toy_tasks.task(name)._replace(identity=train.plain_identity({"task": "other"}))
     with pytest.raises(InputError, match=r"holds a run with another config.*task: .* -> other"):
-        train.fit(other, tmp_path / "cut", SETTINGS, say=quiet)
+        train.fit(other, tmp_path / "cut", toy_tasks.SETTINGS, say=quiet)
 
 
 def test_metrics_of_several_players_are_logged_by_their_names(tmp_path):
-    settings = dataclasses.replace(SETTINGS, num_steps=2)
+    settings = dataclasses.replace(toy_tasks.SETTINGS, num_steps=2)
     train.fit(toy_tasks.task("gan"), tmp_path, settings, say=quiet)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
     names = {"critic/loss", "critic/grad_norm", "generator/loss", "generator/grad_norm", "skipped"}
@@ -60,9 +68,8 @@ def test_metrics_of_several_players_are_logged_by_their_names(tmp_path):
 @pytest.mark.parametrize("name", toy_tasks.TASKS)
 def test_microbatches_add_up_to_the_step_of_the_whole_batch(name):
     (whole, metrics), (cut, in_turns) = (walked(name, microbatches=n) for n in (1, 4))
-    leaves = [jax.tree.leaves((state.players, state.carry)) for state in (whole, cut)]
-    for a, b in zip(*leaves, strict=True):
-        np.testing.assert_allclose(b, a, rtol=1e-4, atol=1e-6)
+    parts = [(state.players, state.carry) for state in (cut, whole)]
+    chex.assert_trees_all_close(*parts, rtol=1e-4, atol=1e-6)
     assert metrics.keys() == in_turns.keys()
 
 
@@ -79,7 +86,7 @@ def test_of_a_step_with_a_batch_that_is_not_finite_no_update_is_made(name):
 
 
 def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
-    settings = dataclasses.replace(SETTINGS, ema_stds=(0.1,))
+    settings = dataclasses.replace(toy_tasks.SETTINGS, ema_stds=(0.1,))
     state = train.fit(toy_tasks.task("gan"), tmp_path, settings, say=quiet)
     player = state.players["generator"]
     found = average_of(tmp_path, "generator", player.params, (0.1,), std=0.1, step=6)
@@ -92,14 +99,14 @@ def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
 def test_of_several_players_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
     """Also one that no longer tells its format."""
     state, _ = walked("gan")
-    with Checkpoints(tmp_path, keep=SETTINGS) as checkpoints:
+    with Checkpoints(tmp_path, keep=toy_tasks.SETTINGS) as checkpoints:
         for step in (3, 4):
             checkpoints.save(step, state.replace(step=jnp.asarray(step, jnp.int32)))
     newest = tmp_path / "checkpoints" / "4"
     (newest / "_CHECKPOINT_METADATA").unlink()
     (newest / "default" / "manifest.ocdbt").write_bytes(b"")
     with (
-        Checkpoints(tmp_path, keep=SETTINGS) as checkpoints,
+        Checkpoints(tmp_path, keep=toy_tasks.SETTINGS) as checkpoints,
         pytest.warns(UserWarning, match=r"4, now .*, is damaged .* falling back to that of step 3"),
     ):
         found = checkpoints.restore(state)
@@ -107,7 +114,9 @@ def test_of_several_players_a_damaged_checkpoint_gives_way_to_the_one_before(tmp
 
 
 def test_a_student_comes_to_its_teacher_which_no_step_moves(tmp_path):
-    settings = dataclasses.replace(SETTINGS, num_steps=300, log_every=100, checkpoint_every=300)
+    settings = dataclasses.replace(
+        toy_tasks.SETTINGS, num_steps=300, log_every=100, checkpoint_every=300
+    )
     task = toy_tasks.task("student")
     state = train.fit(task, tmp_path, settings, say=quiet)
     np.testing.assert_allclose(state.players["student"].params, task.frozen["teacher"], atol=1e-3)

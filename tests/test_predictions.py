@@ -1,10 +1,11 @@
 """What a network may predict: every kind there and back, and against the papers' definitions."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, assert_mean_close
+from assertions import assert_mean_close
 from process_table import PROCESSES, exact_scales
 
 from jaxdiff.predictions import KINDS, Denoised, from_denoised, to_denoised
@@ -128,7 +129,7 @@ gradients = jax.jit(jax.grad(there_and_back, argnums=(0, 1, 2, 3)), static_argna
 def test_gradients_are_finite_at_both_ends(kind, name):
     alpha, sigma = scales_with_ends(name)
     denoised, x_t = truth(alpha, sigma)
-    assert_finite(gradients(denoised, x_t, alpha, sigma, kind=kind))
+    chex.assert_tree_all_finite(gradients(denoised, x_t, alpha, sigma, kind=kind))
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "", "EPS"])

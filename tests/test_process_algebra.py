@@ -2,13 +2,14 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
-from assertions import assert_finite, assert_mean_close, assert_variance_close, float64
+from assertions import assert_mean_close, assert_variance_close, float64
 from process_table import BETAS, PROCESSES, as_float64, exact_scales
 from process_tools import (
     INSIDE,
@@ -59,7 +60,7 @@ def test_transition_between_neighbours_keeps_its_digits_in_float32(name, gap, rt
 def test_transition_over_the_smallest_step_of_float32_is_finite(name):
     s = np.float32(np.linspace(0, 0.999, 1203))
     t = np.nextafter(s, np.float32(2))
-    assert_finite(transition(PROCESSES[name].process, s=s, t=t)._asdict())
+    chex.assert_tree_all_finite(transition(PROCESSES[name].process, s=s, t=t)._asdict())
 
 
 @every_process

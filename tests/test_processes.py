@@ -1,10 +1,10 @@
 """α and σ of every process against the papers, drift and diffusion against finite differences."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite
 from process_table import BETAS, PROCESSES, exact_scales
 from process_tools import (
     INSIDE,
@@ -48,7 +48,7 @@ def test_log_snr_falls_strictly(name):
 def test_signal_never_comes_back_in_a_chain_whose_betas_fall():
     process = DiscreteVP.from_betas(jnp.array([0.5, 0.01, 0.3, 0.001]))
     t = np.float32(np.linspace(0, 1, 20001))
-    assert_finite(transition(process, s=t[:-1], t=t[1:])._asdict())
+    chex.assert_tree_all_finite(transition(process, s=t[:-1], t=t[1:])._asdict())
     assert np.all(np.diff(scales(process, t)[0]) <= 1e-6)
 
 
@@ -88,7 +88,9 @@ def values_and_gradients(process, t):
 
 @every_process
 def test_nothing_is_nan_or_infinite_at_either_end_in_value_or_gradient(name):
-    assert_finite({t: values_and_gradients(PROCESSES[name].process, t) for t in (0.0, 1.0)})
+    chex.assert_tree_all_finite(
+        {t: values_and_gradients(PROCESSES[name].process, t) for t in (0.0, 1.0)}
+    )
 
 
 @every_process

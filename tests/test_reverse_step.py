@@ -2,11 +2,12 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, float64
+from assertions import float64
 from known_times import at_times
 from one_program import OneOf
 from process_table import BETAS, PROCESSES, as_float64, exact_scales
@@ -258,7 +259,7 @@ def test_log_variance_is_finite_with_finite_slopes_at_both_ends_of_time(name):
     index, (t, s) = index_of(name), ENDS.T
     for fraction in (0.0, 0.3, 1.0):
         v = np.full(5, fraction, np.float32)
-        assert_finite(total_log_variance(rows(np.float32), v, s, t, index))
+        chex.assert_tree_all_finite(total_log_variance(rows(np.float32), v, s, t, index))
 
 
 @pytest.mark.slow
@@ -267,7 +268,7 @@ def test_divergence_is_finite_with_finite_slopes_from_t_1(name):
     index, (t, s) = index_of(name), PAIRS.T
     for fraction in (0.0, 1.0):
         v = np.full(X0.shape, fraction, np.float32)
-        assert_finite(total_divergence(rows(np.float32), GUESS, v, index, X0, s, t))
+        chex.assert_tree_all_finite(total_divergence(rows(np.float32), GUESS, v, index, X0, s, t))
 
 
 def test_gaussian_kl_is_its_integral_over_every_shape_it_takes():

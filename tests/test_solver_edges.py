@@ -2,11 +2,11 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite
 from process_table import as_float64, vp_scales
 from solver_table import SOLVERS
 from solver_walks import gaussian_model, gaussian_model_1d, gaussian_x0
@@ -50,7 +50,7 @@ def test_gradients_in_the_process_are_those_of_the_samples(solver):
         difference = float(end(up, times)[0] - end(down, times)[0]) / (2 * h)
         assert float(got) == pytest.approx(difference, rel=1e-5, abs=1e-7)
     for last in (0.0, 1e-5):
-        assert_finite(end(process, np.array([1.0, 0.6, 0.3, 0.1, last])))
+        chex.assert_tree_all_finite(end(process, np.array([1.0, 0.6, 0.3, 0.1, last])))
 
 
 @pytest.mark.parametrize("make", [solvers.dpmpp_2m, solvers.euler_maruyama, solvers.ddim])
@@ -62,7 +62,7 @@ def test_gradients_in_the_amplitude_of_the_noise_are_finite(make):
         return jnp.sum(jaxdiff.sample(jax.random.key(0), made, jnp.ones((2, 1)), times) ** 2)
 
     times = np.float32([1.0, 0.5, 1e-3])
-    assert_finite([slope(0.0), slope(0.5), slope(1.0)])
+    chex.assert_tree_all_finite([slope(0.0), slope(0.5), slope(1.0)])
 
 
 def test_churn_of_nothing_is_heun():

@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -76,7 +77,7 @@ def test_an_update_that_is_not_finite_is_not_made_and_is_counted(parts):
     before, (after, first) = state, step(state, bad)
     assert int(first["skipped"]) == 1
     assert int(after.step) == 1
-    jax.tree.map(np.testing.assert_array_equal, after.players, before.players)
+    chex.assert_trees_all_equal(after.players, before.players)
     again, second = step(after, bad)
     assert int(second["skipped"]) == 2
     well, third = step(again, batch)

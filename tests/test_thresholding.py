@@ -2,11 +2,11 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite
 from one_program import one_of
 from process_table import PROCESSES, exact_scales
 
@@ -124,7 +124,7 @@ def test_both_ends_of_time_are_finite_in_value_and_slope(wrapper, name):
     x = np.float32([[1e6, -1e6, 0.1], [0.0, 0.0, 0.0]])
     for t in (0.0, 1e-5, 1.0):
         estimate, slope = of_far_estimates(wrapper, one_of(name), x, t)
-        assert_finite((estimate, slope))
+        chex.assert_tree_all_finite((estimate, slope))
         assert np.max(np.abs(estimate.x0)) <= np.float32(0.8)
         if t == 0 and exact_scales(name, 0.0)[1] == 0:
             np.testing.assert_array_equal(estimate.eps, np.float32(0.1) * x)

@@ -2,11 +2,12 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from assertions import assert_finite, assert_mean_close, float64
+from assertions import assert_mean_close, float64
 from gaussian_bound import N, bound, by_hand, data, divergence, error, key_of, shrunk
 from known_times import at_times
 from one_program import one_of
@@ -154,7 +155,7 @@ def slope_of_hybrid(process, b, x0):
 
 @every_process
 def test_hybrid_is_finite_with_a_finite_slope_for_every_process(name):
-    assert_finite(slope_of_hybrid(one_of(name), 0.3, data(4)))
+    chex.assert_tree_all_finite(slope_of_hybrid(one_of(name), 0.3, data(4)))
 
 
 # ---- Weights.
@@ -199,7 +200,7 @@ def test_posterior_weight_measures_the_error_in_the_mean_of_the_step_for_every_t
         weighted, distance = mean_distance(one_of(name), X0, WEIGHT_T)
     for found in weighted.values():
         np.testing.assert_allclose(found, distance, rtol=1e-7)
-    assert_finite(mean_distance(one_of(name), np.float32(X0), np.float32(WEIGHT_T)))
+    chex.assert_tree_all_finite(mean_distance(one_of(name), np.float32(X0), np.float32(WEIGHT_T)))
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -294,5 +295,5 @@ def new_weights(process, ends):
 @every_process
 def test_new_weights_are_finite_and_positive_at_both_ends(name):
     found = new_weights(one_of(name), np.float32([0.0, 1.0]))
-    assert_finite(found)
+    chex.assert_tree_all_finite(found)
     assert np.all(found >= 0)

@@ -12,6 +12,9 @@ from jaxdiff.train import Turn, alternate
 from jaxdiff.train.averages import exponential, power
 
 BATCH = 16
+SETTINGS = train.TrainingConfig(
+    num_steps=6, batch_size=BATCH, log_every=1, checkpoint_every=2, sample_every=100
+)
 
 
 def gan():
