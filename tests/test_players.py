@@ -92,7 +92,7 @@ def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
     found = average_of(tmp_path, "generator", player.params, (0.1,), std=0.1, step=6)
     for name, expected in player.averages[-1].items():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(InputError, match="averages of this run's parameters, got others: q"):
+    with pytest.raises(InputError, match="averages of this run's parameters, got a mismatch: q"):
         average_of(tmp_path, "critic", state.players["critic"].params, (0.1,), std=0.1, step=6)
 
 
