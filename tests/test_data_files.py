@@ -225,7 +225,9 @@ def test_files_that_are_no_images_are_named(tmp_path):
         data.load(f"folder:{tmp_path}")
     (tmp_path / "wide.png").unlink()
     write(tmp_path, PICTURES[:1], name="sub/{i}.png")
-    with pytest.raises(InputError, match=r"must all lie in sub-folders.*00.png beside sub-folders"):
+    with pytest.raises(
+        InputError, match=r"must all lie in sub-folders.*00.png next to sub-folders"
+    ):
         data.load(f"folder:{tmp_path}")
 
 

@@ -63,7 +63,7 @@ def test_a_row_gives_a_loss_per_example_slopes_for_all_its_parameters_and_a_scor
     assert field.shape == (6, 2)
 
 
-@pytest.mark.parametrize("process", ["VP", "SUBVP", "VE", "CHAIN", "LADDER"])
+@pytest.mark.parametrize("process", ["VP", "SUBVP", "VE", "CHAIN", "CHAIN_VE"])
 def test_score_of_a_model_of_noise_is_that_of_data_a_little_blurred(process):
     """x_t/α is the mixture with LOWEST² added to its variances: the oracle has its score too."""
     config = Config(process=getattr(rows, process))

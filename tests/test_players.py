@@ -47,7 +47,7 @@ def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, tmp_path
     ended = train.fit(
         toy_tasks.task(name), tmp_path / "killed", toy_tasks.SETTINGS, say=said.append
     )
-    assert said[0].startswith("going on from step 2 of 6")
+    assert said[0].startswith("resuming from step 2 of 6")
     assert bits(ended) == bits(whole)
     other = toy_tasks.task(name)._replace(identity=train.plain_identity({"task": "other"}))
     with pytest.raises(InputError, match=r"holds a run with another config.*task: .* -> other"):
@@ -92,7 +92,7 @@ def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
     found = average_of(tmp_path, "generator", player.params, (0.1,), std=0.1, step=6)
     for name, expected in player.averages[-1].items():
         np.testing.assert_allclose(found[name], expected, rtol=1e-5, atol=1e-6)
-    with pytest.raises(InputError, match="averages of this run's parameters, got others: q"):
+    with pytest.raises(InputError, match="averages of this run's parameters, got a mismatch: q"):
         average_of(tmp_path, "critic", state.players["critic"].params, (0.1,), std=0.1, step=6)
 
 

@@ -31,7 +31,9 @@ def test_what_has_changed_is_said(tmp_path):
         ({"label": (LABEL + 1) % 3}, "different labels in train; different labels in test"),
         ({"x": X[::-1]}, "different examples in train; different examples in test"),
     ):  # fmt: skip
-        with pytest.raises(InputError, match=f"when .* was begun, got {said}; put the data back"):
+        with pytest.raises(
+            InputError, match=f"unchanged since .* was started, got {said}; restore the data"
+        ):
             check_same_data(tmp_path, points(tmp_path, **change))
     assert (tmp_path / "data.json").read_bytes() == stored
     split = json.loads(stored)["train"]
@@ -55,7 +57,9 @@ def test_training_goes_on_with_its_own_data_alone(tmp_path):
     recipes.train(config, workdir, say=lambda line: None)
     before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     points(tmp_path, x=np.tile(X + 100, (10, 1)), label=np.tile(LABEL, 10))
-    with pytest.raises(InputError, match=r"points\.npz must be as it was .* 450 examples in train"):
+    with pytest.raises(
+        InputError, match=r"points\.npz must be unchanged since .* 450 examples in train"
+    ):
         recipes.train(config, workdir, say=lambda line: None)
     assert before == {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
     points(tmp_path)

@@ -1,1 +1,1 @@
-"""Timings of what jaxdiff runs, of objectives and solvers, and of the systems beside it."""
+"""Timings of jaxdiff, of its objectives and solvers, and of comparable systems."""

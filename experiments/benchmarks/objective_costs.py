@@ -30,7 +30,7 @@ BATCH = flags.DEFINE_integer("batch", 8, "Images per gradient.", lower_bound=1)
 EXACT_BATCH = flags.DEFINE_integer(
     "exact_batch", 1, "Images for the exact trace, a derivative per number; 0 omits it.", 0
 )
-ONLY = flags.DEFINE_list("only", [], "Names of objectives beside DSM; all if empty.")
+ONLY = flags.DEFINE_list("only", [], "Names of objectives besides DSM; all if empty.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Timings of each, the best of which counts.", 1)
 
 ScoreFn = Callable[[Array], Array]

@@ -127,7 +127,7 @@ def _labels(folder: Path, paths: Sequence[Path]) -> tuple[np.ndarray, int | None
     if not all(nested):
         raise InputError(
             f"images in {folder} must all lie in sub-folders, which name their classes, or all "
-            f"beside them, got {paths[nested.index(False)]} beside sub-folders of images"
+            f"directly in it, got {paths[nested.index(False)]} next to sub-folders"
         )
     names, label = np.unique([p[0] for p in parts], return_inverse=True)
     return label.astype(np.int32), len(names)

@@ -1,4 +1,4 @@
-"""Charts of numbers: points of the plane beside the data, and a logged quantity over the steps."""
+"""Charts of numbers: points of the plane next to the data, and a logged quantity over the steps."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def scatter(path: PathLike, samples: ArrayLike, *, reference: ArrayLike | None = None) -> None:
-    """Draw points of the plane, beside the data if there are any, on the same axes.
+    """Draw points of the plane, next to a reference if given, on the same axes.
 
     With a reference, the window is 1.4 times as wide as the data, so that one stray sample does
     not shrink the rest to a dot; the title counts the samples outside.

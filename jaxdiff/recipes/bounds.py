@@ -38,7 +38,7 @@ class BitsPerDim(NamedTuple):
     Args:
         bits: mean of −log₂ p per dimension, or of a bound on it.
         std_error: its standard error, including that of the draws; None for a single example.
-        kind: what was measured, in words.
+        kind: what was measured, as text.
         n: number of examples.
     """
 
@@ -139,7 +139,7 @@ def averaged(
         label: their classes.
         draws: of each example, each with a different key.
         seed: of the keys.
-        kind: what is measured, in words.
+        kind: what is measured, as text.
         on_batch: called after each batch with its number of examples.
 
     Raises:

@@ -122,7 +122,7 @@ def check_memory(model: Diffusion, workers: int) -> None:
 def draw(
     path: Path, x: np.ndarray, run: Run, *, reference: np.ndarray | None = None
 ) -> Path | None:
-    """Draw examples: images as a grid, points of the plane beside the data.
+    """Draw examples: images as a grid, points of the plane next to the data.
 
     Returns:
         The path, or None if nothing can be drawn: other shapes, and numbers that are not finite,

@@ -76,7 +76,7 @@ def alternate(
         turns: one for each player, in the order of their updates.
         carry: at step 0.
         update_carry: ``(carry, {player: aux}) -> carry``, once a step, from what the players'
-            losses returned beside the loss, ``[batch, ...]``, in the last of their repeats.
+            losses returned besides the loss, ``[batch, ...]``, in the last of their repeats.
         microbatches: number of parts over which the gradient is accumulated, which saves memory.
         axis_name: of the mapped axis under ``jax.pmap``.
         gather: applied to everything that a loss reads; on a mesh it gathers sharded leaves.

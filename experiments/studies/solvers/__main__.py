@@ -95,7 +95,7 @@ def main() -> None:
     if tables.YARDSTICK[0] in ode_solvers:
         print("the best at each number of evaluations")
         print(tables.as_winners(ode, counts) + "\n")
-        print(f"all problems, at most {tables.FEW} evaluations")
+        print(f"all problems, at most {tables.EVALUATION_BUDGET} evaluations")
         print(tables.as_ranking(ode, counts) + "\n")
     for name in names:
         print(f"wrote {workdir / name}")

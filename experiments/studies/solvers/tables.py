@@ -7,7 +7,7 @@ import numpy as np
 
 from experiments.common.text import text_table
 
-FEW = 35
+EVALUATION_BUDGET = 35
 """Number of evaluations up to which grids, and the default, are chosen."""
 YARDSTICK = ("Heun", "Karras")
 """Solver and grid relative to whose errors the others are ranked: those of EDM."""
@@ -91,7 +91,7 @@ def _log_error(counts: Sequence[int]) -> Callable[[Errors], float]:
     """Mean log error at few evaluations; infinite if they are too few for a step."""
 
     def error(row: Errors) -> float:
-        few = [e for n, e in zip(counts, row.errors, strict=True) if n <= FEW]
+        few = [e for n, e in zip(counts, row.errors, strict=True) if n <= EVALUATION_BUDGET]
         mean = float(np.mean(np.log(few or row.errors)))
         return mean if np.isfinite(mean) else float("inf")
 
