@@ -150,7 +150,7 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
         ),
         (
             {"process": {"name": "ddpm", "betas": "flat"}},
-            "config.process: betas must be one of linear",
+            "config.process.betas must be one of linear",
         ),
         ({"process": {"name": "ddpm", "beta_end": 2.0}}, "beta_end must be strictly between"),
         (
