@@ -78,6 +78,12 @@ def test_what_no_unet2d_has_is_refused_by_name(net, shape, sentence):
 
 # Pipelines
 
+ONE_LEVEL = {  # where what is in the files, and not the network, is what is tested
+    "block_out_channels": [8],
+    "down_block_types": ["AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D"],
+}
+
 
 def pipeline(folder, scheduler=SCHEDULER, **unet):
     """A pipeline with random weights, by the names of diffusers."""
@@ -139,7 +145,11 @@ def test_a_scheduler_that_ours_is_not_is_refused_by_name(tmp_path, change, sente
 
 @pytest.mark.slow
 def test_a_pipeline_becomes_a_run_that_samples_and_is_written_as_it_was(tmp_path):
-    source, made, out = pipeline(tmp_path / "source"), tmp_path / "run", tmp_path / "out"
+    source, made, out = (
+        pipeline(tmp_path / "source", **ONE_LEVEL),
+        tmp_path / "run",
+        tmp_path / "out",
+    )
     for flags in ([f"--read={source}"], [f"--write_diffusers={out}"]):
         done = run("experiments.weights", f"--workdir={made}", *flags)
         assert done.returncode == 0, done.stderr
