@@ -99,9 +99,9 @@ def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_
         wait_for(running, happened)
         kill(running)
 
-    def kill_in_a_write():
+    def kill_in_a_write(newest=0):
         for _ in range(4):  # it takes 0.1 s, which a busy machine may miss; the next one comes
-            kill_when(lambda: writing(workdir))
+            kill_when(lambda: saved(workdir) >= newest and writing(workdir))
             if writing(workdir):
                 return
         pytest.fail("no checkpoint was ever caught while it was written")
@@ -110,9 +110,7 @@ def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_
     assert not rows_of(workdir)
     kill_when(lambda: rows_of(workdir))  # the first steps, of which nothing is saved
     kill_in_a_write()
-    before = saved(workdir)
-    kill_when(lambda: saved(workdir) > before)  # a checkpoint has just become whole
-    kill_in_a_write()  # beside an older one
+    kill_in_a_write(newest=SAVED_EVERY)  # beside one that is whole
     cut_last_line(workdir)
     kill_when((workdir / "samples").exists)  # the folder is made to write a picture into
     for picture in (workdir / "samples").glob("*.png"):
