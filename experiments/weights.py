@@ -13,6 +13,7 @@
 """
 
 import dataclasses
+import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,10 +85,11 @@ def main() -> None:
 def make_run(workdir: Path, path: Path) -> None:
     """Make a run of imported weights, as if it had trained them."""
     run = Run(assemble(*_described(path)))
-    check_state(jax.eval_shape(lambda: fresh_state(run.model)))
+    make = jax.jit(functools.partial(fresh_state, run.model))
+    check_state(jax.eval_shape(make))
     weights = read(path, run)
     step = run.config.training.num_steps if weights.step is None else weights.step
-    state = jax.jit(lambda: fresh_state(run.model))()
+    state = make()
     player = state.players[PLAYER]
     averages = (weights.average,) * len(player.averages)
     player = player.replace(params=weights.trained, averages=averages)

@@ -41,7 +41,7 @@ def small_run(network, shape):
 def of_unet(mesh):
     """Of the compiled step of a small U-Net: what its devices exchange, and its parameters."""
     network = choice(
-        "unet", channels=8, multipliers=(1, 2), blocks_per_level=1, attention_levels=(), groups=4
+        "unet", channels=8, multipliers=(1, 1), blocks_per_level=1, attention_levels=(), groups=4
     )
     run = small_run(network, (8, 8, 1))
     state = jax.eval_shape(lambda: fresh_state(run.model))
@@ -79,11 +79,16 @@ def on_mesh(run, state, batches, mesh):
     return state, metrics, program
 
 
+def copies(state, n):
+    """One for each device, laid out as a mapped step leaves them, which is then compiled once."""
+    as_mapped = jax.pmap(lambda _, state: state, axis_name="data", in_axes=(0, None))
+    return as_mapped(np.arange(n), state)
+
+
 def on_pmap(run, state, batches, n):
     step = algorithm(run.model, axis_name="data").step
     mapped = jax.pmap(step, axis_name="data", donate_argnums=0)
-    copies = jax.jit(lambda state: jax.tree.map(lambda leaf: jnp.stack([leaf] * n), state))
-    state = copies(state)
+    state = copies(state, n)
     for batch in batches:
         parts = jax.tree.map(lambda leaf: leaf.reshape(n, -1, *leaf.shape[1:]), batch)
         state, metrics = mapped(state, parts, ())
@@ -100,11 +105,13 @@ def of_toys(mesh, n):
             "mesh": jax.jit(compiled.on_mesh(make, mesh).step),
             "pmap": jax.pmap(make(axis_name="data").step, axis_name="data", in_axes=(0, 0, None)),
         }
-        ends = {}
+        fresh, ends = jax.jit(make().init)(jax.random.key(3)), {}
         for layout, step in steps.items():
-            state = make().init(jax.random.key(3))
-            if layout == "pmap":
-                state = jax.tree.map(lambda leaf: jnp.stack([leaf] * n), state)
+            state = fresh
+            if layout == "mesh":
+                state = jax.device_put(state, sharding.state_shardings(mesh, state))
+            elif layout == "pmap":
+                state = copies(state, n)
             for k in range(3):
                 batch = toy_tasks.batch_of(k)
                 if layout == "mesh":
@@ -114,7 +121,7 @@ def of_toys(mesh, n):
                 state, metrics = step(state, batch, frozen)
             end = jax.device_get((state.players, state.carry, metrics))
             end = jax.tree.map(lambda leaf: leaf[0], end) if layout == "pmap" else end
-            ends[layout] = ravel_pytree(end)[0]
+            ends[layout] = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(end)])
         for layout in ("mesh", "pmap"):
             error = np.linalg.norm(ends[layout] - ends["one"]) / np.linalg.norm(ends["one"])
             far[f"{name} {layout}"] = float(error)

@@ -1,11 +1,23 @@
 """What tests of training need of its states: their bits, the one player of a diffusion model."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.recipes.diffusion import PLAYER
+from jaxdiff.recipes.diffusion import PLAYER, fresh_state
 from jaxdiff.train import BatchSlice, View
+
+
+def made(model):
+    """The state of a model at step 0, by one compiled program."""
+    return jax.jit(functools.partial(fresh_state, model))()
+
+
+def shapes(model):
+    """Shapes and dtypes of that state."""
+    return jax.eval_shape(functools.partial(fresh_state, model))
 
 
 def player_of(state):

@@ -1,7 +1,6 @@
 """What is read back is what was saved, or nothing: damage of every kind, policies, full disks."""
 
 import dataclasses
-import functools
 import shutil
 import warnings
 
@@ -10,14 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from net_tools import shapes_of
-from players import bits, player_of, with_player
+from players import bits, made, player_of, shapes, with_player
 from running import files_of_at_most
 from tiny import tiny_config
 
 from jaxdiff import nets, recipes
 from jaxdiff.recipes import Run
 from jaxdiff.recipes.config import TrainingConfig
-from jaxdiff.recipes.diffusion import algorithm, assemble, fresh_state
+from jaxdiff.recipes.diffusion import algorithm, assemble
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.typing import InputError
 
@@ -26,9 +25,10 @@ EVAL = "eval_loss"
 
 @pytest.fixture(scope="module")
 def state():
-    return fresh_state(assemble(tiny_config(), (2,), None))
+    return made(assemble(tiny_config(), (2,), None))
 
 
+@jax.jit
 def at(state, step):
     """Another state for every step."""
     moved = jax.tree.map(lambda leaf: leaf + step, player_of(state).params)
@@ -207,7 +207,7 @@ def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_preci
     for double in (False, True):
         with jax.enable_x64(double):
             run = Run(assemble(config, (2,), None))
-            state = jax.eval_shape(functools.partial(fresh_state, run.model))
+            state = shapes(run.model)
             step = algorithm(run.model, microbatches=2).step
             after, _ = jax.eval_shape(step, state, {"x": jnp.zeros((4, 2), jnp.float32)})
             found += [described(state), described(after)]
@@ -220,7 +220,7 @@ def test_checkpoints_are_the_same_in_double_precision(tmp_path):
     states = {}
     for double in (False, True):
         with jax.enable_x64(double):
-            states[double] = fresh_state(assemble(config, (2,), None))
+            states[double] = made(assemble(config, (2,), None))
             save(tmp_path / str(double), states[double])
     assert bits(states[True]) == bits(states[False])
     for double in (False, True):

@@ -11,7 +11,7 @@ import toy_tasks
 from running import forked
 
 from jaxdiff.train import sharding
-from jaxdiff.train.fingerprint import fingerprint
+from jaxdiff.train.fingerprint import STACKED, fingerprint
 from jaxdiff.typing import InputError
 
 
@@ -93,18 +93,37 @@ def test_divided_parameters_are_gathered_once_and_their_gradients_exchanged_once
         lambda tree: {**tree, "key": jax.random.key(1)},
         lambda tree: {**tree, "step": tree["step"] + 1},
         lambda tree: {**tree, "w": tree["w"].at[0, 0].set(-0.0)},
+        lambda tree: {**tree, "w": tree["v"], "v": tree["w"]},
     ],
-    ids=["one bit", "order", "half precision", "key", "step", "sign of zero"],
+    ids=["one bit", "order", "half precision", "key", "step", "sign of zero", "exchange"],
 )
 def test_a_fingerprint_tells_any_change(make):
     tree = {
         "w": jnp.arange(9.0).reshape(3, 3) / 8,
+        "v": jnp.ones((3, 3)),
         "half": jnp.ones(3, jnp.bfloat16),
         "key": jax.random.key(0),
         "step": jnp.int32(7),
     }
     assert int(fingerprint(tree)) == int(jax.jit(fingerprint)(tree))
     assert int(fingerprint(make(tree))) != int(fingerprint(tree))
+
+
+def test_a_fingerprint_is_the_sum_of_its_formula():
+    """Word by word in numpy: stored checkpoints depend on the number itself."""
+    rng = np.random.default_rng(0)
+    shapes = [(2, 3), (130, 130), (3, 2), (2, 3), (), (130, 130), ()]
+    leaves = [rng.integers(0, 2**32, shape, np.uint32) for shape in shapes]
+    assert leaves[1].size > STACKED > leaves[0].size
+    total = 0
+    for number, leaf in enumerate(leaves, start=1):
+        place = np.full(leaf.shape, number, np.uint64)
+        for along in np.indices(leaf.shape, np.uint64):
+            place = (place * 0x9E3779B1 + along) % 2**32
+        place = (place ^ place >> 16) * 0x85EBCA6B % 2**32
+        odd = place ^ place >> 13 | 1
+        total += np.sum(leaf * odd % 2**32, dtype=np.uint64)
+    assert int(fingerprint([jnp.asarray(leaf) for leaf in leaves])) == total % 2**32
 
 
 def test_every_flipped_bit_is_told():

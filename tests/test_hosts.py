@@ -22,9 +22,8 @@ FLAGS = [  # images flipped at random, with classes, a third of them withheld
     "--config.optimizer.schedule=constant",  # the same first steps, however many are to come
     f"--config.training.checkpoint_every={SAVED_EVERY}",
 ]
-SHORT = [*FLAGS, f"--config.training.num_steps={STEPS}"]
-LONG = [*FLAGS, "--config.training.num_steps=100000", "--config.training.eval_every=10"]
-LONG += ["--heartbeat_seconds=10"]
+SHORT = [*FLAGS, f"--config.training.num_steps={STEPS}", "--config.training.eval_every=10"]
+LONG = [*FLAGS, "--config.training.num_steps=100000", "--heartbeat_seconds=10"]
 TRAIN = "experiments.train"
 
 
@@ -51,9 +50,9 @@ def together(modules, flags, folder, devices=1):
                 process.signal(signal.SIGKILL)
 
 
-def losses(workdir):
+def losses(workdir, name="loss"):
     rows = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return {row["step"]: row["loss"] for row in rows}
+    return {row["step"]: row[name] for row in rows if name in row}
 
 
 @pytest.fixture(scope="module")
@@ -61,11 +60,11 @@ def alone(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("alone") / "run"
     done = run(TRAIN, *SHORT, f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
-    return losses(workdir)
+    return workdir
 
 
-def assert_first_losses_are(expected, workdir):
-    found = losses(workdir)
+def assert_first_losses_are_those_of(alone, workdir):
+    found, expected = losses(workdir), losses(alone)
     assert set(found) == set(range(1, len(found) + 1))
     assert all(found[step] == pytest.approx(expected[step], rel=1e-5) for step in expected)
 
@@ -78,7 +77,10 @@ def test_processes_together_have_the_losses_of_one(alone, tmp_path):
     with together([TRAIN, TRAIN], flags, tmp_path, devices=2) as processes:
         ended = [p.end() for p in processes]
     assert [done.returncode for done in ended] == [0, 0], ended[0].stderr + ended[1].stderr
-    assert_first_losses_are(alone, workdir)
+    assert_first_losses_are_those_of(alone, workdir)
+    held_out, expected = (losses(path, "eval_loss") for path in (workdir, alone))
+    assert held_out == pytest.approx(expected, rel=1e-5)
+    assert expected.keys() == {10, STEPS}
     assert "for 4 devices" in ended[0].stdout
     assert "wrote" not in ended[1].stdout  # only one of them speaks
     assert recipes.load(workdir).step == STEPS  # a checkpoint of many is read by one
@@ -120,7 +122,7 @@ def test_when_one_is_killed_the_others_end_and_a_restart_goes_on_until_one_is_to
         f"stopped by SIGTERM after step {stopped}; last checkpoint: step {stopped}"
         in ended[0].stdout
     )
-    assert_first_losses_are(alone, workdir)
+    assert_first_losses_are_those_of(alone, workdir)
 
 
 @pytest.mark.parametrize(

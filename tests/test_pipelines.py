@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 
 import chex
 import jax
@@ -106,10 +107,16 @@ def test_what_no_unet2d_has_is_refused_by_name(net, shape, sentence):
 
 # Pipelines
 
+ONE_LEVEL = {  # since the files are what is tested here, and above the networks
+    "block_out_channels": [8],
+    "down_block_types": ["AttnDownBlock2D"],
+    "up_block_types": ["AttnUpBlock2D"],
+}
 
-def pipeline(folder, scheduler=SCHEDULER, **unet):
+
+def pipeline(folder, scheduler=SCHEDULER):
     """A pipeline with random weights, by the names of diffusers."""
-    config = UNET2D | {"out_channels": 3, "center_input_sample": False} | unet
+    config = UNET2D | {"out_channels": 3, "center_input_sample": False} | ONE_LEVEL
     net = diffusers_network(config)
     params = any_params(shapes_of(net, X, LEVEL))
     for name, content in (
@@ -123,8 +130,13 @@ def pipeline(folder, scheduler=SCHEDULER, **unet):
     return folder
 
 
-def test_a_pipeline_says_process_kind_and_sampler(tmp_path):
-    config, shape, classes = from_pipeline(pipeline(tmp_path))
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    return pipeline(tmp_path_factory.mktemp("written"))
+
+
+def test_a_pipeline_says_process_kind_and_sampler(written):
+    config, shape, classes = from_pipeline(written)
     assert (shape, classes) == ((8, 8, 3), None)
     assert (config.model.kind, config.model.noise_cond) == ("v", "index")
     assert config.sampling.solver == choice("ancestral", variance="transition")
@@ -165,14 +177,20 @@ def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path)
         ({"variance_type": "learned"}, r"json: variance_type must be .*, got 'learned'$"),
     ],
 )
-def test_a_scheduler_that_ours_is_not_is_refused_by_name(tmp_path, change, sentence):
+def test_a_scheduler_that_ours_is_not_is_refused_by_name(written, tmp_path, change, sentence):
+    folder = shutil.copytree(written, tmp_path / "pipeline")
+    (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER | change))
     with pytest.raises(InputError, match=sentence):
-        from_pipeline(pipeline(tmp_path, SCHEDULER | change))
+        from_pipeline(folder)
 
 
 @pytest.mark.slow
 def test_a_pipeline_becomes_a_run_that_samples_and_is_written_as_it_was(tmp_path):
-    source, made, out = pipeline(tmp_path / "source"), tmp_path / "run", tmp_path / "out"
+    source, made, out = (
+        pipeline(tmp_path / "source"),
+        tmp_path / "run",
+        tmp_path / "out",
+    )
     for flags in ([f"--read={source}"], [f"--write_diffusers={out}"]):
         done = run("experiments.weights", f"--workdir={made}", *flags)
         assert done.returncode == 0, done.stderr
@@ -188,16 +206,21 @@ def test_a_pipeline_becomes_a_run_that_samples_and_is_written_as_it_was(tmp_path
     assert "DiffusionPipeline.from_pretrained" in (out / "README.md").read_text()
 
 
-def tiny_run(**fields):
-    """A run of a U-Net that a pipeline can express, with random weights."""
+def bare_run(**fields):
+    """A run of a U-Net that a pipeline can express."""
     config = recipes.Config(
         process=choice("vp"),
-        network=choice("ddpm", channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4,
-                       groups=4, dropout=0.0),
+        network=choice("ddpm", channels=8, multipliers=(1,), blocks_per_level=1, head_dim=4,
+                       attention_levels=(0,), groups=4, dropout=0.0),
         model=recipes.ModelConfig(kind="eps", noise_cond="time", scale_input=False),
         loss=recipes.LossConfig(),
     )  # fmt: skip
-    made = Run(assemble(dataclasses.replace(config, **fields), (8, 8, 3), None))
+    return Run(assemble(dataclasses.replace(config, **fields), (8, 8, 3), None))
+
+
+def tiny_run(**fields):
+    """Such a run, with random weights."""
+    made = bare_run(**fields)
     return dataclasses.replace(made, params=any_params(shapes_of(made.network, X, LEVEL)))
 
 
@@ -263,5 +286,5 @@ def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, sc
 )
 def test_what_no_pipeline_expresses_is_refused_by_name(tmp_path, fields, sentence):
     with pytest.raises(InputError, match=sentence):
-        save_pipeline(tmp_path / "new", tiny_run(**fields))
+        save_pipeline(tmp_path / "new", bare_run(**fields))
     assert not (tmp_path / "new").exists()

@@ -23,19 +23,37 @@ from jaxdiff.train.posthoc import average_of
 from jaxdiff.typing import InputError
 
 
-def walked(name, steps=3, **layout):
-    """The state after some steps of the bare algorithm, and its metrics."""
+@functools.cache
+def compiled(name, **layout):
+    """``init``, ``step`` and what is frozen of a toy task, each compiled once for all tests."""
     make, frozen = toy_tasks.TASKS[name]()
     init, step = make(**layout)
-    state, step = init(jax.random.key(3)), jax.jit(step)
+    return jax.jit(init), jax.jit(step), frozen
+
+
+def walked(name, steps=3, **layout):
+    """The state after some steps of the bare algorithm, and its metrics."""
+    init, step, frozen = compiled(name, **layout)
+    state = init(jax.random.key(3))
     for k in range(steps):
         state, metrics = step(state, toy_tasks.batch_of(k), frozen)
     return state, metrics
 
 
+@functools.cache
+def fitted(name, folder):
+    """The end of an unbroken run of a toy task in its folder."""
+    return train.fit(toy_tasks.task(name), folder / name, toy_tasks.SETTINGS, say=quiet)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
 @pytest.mark.parametrize("name", first_is_quick(toy_tasks.TASKS))
-def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, tmp_path):
-    whole = train.fit(toy_tasks.task(name), tmp_path / "whole", toy_tasks.SETTINGS, say=quiet)
+def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, folder, tmp_path):
+    whole = fitted(name, folder)
     first = dataclasses.replace(toy_tasks.SETTINGS, num_steps=3)
     train.fit(toy_tasks.task(name), tmp_path / "cut", first, say=quiet)
     ended = train.fit(toy_tasks.task(name), tmp_path / "cut", toy_tasks.SETTINGS, say=quiet)
@@ -54,20 +72,20 @@ def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, tmp_path
         train.fit(other, tmp_path / "cut", toy_tasks.SETTINGS, say=quiet)
 
 
-def test_metrics_of_several_players_are_logged_by_their_names(tmp_path):
-    settings = dataclasses.replace(toy_tasks.SETTINGS, num_steps=2)
-    train.fit(toy_tasks.task("gan"), tmp_path, settings, say=quiet)
-    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+def test_metrics_of_several_players_are_logged_by_their_names(folder):
+    fitted("gan", folder)
+    log = folder / "gan" / "metrics.jsonl"
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
     names = {"critic/loss", "critic/grad_norm", "generator/loss", "generator/grad_norm", "skipped"}
-    assert len(rows) == 2
+    assert len(rows) == 6
     assert all(names <= row.keys() for row in rows)
-    drawn = {path.name for path in tmp_path.glob("*.png")}
+    drawn = {path.name for path in log.parent.glob("*.png")}
     assert drawn == {"critic_loss.png", "generator_loss.png"}
 
 
 @pytest.mark.parametrize("name", toy_tasks.TASKS)
 def test_microbatches_add_up_to_the_step_of_the_whole_batch(name):
-    (whole, metrics), (cut, in_turns) = (walked(name, microbatches=n) for n in (1, 4))
+    (whole, metrics), (cut, in_turns) = walked(name), walked(name, microbatches=4)
     parts = [(state.players, state.carry) for state in (cut, whole)]
     chex.assert_trees_all_close(*parts, rtol=1e-4, atol=1e-6)
     assert metrics.keys() == in_turns.keys()
@@ -75,11 +93,11 @@ def test_microbatches_add_up_to_the_step_of_the_whole_batch(name):
 
 @pytest.mark.parametrize("name", toy_tasks.TASKS)
 def test_of_a_step_with_a_batch_that_is_not_finite_no_update_is_made(name):
-    make, frozen = toy_tasks.TASKS[name]()
     state, _ = walked(name)
+    _, step, frozen = compiled(name)
     bad = toy_tasks.batch_of(0)
     bad[3, 1] = np.nan
-    after, metrics = jax.jit(make().step)(state, bad, frozen)
+    after, metrics = step(state, bad, frozen)
     assert bits((after.players, after.carry)) == bits((state.players, state.carry))
     assert int(metrics["skipped"]) == int(after.skipped) == 1
     assert int(after.step) == int(state.step) + 1

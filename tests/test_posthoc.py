@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from flax import traverse_util
 from jax.flatten_util import ravel_pytree
+from players import made
 from safetensors.numpy import load_file, save_file
 from tiny import tiny_config
 
 from jaxdiff import recipes
-from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
+from jaxdiff.recipes.diffusion import PLAYER, assemble
 from jaxdiff.recipes.resuming import identity_of
 from jaxdiff.train import posthoc
 from jaxdiff.train.checkpoints import Checkpoints
@@ -140,7 +141,7 @@ def test_averages_without_a_fingerprint_are_read_with_a_warning(workdir, tmp_pat
 
 
 def test_a_run_that_stored_none_says_so(tmp_path):
-    config, state = tiny_config(), fresh_state(assemble(tiny_config(), (2,), 2))
+    config, state = tiny_config(), made(assemble(tiny_config(), (2,), 2))
     write_content(tmp_path, identity_of(assemble(config, (2,), 2)).content)
     with Checkpoints(tmp_path, keep=config.training) as checkpoints:
         checkpoints.save(10, state.replace(step=state.step + 10))

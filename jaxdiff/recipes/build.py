@@ -12,6 +12,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from jaxdiff import data, denoisers
@@ -21,7 +22,7 @@ from jaxdiff.recipes import names
 from jaxdiff.recipes.config import Choice, Config, DataConfig, choice
 from jaxdiff.solvers import Solver
 from jaxdiff.train import averages, memory
-from jaxdiff.typing import Array, InputError, Key, Params
+from jaxdiff.typing import Array, ArrayLike, InputError, Key, Params
 
 
 def dataset(config: Config) -> data.Dataset:
@@ -40,11 +41,16 @@ def dataset(config: Config) -> data.Dataset:
     )
 
 
+@jax.jit
+def _log_snr(process: Process, t: ArrayLike) -> Array:
+    return process.log_snr(t)
+
+
 def process(config: Config) -> Process:
     """Build the forward process, and refuse one whose noise does not grow with time."""
     built: Process = names.resolve(names.PROCESSES, config.process, "config.process")()
-    log_snr = jax.jit(built.log_snr)(jnp.linspace(0.0, 1.0, 101))
-    if not bool(jnp.all(jnp.diff(log_snr) < 0)):
+    log_snr = np.asarray(_log_snr(built, np.linspace(0.0, 1.0, 101)))
+    if not np.all(log_snr[1:] < log_snr[:-1]):
         raise InputError(
             "config.process must have parameters for which log SNR decreases from t = 0 to t = 1, "
             f"got {config.process.as_dict()}"
