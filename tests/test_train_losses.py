@@ -1,4 +1,4 @@
-"""The loss that a configuration names: times, importance weights, and the hybrid loss."""
+"""The loss that a configuration names: times, importance weights, the hybrid loss, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from tiny import tiny_config
 from jaxdiff import losses, processes, recipes
 from jaxdiff.recipes import Run, build, choice, objective
 from jaxdiff.recipes.diffusion import assemble, fresh_state
+from jaxdiff.recipes.resuming import _named
 from jaxdiff.typing import InputError
 
 CHAIN = choice("ddpm", num_steps=20, beta_start=0.01, beta_end=0.3)
@@ -175,3 +176,35 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_written(changes, sentence):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
         Run(assemble(tiny_config(**changes), (2,), None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "hybrd"}, "loss.name must be one of .*did you mean 'hybrid'"),
+        ({"name": "vlb"}, "loss.name must be other than vlb unless the process is a chain"),
+        ({"name": "hybrid", "process": CHAIN}, "vlb_weight must be above 0 for hybrid, got 0.0"),
+        ({"vlb_weight": 0.1}, "vlb_weight must be 0 for any loss but hybrid, got 0.1"),
+        ({"name": "elbo", "process": CHAIN}, "loss.name must be vlb, not elbo, for the bound of a"),
+        ({"process": choice("learned_vp")}, "loss.name must be elbo, by which process learned_vp"),
+        ({"name": "ssm", "target": "x0"}, "loss.target must be eps for any loss but denoising"),
+        ({"name": "elbo", "weight": choice("x0")}, "loss.weight must be eps for elbo"),
+        ({"name": "elbo", "importance_weights": False}, "importance_weights must be true for elbo"),
+        ({"name": "girsanov", "times": choice("fixed")}, "loss.times must be other than fixed"),
+        ({"times": choice("loss_aware")}, "loss.times must be other than loss_aware unless"),
+        ({"name": "hybrid", "vlb_weight": 1.0, "process": CHAIN}, "learned_variance must be true"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, sentence):
+    changes = dict(changes)
+    process = changes.pop("process", choice("vp"))
+    values = tiny_config(process=process).as_dict()
+    values["loss"] |= {k: v.as_dict() if hasattr(v, "as_dict") else v for k, v in changes.items()}
+    with pytest.raises(InputError, match=sentence):
+        assemble(recipes.from_dict(values), (2,), None)
+
+
+def test_a_configuration_of_before_losses_had_names_is_read_as_it_was_meant():
+    old = {"loss": {"vlb_weight": 0.001}}
+    assert _named(old)["loss"]["name"] == "hybrid"
+    assert _named({"loss": {"vlb_weight": 0.0}}) == {"loss": {"vlb_weight": 0.0}}
