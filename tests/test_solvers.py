@@ -1,4 +1,4 @@
-"""Every solver on every process: published walks, distributions, ends of time, evaluations."""
+"""Every solver on every process: published walks, distributions, ends of time, batch mates."""
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from process_table import PROCESSES
 from solver_table import SOLVERS
 from solver_walks import (
     AXES,
+    DETERMINISTIC,
     MEAN,
     MEAN_ALONG,
     ROWS,
@@ -112,6 +113,15 @@ def test_a_last_step_to_zero_noise_returns_the_estimate_of_the_data(solver, proc
     x = np.random.default_rng(0).normal(size=(ROWS, 2)).astype(np.float32)
     got = walk(solver, one_of(process), x, [t, 0.0])
     np.testing.assert_allclose(got, gaussian_x0(row.scales)(x, t), rtol=2e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("solver", DETERMINISTIC)
+def test_ode_samples_do_not_depend_on_their_batch_mates(solver):
+    process, times = one_of("ve"), np.linspace(1.0, 0.0, 6)
+    x = 50 * np.random.default_rng(0).normal(size=(2, ROWS, 2))
+    x[1, [0, 7, 15]] = x[0, [0, 7, 15]]
+    one, other = (walk(solver, process, start, times)[[0, 7, 15]] for start in x)
+    np.testing.assert_allclose(one, other, rtol=1e-6, atol=1e-6)
 
 
 @every_solver
