@@ -30,43 +30,33 @@ def assembled(size=2, **changes):
     return run, loss_of(run.model), params
 
 
-def mean_losses(loss, *, repeats=300, n=16, **changes):
-    """Batch means of the loss of one model over fresh data and times."""
-    _, loss_fn, params = assembled(loss=loss, **changes)
-
-    def one(key):
-        data_key, loss_key = jax.random.split(key)
-        x = jax.random.normal(data_key, (n, 2))
-        return jnp.mean(loss_fn(params, loss_key, {"x": x}))
-
-    @jax.jit
-    def run(key):
-        return jax.lax.map(one, jax.random.split(key, repeats))
-
-    return np.asarray(run(jax.random.key(0)), np.float64)
-
-
 @pytest.mark.parametrize(
     "process",
     [pytest.param(choice("vp"), id="vp"), pytest.param(CHAIN, id="chain", marks=pytest.mark.slow)],
 )
 def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
     """At the weight of likelihood, whose estimates differ by far in their variance."""
+    loss = {"weight": choice("likelihood"), "t_min": 0.0 if process is CHAIN else 1e-2}
+    every, params = {}, None
+    for name, options in {
+        "uniform": {}, "stratified": {}, "importance": {}, "log_normal": {"mean": -0.5, "std": 2.0},
+    }.items():  # fmt: skip
+        config = recipes.LossConfig(**loss, times=choice(name, **options))
+        _, every[name], params = assembled(loss=config, process=process)
 
-    def along(times):
-        t_min = 0.0 if process is CHAIN else 1e-2
-        loss = recipes.LossConfig(weight=choice("likelihood"), times=times, t_min=t_min)
-        return mean_losses(loss, process=process)
+    @jax.jit
+    def batch_means(key):
+        """Of the loss of one model over fresh data and times."""
 
-    found = {
-        name: along(times)
-        for name, times in {
-            "uniform": choice("uniform"),
-            "stratified": choice("stratified"),
-            "importance": choice("importance"),
-            "log_normal": choice("log_normal", mean=-0.5, std=2.0, ),
-        }.items()
-    }  # fmt: skip
+        def means(key):
+            data_key, loss_key = jax.random.split(key)
+            x = jax.random.normal(data_key, (16, 2))
+            found = {name: fn(params, loss_key, {"x": x}) for name, fn in every.items()}
+            return jax.tree.map(jnp.mean, found)
+
+        return jax.lax.map(means, jax.random.split(key, 300))
+
+    found = jax.tree.map(np.float64, batch_means(jax.random.key(0)))
     best = found["importance"]
     for name, values in found.items():
         error = np.hypot(*(v.std() / np.sqrt(len(v)) for v in (values, best)))
@@ -79,46 +69,48 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     """EDM's loss starts at 1 per number whatever t: its mean tells nothing of t, its spread all."""
     settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
 
-    def untrained(importance_weights):
-        loss = recipes.LossConfig(**settings, importance_weights=importance_weights)
-        run, loss_fn, _ = assembled(loss=loss)
-
-        @jax.jit
-        def values(key):
-            return loss_fn(
-                fresh_state(run.model).players["model"].params, key, {"x": normal((4096, 2))}
-            )
-
-        return np.asarray(values(jax.random.key(2)))
-
-    assert_mean_close(untrained(False), 1.0)
-    assert untrained(True).std() > 2  # weights of all sizes, though their mean is 1 again
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_likelihood_weighting_is_that_of_score_sde(reduction):
-    """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
-    loss = recipes.LossConfig(
-        weight=choice("likelihood_weighting"), times=choice("uniform"), reduction=reduction
+    (run, plain_loss, _), (_, weighted_loss, _) = (
+        assembled(loss=recipes.LossConfig(**settings, importance_weights=weights))
+        for weights in (False, True)
     )
-    run, loss_fn, params = assembled(5, loss=loss, process=choice("vp"))
 
     @jax.jit
-    def loss_and_what_it_drew(key, x):
+    def untrained(key):
+        params, batch = player_of(fresh_state(run.model)).params, {"x": normal((4096, 2))}
+        return plain_loss(params, key, batch), weighted_loss(params, key, batch)
+
+    plain, weighted = map(np.asarray, untrained(jax.random.key(2)))
+    assert_mean_close(plain, 1.0)
+    assert weighted.std() > 2  # weights of all sizes, though their mean is 1 again
+
+
+def test_likelihood_weighting_is_that_of_score_sde():
+    """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
+    settings = {"weight": choice("likelihood_weighting"), "times": choice("uniform")}
+    (run, loss_of_mean, params), (_, loss_of_sum, _) = (
+        assembled(5, loss=recipes.LossConfig(**settings, reduction=reduction))
+        for reduction in ("mean", "sum")
+    )
+
+    @jax.jit
+    def losses_and_what_they_drew(key, x):
         time_key, noise_key, _ = jax.random.split(key, 3)
-        t, _ = losses.times.uniform(time_key, 8, t_min=loss.t_min)
+        t, _ = losses.times.uniform(time_key, 8, t_min=run.config.loss.t_min)
         noised = processes.perturb(
             objective.keys_per_row(noise_key, jnp.arange(8)), run.process, x, t
         )
         model = build.denoise_fn(run.config, run.network, run.process, params)
-        return loss_fn(params, key, {"x": x}), t, noised.eps, model(noised.x_t, t).eps
+        found = [loss_fn(params, key, {"x": x}) for loss_fn in (loss_of_mean, loss_of_sum)]
+        return *found, t, noised.eps, model(noised.x_t, t).eps
 
-    found, t, z, eps = map(np.float64, loss_and_what_it_drew(jax.random.key(4), normal((8, 5))))
+    mean, total, t, z, eps = map(
+        np.float64, losses_and_what_they_drew(jax.random.key(4), normal((8, 5)))
+    )
     std = np.sqrt(1 - np.exp(-0.5 * t**2 * (20.0 - 0.1) - t * 0.1))
     g2 = 0.1 + t * (20.0 - 0.1)
     squares = (-eps / std[:, None] + z / std[:, None]) ** 2
-    reduced = squares.mean(axis=-1) if reduction == "mean" else 0.5 * squares.sum(axis=-1)
-    np.testing.assert_allclose(found, g2 * reduced, rtol=1e-4)
+    np.testing.assert_allclose(mean, g2 * squares.mean(axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(total, g2 * 0.5 * squares.sum(axis=-1), rtol=1e-4)
 
 
 @pytest.mark.slow
