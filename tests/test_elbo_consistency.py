@@ -159,7 +159,8 @@ def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
                 jax.random.key(0), model, process, x0, times=GRID, variance_fraction=fraction
             ).denoising
 
-        return parts(learned), parts(plain, fractions), parts(learned, 0.0), parts(plain)
+        told = jax.vmap(lambda fraction: parts(learned, fraction))
+        return parts(learned), *told(jnp.stack([fractions, 0 * fractions])), parts(plain)
 
     own, told, overruled, small = every(data(8))
     np.testing.assert_allclose(own, told, rtol=1e-5)
