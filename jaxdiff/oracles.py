@@ -125,7 +125,7 @@ def _over_batch(
     """Lift ``(x_t, alpha, sigma) -> Denoised`` for one example to a batch and its times."""
 
     def denoise_fn(x_t: Array, t: ArrayLike) -> Denoised:
-        times = jnp.broadcast_to(jnp.asarray(t), x_t.shape[:1])
-        return jax.vmap(denoise_one)(x_t, process.alpha(times), process.sigma(times))
+        scales = process.alpha(t), process.sigma(t)  # once, where all examples have one time
+        return jax.vmap(denoise_one)(x_t, *(jnp.broadcast_to(s, x_t.shape[:1]) for s in scales))
 
     return denoise_fn

@@ -71,26 +71,33 @@ def test_predictor_corrector_is_the_composition_by_hand(order, predictor, correc
     assert type(state) is type(by_hand)
 
 
+ORDERS = ["predictor_first", "corrector_first"]
+
+
 @functools.cache
-def of_one_point(predictor, order):
-    """The end of a walk towards data that are all one point."""
+def of_one_point(predictor):
+    """The ends of walks towards data that are all one point, by the order."""
     process, times = VP(), np.float32([0.9, 0.75, 0.6, 0.4, 0.3, 0.2])
 
     def model(x, t):
         x0 = jnp.full_like(x, 0.7)
         return Denoised(x0, (x - process.alpha(t) * x0) / process.sigma(t))
 
-    made = predictor_corrector(
-        model,
-        process,
-        predictor=getattr(solvers, predictor),
-        corrector=CORRECTORS["langevin"],
-        order=order,
-    )
-    return jax.jit(lambda x: jaxdiff.sample(KEY, made, x, times))(numbers(5, 12))
+    @jax.jit
+    def run(x):
+        make = functools.partial(
+            predictor_corrector,
+            model,
+            process,
+            predictor=getattr(solvers, predictor),
+            corrector=CORRECTORS["langevin"],
+        )
+        return {order: jaxdiff.sample(KEY, make(order=order), x, times) for order in ORDERS}
+
+    return run(numbers(5, 12))
 
 
-@pytest.mark.parametrize("order", ["predictor_first", "corrector_first"])
+@pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("predictor", ["heun", "rk4", "dpmpp_3s", "dpmpp_3m", "unipc"])
 def test_no_predictor_forgets_what_was_corrected(predictor, order):
     """If all data are one point these are exact, and only Langevin's moves tell.
@@ -98,7 +105,7 @@ def test_no_predictor_forgets_what_was_corrected(predictor, order):
     A predictor with a corrector of its own, UniPC, must keep them too. (DEIS interpolates the
     noise, of which it remembers what was there before a move.)
     """
-    ends = of_one_point(predictor, order), of_one_point("ddim", order)
+    ends = of_one_point(predictor)[order], of_one_point("ddim")[order]
     np.testing.assert_allclose(*ends, rtol=1e-4, atol=1e-4)
 
 

@@ -24,7 +24,6 @@ pytestmark = pytest.mark.usefixtures("nan_where_short")
     ("kind", "dim", "process"),
     [
         *(("mixture", 2, name) for name in SMOOTH),
-        ("gaussian", 2, "vp"),
         pytest.param("mixture", 64, "vp", marks=pytest.mark.slow),
         pytest.param("gaussian", 64, "ve", marks=pytest.mark.slow),
     ],

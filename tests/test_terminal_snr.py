@@ -1,11 +1,13 @@
 """Chains that end without signal, β_T = 1 (Lin et al. 2024), against the exact Gaussian."""
 
+import functools
 import itertools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from net_tools import normal
 from quickly import first_is_quick
 
 import jaxdiff
@@ -55,6 +57,14 @@ def exact_step(x, a, sigma, b, sigma_b):
     return b * x0 + sigma_b * eps
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def end_of_walk(name, noise, times):
+    """Where a solver comes to with the exact model, and what that makes of it."""
+    exact = oracles.gaussian(CHAIN, jnp.full(1, MEAN), jnp.full((1, 1), STD**2))
+    x = jaxdiff.sample(jax.random.key(0), names.STEPS[name](exact, CHAIN), noise, times)
+    return x, exact(x, times[-1]).x0
+
+
 def test_ddim_starts_from_noise_alone_as_in_closed_form():
     nodes = np.append(1.0, np.sqrt(np.cumprod(1 - np.asarray(BETAS, np.float64))))
     x = noise = np.random.default_rng(0).normal(size=(64, 1)).astype(np.float32)
@@ -62,9 +72,7 @@ def test_ddim_starts_from_noise_alone_as_in_closed_form():
     for t, s in itertools.pairwise(steps):
         a, b = nodes[t], nodes[s]
         x = exact_step(x, a, np.sqrt(1 - a**2), b, np.sqrt(1 - b**2))
-    exact = oracles.gaussian(CHAIN, jnp.full(1, MEAN), jnp.full((1, 1), STD**2))
-    solver = jaxdiff.solvers.ddim(exact, CHAIN)
-    got = jaxdiff.sample(jax.random.key(0), solver, noise, jnp.float32(steps / 100))
+    got, _ = end_of_walk("ddim", noise, np.float32(steps / 100))
     np.testing.assert_allclose(got, x, rtol=2e-5, atol=2e-5)
 
 
@@ -73,19 +81,22 @@ ODE = ["deis", "ddim", "dpm_2", "dpm_3", "dpmpp_2m", "dpmpp_2s", "dpmpp_3m", "dp
 SDE = ["ancestral", "euler_maruyama", "reverse_diffusion", "sde_dpmpp_2m", "stochastic_heun"]
 
 
+@functools.cache
+def grids():
+    """Down to the first node of the chain."""
+    made = {name: names.TIME_GRIDS[name] for name in ("logistic", "log_snr")}
+    return {name: np.asarray(make(CHAIN, 40, t_min=1e-2)) for name, make in made.items()}
+
+
 @pytest.mark.parametrize("name", first_is_quick(ODE + SDE))
 def test_every_solver_walks_from_noise_alone_to_the_data(name):
     """The path of the ODE from ε ends at 3 + ½ε; an SDE ends in that law.
 
     A chain that keeps a signal of α_T starts its walk 3 α_T too low.
     """
-    exact = oracles.gaussian(CHAIN, jnp.full(1, MEAN), jnp.full((1, 1), STD**2))
-    noise = jax.random.normal(jax.random.key(1), (4000, 1))
-    solver = names.STEPS[name](exact, CHAIN)
-    for grid in ("logistic", "log_snr"):
-        times = names.TIME_GRIDS[grid](CHAIN, 40, t_min=1e-2)  # the first node of the chain
-        x = jaxdiff.sample(jax.random.key(0), solver, noise, times)
-        x = np.asarray(exact(x, times[-1]).x0)
+    noise = normal((4000, 1), seed=1)
+    for grid, times in grids().items():
+        x = np.asarray(end_of_walk(name, noise, times)[1])
         if name in ODE:
             error = np.sqrt(np.mean((x - (MEAN + STD * noise)) ** 2))
             assert error < (0.04 if name == "ddim" else 0.01), grid

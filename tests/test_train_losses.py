@@ -1,4 +1,4 @@
-"""The loss that a configuration names: times, importance weights, and the hybrid loss."""
+"""The loss that a configuration names: times, importance weights, the hybrid loss, refusals."""
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +12,7 @@ from tiny import tiny_config
 from jaxdiff import losses, processes, recipes
 from jaxdiff.recipes import Run, build, choice, objective
 from jaxdiff.recipes.diffusion import assemble, fresh_state
+from jaxdiff.recipes.resuming import _named
 from jaxdiff.typing import InputError
 
 CHAIN = choice("ddpm", num_steps=20, beta_start=0.01, beta_end=0.3)
@@ -29,43 +30,33 @@ def assembled(size=2, **changes):
     return run, loss_of(run.model), params
 
 
-def mean_losses(loss, *, repeats=300, n=16, **changes):
-    """Batch means of the loss of one model over fresh data and times."""
-    _, loss_fn, params = assembled(loss=loss, **changes)
-
-    def one(key):
-        data_key, loss_key = jax.random.split(key)
-        x = jax.random.normal(data_key, (n, 2))
-        return jnp.mean(loss_fn(params, loss_key, {"x": x}))
-
-    @jax.jit
-    def run(key):
-        return jax.lax.map(one, jax.random.split(key, repeats))
-
-    return np.asarray(run(jax.random.key(0)), np.float64)
-
-
 @pytest.mark.parametrize(
     "process",
     [pytest.param(choice("vp"), id="vp"), pytest.param(CHAIN, id="chain", marks=pytest.mark.slow)],
 )
 def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
     """At the weight of likelihood, whose estimates differ by far in their variance."""
+    loss = {"weight": choice("likelihood"), "t_min": 0.0 if process is CHAIN else 1e-2}
+    every, params = {}, None
+    for name, options in {
+        "uniform": {}, "stratified": {}, "importance": {}, "log_normal": {"mean": -0.5, "std": 2.0},
+    }.items():  # fmt: skip
+        config = recipes.LossConfig(**loss, times=choice(name, **options))
+        _, every[name], params = assembled(loss=config, process=process)
 
-    def along(times):
-        t_min = 0.0 if process is CHAIN else 1e-2
-        loss = recipes.LossConfig(weight=choice("likelihood"), times=times, t_min=t_min)
-        return mean_losses(loss, process=process)
+    @jax.jit
+    def batch_means(key):
+        """Of the loss of one model over fresh data and times."""
 
-    found = {
-        name: along(times)
-        for name, times in {
-            "uniform": choice("uniform"),
-            "stratified": choice("stratified"),
-            "importance": choice("importance"),
-            "log_normal": choice("log_normal", mean=-0.5, std=2.0, ),
-        }.items()
-    }  # fmt: skip
+        def means(key):
+            data_key, loss_key = jax.random.split(key)
+            x = jax.random.normal(data_key, (16, 2))
+            found = {name: fn(params, loss_key, {"x": x}) for name, fn in every.items()}
+            return jax.tree.map(jnp.mean, found)
+
+        return jax.lax.map(means, jax.random.split(key, 300))
+
+    found = jax.tree.map(np.float64, batch_means(jax.random.key(0)))
     best = found["importance"]
     for name, values in found.items():
         error = np.hypot(*(v.std() / np.sqrt(len(v)) for v in (values, best)))
@@ -78,46 +69,48 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
     """EDM's loss starts at 1 per number whatever t: its mean tells nothing of t, its spread all."""
     settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
 
-    def untrained(importance_weights):
-        loss = recipes.LossConfig(**settings, importance_weights=importance_weights)
-        run, loss_fn, _ = assembled(loss=loss)
-
-        @jax.jit
-        def values(key):
-            return loss_fn(
-                fresh_state(run.model).players["model"].params, key, {"x": normal((4096, 2))}
-            )
-
-        return np.asarray(values(jax.random.key(2)))
-
-    assert_mean_close(untrained(False), 1.0)
-    assert untrained(True).std() > 2  # weights of all sizes, though their mean is 1 again
-
-
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-def test_likelihood_weighting_is_that_of_score_sde(reduction):
-    """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
-    loss = recipes.LossConfig(
-        weight=choice("likelihood_weighting"), times=choice("uniform"), reduction=reduction
+    (run, plain_loss, _), (_, weighted_loss, _) = (
+        assembled(loss=recipes.LossConfig(**settings, importance_weights=weights))
+        for weights in (False, True)
     )
-    run, loss_fn, params = assembled(5, loss=loss, process=choice("vp"))
 
     @jax.jit
-    def loss_and_what_it_drew(key, x):
+    def untrained(key):
+        params, batch = player_of(fresh_state(run.model)).params, {"x": normal((4096, 2))}
+        return plain_loss(params, key, batch), weighted_loss(params, key, batch)
+
+    plain, weighted = map(np.asarray, untrained(jax.random.key(2)))
+    assert_mean_close(plain, 1.0)
+    assert weighted.std() > 2  # weights of all sizes, though their mean is 1 again
+
+
+def test_likelihood_weighting_is_that_of_score_sde():
+    """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
+    settings = {"weight": choice("likelihood_weighting"), "times": choice("uniform")}
+    (run, loss_of_mean, params), (_, loss_of_sum, _) = (
+        assembled(5, loss=recipes.LossConfig(**settings, reduction=reduction))
+        for reduction in ("mean", "sum")
+    )
+
+    @jax.jit
+    def losses_and_what_they_drew(key, x):
         time_key, noise_key, _ = jax.random.split(key, 3)
-        t, _ = losses.times.uniform(time_key, 8, t_min=loss.t_min)
+        t, _ = losses.times.uniform(time_key, 8, t_min=run.config.loss.t_min)
         noised = processes.perturb(
             objective.keys_per_row(noise_key, jnp.arange(8)), run.process, x, t
         )
         model = build.denoise_fn(run.config, run.network, run.process, params)
-        return loss_fn(params, key, {"x": x}), t, noised.eps, model(noised.x_t, t).eps
+        found = [loss_fn(params, key, {"x": x}) for loss_fn in (loss_of_mean, loss_of_sum)]
+        return *found, t, noised.eps, model(noised.x_t, t).eps
 
-    found, t, z, eps = map(np.float64, loss_and_what_it_drew(jax.random.key(4), normal((8, 5))))
+    mean, total, t, z, eps = map(
+        np.float64, losses_and_what_they_drew(jax.random.key(4), normal((8, 5)))
+    )
     std = np.sqrt(1 - np.exp(-0.5 * t**2 * (20.0 - 0.1) - t * 0.1))
     g2 = 0.1 + t * (20.0 - 0.1)
     squares = (-eps / std[:, None] + z / std[:, None]) ** 2
-    reduced = squares.mean(axis=-1) if reduction == "mean" else 0.5 * squares.sum(axis=-1)
-    np.testing.assert_allclose(found, g2 * reduced, rtol=1e-4)
+    np.testing.assert_allclose(mean, g2 * squares.mean(axis=-1), rtol=1e-4)
+    np.testing.assert_allclose(total, g2 * 0.5 * squares.sum(axis=-1), rtol=1e-4)
 
 
 @pytest.mark.slow
@@ -175,3 +168,38 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
 def test_a_loss_that_cannot_be_is_refused_before_anything_is_written(changes, sentence):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
         Run(assemble(tiny_config(**changes), (2,), None))
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"name": "hybrd"}, "loss.name must be one of .*did you mean 'hybrid'"),
+        ({"name": "vlb"}, "config.process must be a chain for the loss vlb"),
+        ({"name": "hybrid", "process": CHAIN}, "vlb_weight must be positive for hybrid, got 0.0"),
+        ({"vlb_weight": 0.1}, "vlb_weight must be 0 for any loss but hybrid, got 0.1"),
+        ({"name": "elbo", "process": CHAIN}, "loss.name must be vlb for the bound of a"),
+        ({"process": choice("learned_vp")}, "loss.name must be elbo for the process learned_vp"),
+        ({"name": "ssm", "target": "x0"}, "loss.target must be eps for any loss but denoising"),
+        ({"name": "elbo", "weight": choice("x0")}, "loss.weight must be eps for the loss elbo"),
+        (
+            {"name": "elbo", "importance_weights": False},
+            "importance_weights must be true for the bound elbo",
+        ),
+        ({"name": "girsanov", "times": choice("fixed")}, "loss.times must not be fixed"),
+        ({"times": choice("loss_aware")}, "config.process must be a chain for the loss_aware"),
+        ({"name": "hybrid", "vlb_weight": 1.0, "process": CHAIN}, "learned_variance must be true"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, sentence):
+    changes = dict(changes)
+    process = changes.pop("process", choice("vp"))
+    values = tiny_config(process=process).as_dict()
+    values["loss"] |= {k: v.as_dict() if hasattr(v, "as_dict") else v for k, v in changes.items()}
+    with pytest.raises(InputError, match=sentence):
+        assemble(recipes.from_dict(values), (2,), None)
+
+
+def test_a_configuration_of_before_losses_had_names_is_read_as_it_was_meant():
+    old = {"loss": {"vlb_weight": 0.001}}
+    assert _named(old)["loss"]["name"] == "hybrid"
+    assert _named({"loss": {"vlb_weight": 0.0}}) == {"loss": {"vlb_weight": 0.0}}
