@@ -1,4 +1,4 @@
-"""Settings of every test and example: CPU, no silent rank promotion, compiled code shared."""
+"""Settings of all tests and examples: CPU, no silent rank promotion, shared compiled code."""
 
 import gc
 import os
@@ -10,8 +10,8 @@ import compile_cache
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "Agg")
-# Most of the suite's time is XLA's, which compiles these small programs in a third of it with no
-# passes of LLVM, in one module each, and by its older emitters; jaxlib 0.11 no longer has the last.
+# XLA takes most of the suite's time. It compiles these small programs three times faster without
+# LLVM passes, in one module each, and with its older emitters, which jaxlib 0.11 no longer has.
 FLAGS = [
     "--xla_backend_optimization_level=0",
     "--xla_llvm_disable_expensive_passes=true",
@@ -20,11 +20,11 @@ FLAGS = [
 ]
 FLAGS = FLAGS[: 4 if version("jaxlib").startswith("0.10.") else 3]
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
-# The same programs are compiled again and again, by workers and by the commands that they start.
+# Workers, and the commands that they start, compile the same programs again and again.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compile_cache.folder()))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-import jax  # noqa: E402 (it reads the environment when it is imported)
+import jax  # noqa: E402 (it reads the environment on import)
 import jax.numpy as jnp  # noqa: E402
 import shape_checks  # noqa: E402
 
@@ -36,7 +36,7 @@ import solver_table  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compile_cache.write_whole()
-# Tracing makes many objects and few cycles: a tenth of the time went into looking for these.
+# Tracing makes many objects but few cycles; searching for them took a tenth of the time.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)
 
@@ -47,7 +47,7 @@ def pytest_sessionstart(session):
 
 
 def pytest_sessionfinish():
-    gc.freeze()  # pytest looks for cycles five times before it ends, among all that was compiled
+    gc.freeze()  # pytest runs five garbage collections before it ends, over all compiled code
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -58,7 +58,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def is_quick(item):
-    """Whether a test meets none but the quick processes and solvers, of those of the tables."""
+    """Whether a test uses only the quick ones among the processes and solvers of the tables."""
     params = item.callspec.params.values() if hasattr(item, "callspec") else ()
     names = {value for value in params if isinstance(value, str)}
     return all(
@@ -70,13 +70,13 @@ def is_quick(item):
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before -m chooses by marks
+@pytest.hookimpl(tryfirst=True)  # before -m selects by marks
 def pytest_collection_modifyitems(items):
-    """Mark tests of further processes and solvers slow; put files with other slow tests first.
+    """Mark tests of other processes and solvers as slow; run files with other slow tests first.
 
-    Of what a test tries with many of them ``-m "not slow"`` keeps the quick ones, or the first
-    where none is quick; of the examples in docstrings, which tests repeat, none. Files come so that
-    none with a long test decides the end.
+    Of a test's variants ``-m "not slow"`` keeps the quick ones, or the first where none is quick;
+    of the docstring examples, which tests repeat, none. Files with long tests come first, so that
+    none of them is still running at the end.
     """
     long = {item.path for item in items if item.get_closest_marker("slow")}
     long -= {item.path for item in items if item.path.name.startswith("test_solver")}
@@ -94,7 +94,7 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True, scope="module")
 def released():
-    """Free what was compiled, in time: Linux lets a process map 65,530 pieces of memory."""
+    """Free compiled code in time: Linux limits a process to 65,530 memory maps."""
     yield
     maps = Path("/proc/self/maps")
     if maps.exists() and len(maps.read_bytes().splitlines()) > 25_000:
@@ -103,9 +103,9 @@ def released():
 
 @pytest.fixture
 def nan_where_short(monkeypatch):
-    """An adaptive solve that does not arrive gives NaN, by no callback: jax caches no such program.
+    """Let an adaptive solve that falls short return NaN instead of calling back to Python.
 
-    ``test_adaptive_edges.py`` tests what it does instead.
+    JAX does not cache programs with callbacks. ``test_adaptive_edges.py`` tests the real check.
     """
 
     def spoil(state, too_many, stuck, max_steps):

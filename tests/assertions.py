@@ -1,4 +1,4 @@
-"""Assertions that many tests share, and double precision for a part of one."""
+"""Assertions that many tests share, and double precision for part of a test."""
 
 import jax
 import numpy as np
@@ -14,9 +14,9 @@ def assert_mean_close(samples, mean, *, z=5.0):
     samples = np.asarray(samples, np.float64)
     error = np.abs(samples.mean(0) - np.asarray(mean, np.float64))
     standard_error = samples.std(0, ddof=1) / np.sqrt(len(samples))
-    assert np.all(standard_error > 0), "samples that do not vary measure nothing"
+    assert np.all(standard_error > 0), "samples without variance test nothing"
     worst = np.max(error / standard_error)
-    assert worst <= z, f"mean is {worst:.1f} standard errors away, at most {z} are allowed"
+    assert worst <= z, f"mean is {worst:.1f} standard errors away, must be at most {z}"
 
 
 def assert_variance_close(samples, variance, *, mean, z=5.0):

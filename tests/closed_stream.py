@@ -1,4 +1,4 @@
-"""A process that closes its stderr and opens a file: what number that gets, and its size."""
+"""A process that closes its stderr and opens a file: prints the file's descriptor and size."""
 
 import os
 import sys

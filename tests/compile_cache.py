@@ -1,7 +1,7 @@
-"""One persistent cache of what XLA compiles, for every checkout and for all workers at once.
+"""A persistent XLA compilation cache, shared by all checkouts and all workers.
 
-It lies outside the clone, so that a fresh one starts warm, in a folder of its own for each version
-of jax and jaxlib and each kind of processor. Entries that are two weeks old are compiled again.
+It lies outside the clone, so that a fresh one starts warm, with a folder for each version of jax
+and jaxlib and each kind of processor. Entries expire after two weeks.
 """
 
 import contextlib
@@ -16,7 +16,7 @@ TWO_WEEKS = 14 * 24 * 3600.0
 
 
 def folder() -> Path:
-    """Where the entries for this jax on this processor lie."""
+    """The folder of the entries for this jax on this processor."""
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     processor = platform.machine() + platform.processor()
     described = Path("/proc/cpuinfo")
@@ -28,19 +28,19 @@ def folder() -> Path:
 
 
 def expire() -> None:
-    """Delete what is two weeks old, in all folders beside this one."""
+    """Delete entries that are two weeks old, in this folder and its siblings."""
     limit = time.time() - TWO_WEEKS
     for path in folder().parent.glob("*/*"):
-        with contextlib.suppress(FileNotFoundError):  # another run renames what it has written
+        with contextlib.suppress(FileNotFoundError):  # another run renames its files
             if path.stat().st_mtime < limit:
                 path.unlink()
 
 
 def write_whole() -> None:
-    """Let jax write entries whole or not at all.
+    """Make jax write entries atomically.
 
-    It writes them in place: another worker would read half of one, and one that is killed, as some
-    tests do, would leave half of one behind for good.
+    It writes them in place, so that another worker may read half an entry, and a process that is
+    killed, as in some tests, may leave half an entry behind for good.
     """
     from jax._src.lru_cache import LRUCache
 

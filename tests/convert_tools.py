@@ -1,4 +1,4 @@
-"""State dicts of other systems, written from lists of their modules: random, of the right shape."""
+"""State dicts of other systems, built from lists of their modules: random, of the right shape."""
 
 import numpy as np
 from net_tools import normal
@@ -120,9 +120,9 @@ def ncsnpp_modules(output="none", given="residual", resblock="biggan", fir=True)
     """models/ncsnpp.py with two levels and one block, in order.
 
     Args:
-        output: its ``progressive``; what doubles an image without a convolution is an attribute of
-            the model, ``pyramid_upsample``, not one of its ``all_modules``.
-        given: its ``progressive_input``, or "cat" for an "input_skip" so combined.
+        output: its ``progressive``; doubling an image without a convolution is an attribute of the
+            model, ``pyramid_upsample``, not one of its ``all_modules``.
+        given: its ``progressive_input``, or "cat" for an "input_skip" combined by concatenation.
     """
     biggan = resblock == "biggan"
     filtered = "Conv2d_0" if fir else "Conv_0"

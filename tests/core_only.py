@@ -1,6 +1,6 @@
-"""A script that samples from an oracle, and from a run, with the core dependencies alone.
+"""A script that samples from an oracle, and from a run, with only the core dependencies.
 
-It imports nothing of the tests, so that it also runs where jaxdiff was just installed as a wheel.
+It imports no other test module, so that it also runs where only a wheel of jaxdiff is installed.
 """
 
 import argparse
@@ -10,7 +10,7 @@ STD, N = 0.5, 4096
 
 
 class Hiding:
-    """A finder of modules that no longer finds some packages."""
+    """A module finder that no longer finds some packages."""
 
     def __init__(self, finder, hidden):
         self.finder, self.hidden = finder, hidden

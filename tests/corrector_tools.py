@@ -1,4 +1,4 @@
-"""Models, draws and chains on which correctors are tried."""
+"""Models, random draws and chains for testing correctors."""
 
 import functools
 
@@ -24,12 +24,12 @@ CORRECTORS = {
 
 
 def eps_model(process, eps):
-    """A model that predicts the same noise whatever it sees."""
+    """A model that predicts the same noise for any input."""
     return lambda x, t: Denoised((x - process.sigma(t) * eps) / process.alpha(t), eps)
 
 
 def linear_model(process, gain):
-    """ε̂ = gain · x: another one at every Langevin step, and easy to follow in numpy."""
+    """ε̂ = gain · x: different at every Langevin step, and easy to reproduce in numpy."""
 
     def denoise_fn(x, t):
         return Denoised((x - process.sigma(t) * gain * x) / process.alpha(t), gain * x)
@@ -49,6 +49,6 @@ def numbers(*shape, seed=0):
 
 
 def normals(key, shape, count):
-    """The noise of ``count`` Langevin steps, each with its own of the keys split off ``key``."""
+    """The noise of ``count`` Langevin steps, each from its own key split off ``key``."""
     keys = jax.random.split(key, count)
     return [np.asarray(jax.random.normal(k, shape), np.float64) for k in keys]

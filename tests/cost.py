@@ -1,8 +1,8 @@
-"""What each file of the tests costs, and on what: ``python tests/cost.py [options of pytest]``.
+"""Measure where each test file spends its time: ``python tests/cost.py [options of pytest]``.
 
 Prints, after the usual report, one line per file with seconds of
 
-  importing   collecting the file, with the modules that it is the first to import
+  importing   collecting the file, including modules that no earlier file imported
   tracing     Python functions into jaxprs
   lowering    jaxprs into StableHLO
   compiling   XLA, or reading its result from the persistent cache
@@ -10,8 +10,8 @@ Prints, after the usual report, one line per file with seconds of
   own CPU     processor time of the worker, all threads
   processes   processor time of the processes that the file's tests started
 
-The first five add up to the time that workers spent on the file. Compilations count as seconds of
-the thread that waits for them, each without what is nested in it.
+The first five add up to the time that workers spent on the file. A compilation counts as wall time
+of the thread that waits for it, without the compilations nested in it.
 """
 
 import os
@@ -32,26 +32,26 @@ TICKS = os.sysconf("SC_CLK_TCK")
 
 
 def cpu_of_processes():
-    """Processor seconds of all that this process has started, alive or gone (Linux)."""
+    """Processor seconds of all processes that this one has started, running or ended (Linux)."""
     mine = os.times()
     total = mine.children_user + mine.children_system
     for children in Path("/proc/self/task").glob("*/children"):
         for pid in children.read_text().split():
             try:
                 fields = Path("/proc", pid, "stat").read_text().rpartition(")")[2].split()
-            except OSError:  # it ended in this moment
+            except OSError:  # it has just ended
                 continue
             total += sum(map(int, fields[11:15])) / TICKS
     return total
 
 
 class Costs:
-    """Plugin of pytest: adds up what the tests of each file cost, in every worker."""
+    """Pytest plugin: adds up the cost of each file's tests, in every worker."""
 
     def __init__(self):
         self.of_file = defaultdict(Counter)
         self.phases = Counter()
-        self.nested = []  # (start, length) of compilations that a later one may turn out to hold
+        self.nested = []  # (start, duration) of compilations that a later one may enclose
 
     def listen(self, event, duration, **_):
         if event not in PHASES:
@@ -131,7 +131,7 @@ def pytest_configure(config):
 
 
 if __name__ == "__main__":
-    # Workers load it by name, each a process of its own.
+    # Every worker is a separate process and loads the plugin by name.
     here = str(Path(__file__).parent)
     os.environ["PYTHONPATH"] = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
     sys.path.insert(0, here)

@@ -1,4 +1,4 @@
-"""The decoders as the tests of them run them: compiled once, in either precision."""
+"""The decoders as their tests run them: compiled once, in either precision."""
 
 import functools
 
@@ -18,7 +18,7 @@ def discretized(num_levels, **levels):
 
 
 def in_both(decoder, *arguments):
-    """The decoder's answers in float32 and in float64, each with its tolerance."""
+    """The decoder's results in float32 and in float64, each with its tolerance."""
     decoder = jax.jit(decoder)
     yield decoder(*(np.asarray(part, np.float32) for part in arguments)), 1e-4
     with float64():

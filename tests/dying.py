@@ -1,7 +1,7 @@
-"""Training in a process that dies: killed once the first checkpoint is whole.
+"""Training in a process that is killed once the first checkpoint is complete.
 
-With the flags of ``experiments.train`` it runs that command, with the name of a task of
-``toy_tasks`` and a workdir it trains that.
+Given the flags of ``experiments.train`` it runs that command; given the name of a task of
+``toy_tasks`` and a workdir it trains that task.
 """
 
 import os
@@ -18,7 +18,7 @@ from jaxdiff.train.progress import Progress
 
 
 def die_once_saved(workdir):
-    """Kill this process in the first step after a checkpoint, when that is whole."""
+    """Kill this process in the first step after a complete checkpoint."""
     update = Progress.update
 
     def dying(self, step, metrics, **more):

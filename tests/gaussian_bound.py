@@ -1,4 +1,4 @@
-"""The bound of the exact model of Gaussian data, by the library and by hand.
+"""The ELBO of the exact model of Gaussian data, by the library and by hand.
 
 For data N(m, C) the posterior covariance of x_0 given x_t is V(SNR) = (C⁻¹ + SNR I)⁻¹, so with the
 exact model E‖x_0 − x̂_0‖² = tr V, and every part of the bound has a closed form.
@@ -19,7 +19,7 @@ MEAN = np.array([0.3, -0.5, 0.1])
 COV = np.array([[0.9, 0.3, 0.1], [0.3, 0.7, -0.2], [0.1, -0.2, 0.5]])
 N = 10_000
 
-# Latents near the data and near the noise, near each other and far apart; all far from the data.
+# Latents near the data and near the noise, close together and far apart; all far from the data.
 WHOLE = np.array([1.0, 0.98, 0.8, 0.6, 0.45, 0.3, 0.2, 0.1, 0.04, 0.02])
 GRIDS = {
     "whole": np.float32(WHOLE),
@@ -35,7 +35,7 @@ def data(n=N):
 
 
 def shrunk(process, shrink=1.0):
-    """The exact model, and a wrong one that says ``shrink`` times what it says."""
+    """The exact model, or a wrong one whose estimate is ``shrink`` times the exact one."""
     exact = oracles.gaussian(process, jnp.array(MEAN.tolist()), jnp.array(COV.tolist()))
 
     def model(x, t):
@@ -46,7 +46,7 @@ def shrunk(process, shrink=1.0):
 
 
 def key_of(seed):
-    """Of the generator that draws many numbers soonest."""
+    """A key of the generator that is fastest for many numbers."""
     return jax.random.key(seed, impl="rbg")
 
 
@@ -66,7 +66,7 @@ def trace_posterior(snr):
 
 
 def error(snr, shrink=1.0):
-    """E‖x_0 − c E[x_0|x_t]‖²: what nobody can know, and what c = 1 would spare."""
+    """E‖x_0 − c E[x_0|x_t]‖²: the irreducible error, plus what c ≠ 1 adds."""
     known = np.trace(COV) + MEAN @ MEAN - trace_posterior(snr)
     return trace_posterior(snr) + (1 - shrink) ** 2 * known
 
@@ -93,7 +93,7 @@ def by_hand(name, times, fraction=0.0, shrink=1.0):
 
 
 def negative_entropy():
-    """E[−log p(x_0)], the exact mean of what is bounded."""
+    """E[−log p(x_0)], the exact mean of the bounded quantity."""
     return 0.5 * np.linalg.slogdet(2 * np.pi * np.e * COV)[1]
 
 

@@ -1,4 +1,4 @@
-"""Networks with random weights, and what they gave in the systems that published them."""
+"""Networks with random weights, and their outputs in the systems that published them."""
 
 import functools
 import json
@@ -15,7 +15,7 @@ def read(name):
     """``(config, x [batch, h, w, c], label, y, state)``; skips where the folder is absent."""
     path = FOLDER / f"{name}.npz"
     if not path.exists():
-        pytest.skip(f"{path} is not there: the golden networks are not part of the project")
+        pytest.skip(f"{path} does not exist: the golden networks are not part of the project")
     with np.load(path) as stored:
         arrays = dict(stored)
     config = json.loads(str(arrays.pop("__config__")))

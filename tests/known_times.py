@@ -1,4 +1,4 @@
-"""A process evaluated once, at all the times that a program will ask for: programs stay small."""
+"""A process evaluated once, at all times that a program needs, so that programs stay small."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array
 
-SAME = 1e-6  # times nearer than that are the same, rounded otherwise
+SAME = 1e-6  # times closer than this are equal up to rounding
 
 
 class AtTimes(Process):
@@ -33,7 +33,7 @@ class AtTimes(Process):
 
 
 def at_times(process, *times):
-    """The process at these times alone, each of any shape."""
+    """The process at these times only, each of any shape."""
     every = jnp.concatenate([jnp.ravel(jnp.asarray(t, jnp.result_type(float))) for t in times])
 
     def with_slope(function):

@@ -1,4 +1,4 @@
-"""What the tests of the networks share: parameters nowhere zero, and their parts in numpy."""
+"""Shared by the network tests: nowhere-zero parameters, and layers in numpy."""
 
 import functools
 import math
@@ -16,12 +16,12 @@ def shapes_of(net, *args, **kwargs):
 
 
 def count(tree):
-    """Numbers in all leaves, of arrays or of shapes."""
+    """Total size of all leaves, which are arrays or shapes."""
     return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree))
 
 
 def any_params(shapes, seed=0):
-    """Parameters that are nowhere zero, of about the size that a network has after training."""
+    """Nowhere-zero parameters, of about the size that they have after training."""
     rng = np.random.default_rng(seed)
 
     def draw(leaf):
@@ -32,7 +32,7 @@ def any_params(shapes, seed=0):
 
 
 def rounding(terms, size):
-    """What float32 can lose in sums of so many terms in all, of such a size: 2⁻²⁴ at each."""
+    """The rounding error of float32 in a sum of ``terms`` terms of that size: 2⁻²⁴ for each."""
     return terms * size * 2.0**-24
 
 
@@ -54,7 +54,7 @@ def dense(x, p):
 
 
 def wide(vector, image):
-    """``[batch, c]`` beside ``[batch, ..., c]``."""
+    """``[batch, c]`` made to broadcast with ``[batch, ..., c]``."""
     return vector.reshape(len(vector), *(1,) * (image.ndim - 2), -1)
 
 
@@ -71,7 +71,7 @@ def group_norm(x, groups, gamma, beta, epsilon=1e-6):
 
 
 def convolve(x, p, stride=1, pad=(1, 1)):
-    """Three pixels wide along every axis of the image, one offset after another."""
+    """Three pixels wide along every axis of the image, one offset at a time."""
     axes = x.ndim - 2
     padded = np.pad(x, [(0, 0), *[pad] * axes, (0, 0)])
     sizes = [(side - 3) // stride + 1 for side in padded.shape[1:-1]]
@@ -84,7 +84,7 @@ def convolve(x, p, stride=1, pad=(1, 1)):
 
 
 def upfirdn(x, weights, *, up=1, down=1, before=0, after=0):
-    """StyleGAN2's resampling, axis by axis, pixel by pixel: zeros between, pad, convolve, take."""
+    """StyleGAN2's resampling, axis by axis, pixel by pixel: zeros, padding, convolution, stride."""
     taps = up * np.asarray(weights, np.float64) / np.sum(weights)
     for axis in range(1, x.ndim - 1):
         rows = np.moveaxis(np.asarray(x, np.float64), axis, 0)
@@ -114,7 +114,7 @@ def doubled(x, weights):
 
 
 def doubled_by_convolution(x, p, weights):
-    """upsample_conv_2d of StyleGAN2: zeros between, a convolution of all it reaches, the filter."""
+    """upsample_conv_2d of StyleGAN2: insert zeros, convolve with full padding, filter."""
     stuffed = np.zeros((x.shape[0], *(2 * side - 1 for side in x.shape[1:-1]), x.shape[-1]))
     stuffed[:, *(slice(None, None, 2),) * (x.ndim - 2)] = x
     without_bias = {"kernel": p["kernel"], "bias": np.zeros_like(p["bias"])}
@@ -125,6 +125,6 @@ def doubled_by_convolution(x, p, weights):
 
 
 def smoothed(x, weights):
-    """What conv_downsample_2d of StyleGAN2 does before its convolution, three pixels wide."""
+    """The filter that conv_downsample_2d of StyleGAN2 applies before its 3-pixel convolution."""
     p = len(weights) - 2 + 2
     return upfirdn(x, weights, before=(p + 1) // 2, after=p // 2)

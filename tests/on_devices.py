@@ -1,7 +1,7 @@
-"""What one training is under several layouts of 8 simulated devices, written as JSON.
+"""The same training under several layouts of 8 simulated devices, with the results as JSON.
 
-A program of its own, to be started by ``running.forked(..., devices=8)``, since the number of
-devices is settled when jax starts.
+A separate program, to be started by ``running.forked(..., devices=8)``, since the number of devices
+is fixed when jax starts.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ def small_run(network, shape):
 
 
 def of_unet(mesh):
-    """Of the compiled step of a small U-Net: what its devices exchange, and its parameters."""
+    """The exchanges between devices in a small U-Net's compiled step, and its parameter count."""
     network = choice(
         "unet", channels=8, multipliers=(1, 1), blocks_per_level=1, attention_levels=(), groups=4
     )
@@ -60,7 +60,7 @@ def compiled_on(run, state, mesh):
 
 
 def collectives(text):
-    """Kind and number of 32-bit words of every exchange in a compiled program."""
+    """Kind and size, in 32-bit words, of every exchange in a compiled program."""
     found = []
     for line in text.splitlines():
         match = COLLECTIVE.search(line)
@@ -80,7 +80,7 @@ def on_mesh(run, state, batches, mesh):
 
 
 def copies(state, n):
-    """One for each device, laid out as a mapped step leaves them, which is then compiled once."""
+    """One copy per device, laid out as a pmapped step returns them, so that it compiles once."""
     as_mapped = jax.pmap(lambda _, state: state, axis_name="data", in_axes=(0, None))
     return as_mapped(np.arange(n), state)
 
@@ -96,7 +96,7 @@ def on_pmap(run, state, batches, n):
 
 
 def of_toys(mesh, n):
-    """How far players, carry and metrics of the toy tasks end from those of one device."""
+    """Final distance of the toy tasks' players, carry and metrics from those of one device."""
     far = {}
     for name, toy in toy_tasks.TASKS.items():
         make, frozen = toy()
@@ -130,12 +130,12 @@ def of_toys(mesh, n):
 
 @jax.jit
 def summed(state):
-    """The fingerprint of a leaf of each kind and layout."""
+    """The fingerprints of leaves of each kind and layout."""
     return fingerprint((player_of(state).params, state.key, state.step))
 
 
 def bounds_of_points():
-    """Bits per dimension, by the bound and by the ODE, of as many points as no mesh divides."""
+    """Bits per dimension, by the bound and by the ODE, of a number of points no mesh divides."""
     run = small_run(choice("mlp", width=16, depth=1), (2,))
     params = jax.tree.map(lambda leaf: leaf + 0.01, fresh_state(run.model).players["model"].params)
     run = dataclasses.replace(run, params=params)

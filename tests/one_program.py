@@ -1,4 +1,4 @@
-"""One compiled program for all processes: which of them it runs is one of its arguments."""
+"""One compiled program for all processes, which takes the choice of process as an argument."""
 
 import functools
 
@@ -24,13 +24,13 @@ class OneOf(Process):
         return _of_row("variance", self, jnp.asarray(t) * 1.0)
 
 
-@functools.partial(jax.jit, static_argnums=0)  # traced once, however often a program calls it
+@functools.partial(jax.jit, static_argnums=0)  # traced once per program, however often it is called
 def _of_row(method, process, t):
     return jnp.stack([getattr(row, method)(t) for row in process.rows])[process.place]
 
 
 def one_of(name, among=tuple(PROCESSES)):
-    """The process of this name in the table, in the precision of now."""
+    """The process of this name in the table, in the current precision."""
     dtype = jnp.result_type(float)
     kinds = _kinds(tuple(among), dtype) | _kinds((name,), dtype)
     kind = type(PROCESSES[name].process)
@@ -39,14 +39,14 @@ def one_of(name, among=tuple(PROCESSES)):
 
 @functools.cache
 def _kinds(names, dtype):
-    """A process of each kind: of one kind differ numbers alone, which are arguments."""
+    """One process of each kind: those of one kind differ only in numbers, which are arguments."""
     rows = [_equally_long(PROCESSES[name].process) for name in names]
     rows = jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), rows)
     return {type(row): row for row in rows}
 
 
 def _equally_long(process):
-    """The same function of time, where a chain has fewer nodes than the longest of its kind."""
+    """The same function of time, with as many nodes as the longest chain of its kind."""
     if not isinstance(process, DiscreteVP):
         return process
     nodes = np.linspace(0, 1, process.num_steps + 1)

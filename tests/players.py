@@ -1,4 +1,4 @@
-"""What tests of training need of its states: their bits, the one player of a diffusion model."""
+"""Training states for tests: their bits, and the single player of a diffusion model."""
 
 import functools
 
@@ -11,7 +11,7 @@ from jaxdiff.train import BatchSlice, View
 
 
 def made(model):
-    """The state of a model at step 0, by one compiled program."""
+    """The state of a model at step 0, from one compiled program."""
     return jax.jit(functools.partial(fresh_state, model))()
 
 
@@ -29,7 +29,7 @@ def with_player(state, **changes):
 
 
 def loss_of(model, *, stored=False):
-    """``(params, key, batch, part) -> [rows]``; without a part the batch is whole."""
+    """``(params, key, batch, part) -> [rows]``; without a part it is the whole batch."""
     objective = model.objective
     loss_fn = objective.stored_loss_fn if stored else objective.loss_fn
 
@@ -53,4 +53,4 @@ def bits(tree):
 
 
 def quiet(line):
-    """Swallow a line of report."""
+    """Discard a line of progress."""

@@ -1,7 +1,7 @@
-"""The processes that every battery tries: one row buys all of them.
+"""The processes that all test batteries run on: one row adds a process to all of them.
 
-Beside each process stand its α, σ, f and g² in plain numpy, float64, written from the papers; the
-exact distributions below follow from those numbers alone, never from the library's own.
+Each process comes with its α, σ, f and g² in plain numpy, float64, written from the papers; the
+exact distributions below are derived from these alone, never from the library's own numbers.
 """
 
 import dataclasses
@@ -29,12 +29,12 @@ class Scales(NamedTuple):
 class ProcessRow(NamedTuple):
     process: Process
     scales: Callable[..., Scales]  # of times of any shape
-    first_noise: float  # an early time, at which little noise has come in
-    alpha_0: float = 1.0  # at t = 0, where the noise of a VE is its smallest one
+    first_noise: float  # an early time, when there is still little noise
+    alpha_0: float = 1.0  # at t = 0, where a VE still has its smallest noise
     sigma_0: float = 0.0
-    steep: bool = False  # one float32 time differs from the next by percents in σ/α, near t = 1
-    quadrature: float = 0.0  # error of integrals over t that take σ to be smooth
-    betas: np.ndarray | None = None  # of a chain of DDPM
+    steep: bool = False  # near t = 1, σ/α changes by percents between adjacent float32 times
+    quadrature: float = 0.0  # error of integrals over t that assume a smooth σ
+    betas: np.ndarray | None = None  # of a DDPM chain
 
 
 def vp_scales(t, beta_min=0.1, beta_max=20.0):
@@ -60,7 +60,7 @@ def ve_scales(t, sigma_min=0.01, sigma_max=50.0):
 
 
 def cosine_scales(t, s=0.008, log_snr_min=-20.0):
-    """Nichol & Dhariwal 2021, eq. 17: α = cos φ/cos φ₀, stopped where log SNR = log_snr_min."""
+    """Nichol & Dhariwal 2021, eq. 17: α = cos φ/cos φ₀, truncated where log SNR = log_snr_min."""
     first = 0.5 * np.pi * s / (1 + s)
     last = np.arccos(np.cos(first) / np.sqrt(1 + np.exp(-log_snr_min)))
     phi = first + np.asarray(t, np.float64) * (last - first)
@@ -70,7 +70,7 @@ def cosine_scales(t, s=0.008, log_snr_min=-20.0):
 
 
 def _between_nodes(values, t):
-    """A function that is linear between its values at i/T, and its slope; t = i/T is left of i."""
+    """A function linear between its values at i/T, and its slope; t = i/T belongs to the left."""
     t, num_steps = np.asarray(t, np.float64), len(values) - 1
     i = np.clip(np.ceil(t * num_steps - 1e-3).astype(int) - 1, 0, num_steps - 1)
     rise = values[i + 1] - values[i]
@@ -162,7 +162,7 @@ PROCESSES = {
 BETAS = {name: row.betas for name, row in PROCESSES.items() if row.betas is not None}
 CHAINS = [name for name, row in PROCESSES.items() if row.process.num_steps]
 SMOOTH = ["vp", "subvp", "ve"]
-QUICK = ["vp", "ve", "ddpm_linear_1000"]  # the three that -m "not slow" tries
+QUICK = ["vp", "ve", "ddpm_linear_1000"]  # the three that -m "not slow" runs
 every_smooth = pytest.mark.parametrize(
     "process", ["vp", *(pytest.param(name, marks=pytest.mark.slow) for name in SMOOTH[1:])]
 )
@@ -174,7 +174,7 @@ def exact_scales(name, t):
 
 
 def as_float64(process):
-    """The same process with every parameter in float64; call it where JAX computes in float64."""
+    """The same process with every parameter in float64; call it while JAX computes in float64."""
     return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64), process)
 
 
@@ -189,13 +189,13 @@ class Affine(NamedTuple):
     noise: float
 
 
-def exact_law(scales, t, s, mean, variance, start_mean, start_variance, *, churn):
+def exact_moments(scales, t, s, mean, variance, start_mean, start_variance, *, churn):
     """Mean and variance at s of the reverse process that is N(start_mean, start_variance) at t.
 
-    With y = x − αm and v = α²λ + σ² (v' = 2fv + g²) the dynamics that keep all marginals read
+    With y = x − αm and v = α²λ + σ² (v' = 2fv + g²), the dynamics that preserve all marginals are
     dy = [f + ½(1 + η²) g²/v] y dt + η g dw̄, so y/α is multiplied by ((v_s/α_s²)/(v_t/α_t²)) to
     the power ½(1 + η²), and the excess of the variance over v by the square of that factor.
-    η = 0: the ODE, whose flow keeps y/√v. η = 1: Anderson's reversal, E[x_s | x_t] of Gaussians.
+    η = 0: the ODE, its flow preserves y/√v. η = 1: Anderson's reversal, E[x_s | x_t] of Gaussians.
     """
     (a_t, sd_t, _, _), (a_s, sd_s, _, _) = scales(t), scales(s)
     v_t, v_s = a_t**2 * variance + sd_t**2, a_s**2 * variance + sd_s**2

@@ -1,4 +1,4 @@
-"""What the tests of the processes share: marks, and functions compiled once for each kind."""
+"""Shared by the process tests: marks, and functions compiled once for each kind."""
 
 import jax
 import numpy as np
@@ -12,7 +12,7 @@ every_process = pytest.mark.parametrize("name", PROCESSES)
 every_chain = pytest.mark.parametrize("name", CHAINS)
 every_ddpm = pytest.mark.parametrize("name", BETAS)
 
-# Away from the nodes of every chain in the table, by more than any step of a finite difference.
+# Farther from the nodes of every chain in the table than any finite-difference step.
 INSIDE = np.array([0.1237, 0.3711, 0.6213, 0.8887])
 H = 1e-5
 

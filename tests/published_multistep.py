@@ -1,4 +1,4 @@
-"""Every solver with a memory once more, in plain numpy and float64: see published_onestep.py."""
+"""Every multistep solver again, in plain numpy and float64: see published_onestep.py."""
 
 import itertools
 import math
@@ -54,7 +54,7 @@ from jaxdiff import solvers
 def dpmpp_multistep(model, scales, times, x, z, *, order, eta=0.0, parabola=1.0):
     """Lu et al. 2022 (DPM-Solver++), algorithm 2 and its extensions to order 3 and to the SDE.
 
-    The published code of order 3 has ``parabola=0.5``; Taylor's formula has 1.
+    The published code of order 3 has ``parabola=0.5``; Taylor's formula gives 1.
     """
     seen = []
     for t, s, noise in zip(times[:-1], times[1:], z, strict=True):
@@ -144,7 +144,7 @@ def deis(model, scales, times, x, z, *, order):
 
 def _deis_weights(scales, t, s, nodes):
     points, weights = np.polynomial.legendre.leggauss(8)
-    # over the angle whose sin² is τ, slow at both ends, where dσ̄/dτ may be infinite
+    # over the angle whose sin² is τ, dense at both ends, where dσ̄/dτ may be infinite
     edges = np.linspace(*np.arcsin(np.sqrt([t, s])), 401)  # many: a chain has a kink at every node
     middles, half = 0.5 * (edges[1:] + edges[:-1]), 0.5 * (edges[1] - edges[0])
     angles = middles[:, None] + half * points

@@ -1,7 +1,7 @@
-"""Every solver without a memory once more, in plain numpy and float64, from its paper or its code.
+"""Every one-step solver again, in plain numpy and float64, from its paper or its published code.
 
-A walk is ``(model, scales, times, x, z) -> x``: the model gives x̂_0 from x and t, ``scales`` the
-process in numpy, and ``z [n, ...]`` the noise. Nothing of a walk comes from the library.
+A sampler here is ``(model, scales, times, x, z) -> x``, where ``model(x, t)`` is x̂_0,
+``scales`` is the process in numpy, and ``z [n, ...]`` the noise. No part of it uses the library.
 """
 
 import functools
@@ -16,7 +16,7 @@ from jaxdiff import solvers
 
 
 class At(NamedTuple):
-    """What a paper knows at one time."""
+    """The quantities at one time that papers use."""
 
     t: float
     alpha: float
@@ -50,15 +50,15 @@ def noise_of(model, p, x):
 
 
 def stepwise(step):
-    """A walk of a step ``(model, scales, p, q, x, z) -> x`` without a memory."""
+    """The sampler that applies a memoryless step ``(model, scales, p, q, x, z) -> x``."""
 
     @functools.wraps(step)
-    def walk(model, scales, times, x, z, **options):
+    def sample(model, scales, times, x, z, **options):
         for t, s, noise in zip(times[:-1], times[1:], z, strict=True):
             x = step(model, scales, at(scales, t), at(scales, s), x, noise, **options)
         return x
 
-    return walk
+    return sample
 
 
 @entry("ddim", solvers.ddim, order=1, inverse_order=1)
@@ -162,7 +162,7 @@ def heun(model, scales, p, q, x, z):
 )
 @stepwise
 def stochastic_heun(model, scales, p, q, x, z, churn):
-    """Karras et al. 2022, algorithm 2, with γ = churn and S_noise = 1, no further than t = 1."""
+    """Karras et al. 2022, algorithm 2, with γ = churn and S_noise = 1, not beyond t = 1."""
     raised = min(p.bar * (1 + churn), at(scales, 1.0).bar)
     start = at(scales, time_at(scales, -math.log(raised)))
     x_hat = x / p.alpha + math.sqrt(max(raised**2 - p.bar**2, 0.0)) * z

@@ -1,4 +1,4 @@
-"""Parameters of which ``-m "not slow"`` keeps the first alone."""
+"""Parameters of which ``-m "not slow"`` keeps only the first."""
 
 import pytest
 

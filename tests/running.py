@@ -1,7 +1,7 @@
-"""The modules of the project, run as a person would from its root: in this process, or in others.
+"""Run the project's modules as a user would from its root, in this process or in others.
 
-A command is run in the process of the tests, unless its own start or its death is what is tested:
-what one needs at first, imported libraries and compiled code, then serves the next.
+A command runs in the process of the tests, unless its startup or its death is tested, so that
+imported libraries and compiled code also serve the next one.
 """
 
 import contextlib
@@ -32,11 +32,11 @@ FORKS.set_forkserver_preload(
      "matplotlib.figure", "sklearn.datasets"]
 )  # fmt: skip
 UNSEEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
-"""What Python shows nobody unless it is told to."""
+"""Warnings that Python hides by default."""
 
 
 class Ended(NamedTuple):
-    """What a command left, under the names of ``subprocess``."""
+    """The result of a command, with the names of ``subprocess``."""
 
     returncode: int | None
     stdout: str
@@ -45,7 +45,7 @@ class Ended(NamedTuple):
 
 @contextlib.contextmanager
 def files_of_at_most(size):
-    """Let no file grow beyond so many bytes, which fails half way through as a full disk does."""
+    """Limit the size of files in bytes, so that writes fail half way as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
@@ -59,7 +59,7 @@ def files_of_at_most(size):
 def run(module, *arguments, encoding="utf-8"):
     """Run a module to its end as ``python -m module arguments`` would, in this process.
 
-    What it prints must be in the encoding, as where a terminal has no other.
+    Its output must be encodable, as in a terminal of that encoding.
     """
     stdout = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
     stderr = io.StringIO()
@@ -88,14 +88,14 @@ def run(module, *arguments, encoding="utf-8"):
 
 
 def _parse_and_run(main, flags_parser):
-    """Be ``absl.app.run``, which also prepares a process for its only program."""
+    """Stand in for ``absl.app.run``, which also sets up its process for a single program."""
     sys.exit(main(flags_parser(sys.argv)))
 
 
 def _forget_flags():
-    """Delete the flags of commands, and set those of modules that serve them to their defaults.
+    """Delete the flags of commands, and reset those of other modules to their defaults.
 
-    A command that a test has imported has defined its flags, too; config.seed and its like belong
+    Commands that tests imported have defined their flags as well; config.seed and the like belong
     to the command whose configuration they override.
     """
     for name in list(flags.FLAGS):
@@ -111,7 +111,7 @@ def _is_command(module):
 
 @contextlib.contextmanager
 def _as_users_have_it():
-    """Promote ranks and show warnings, as jax and Python do unless a test run tells them not to."""
+    """Promote ranks and show warnings as jax and Python do outside of a test run."""
 
     def show(message, category, filename, lineno, file=None, line=None):
         sys.stderr.write(warnings.formatwarning(message, category, filename, lineno, line))
@@ -120,13 +120,13 @@ def _as_users_have_it():
         warnings.showwarning = show
         for category in UNSEEN:
             warnings.simplefilter("ignore", category)
-        # of a command whose module another test has imported
+        # raised for a command whose module another test has imported
         warnings.filterwarnings("ignore", ".* found in sys.modules", RuntimeWarning)
         yield
 
 
 def command(*arguments):
-    """Run a module to its end in a process of its own."""
+    """Run a module to its end in a new process."""
     done = subprocess.run(
         [sys.executable, "-m", *arguments],
         cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False,
@@ -135,22 +135,22 @@ def command(*arguments):
 
 
 def forked(*arguments, devices=1):
-    """Run a module to its end in a process that has imported the libraries already."""
+    """Run a module to its end in a process that has already imported the libraries."""
     with tempfile.TemporaryDirectory() as folder:
         return start(*arguments, folder=folder, devices=devices).end()
 
 
 class Started:
-    """A command at work, in a process that had imported the libraries already."""
+    """A running command, in a process that had already imported the libraries."""
 
-    def __init__(self, process, said):
-        self.process, self.said = process, said
+    def __init__(self, process, logs):
+        self.process, self.logs = process, logs
 
     def __enter__(self):
         return self
 
     def __exit__(self, *exception):
-        if self.alive:  # a test that fails leaves nothing running
+        if self.alive:  # a failing test leaves nothing running
             self.process.kill()
 
     @property
@@ -162,7 +162,7 @@ class Started:
 
     def end(self):
         self.process.join()
-        return Ended(self.process.exitcode, *(path.read_text() for path in self.said))
+        return Ended(self.process.exitcode, *(path.read_text() for path in self.logs))
 
 
 def _as_main(arguments, stdout, stderr, devices):
@@ -178,13 +178,13 @@ def _as_main(arguments, stdout, stderr, devices):
 
 
 def start(*arguments, folder, devices=1):
-    """Start a module, and leave it running; what it says goes to files in ``folder``.
+    """Start a module and leave it running; its output goes to files in ``folder``.
 
-    Its processor plays as many devices as it is told: the number is settled when jax starts.
+    Its processor simulates ``devices`` devices, whose number is fixed when jax starts.
     """
-    said = [Path(folder, name) for name in ("stdout", "stderr")]
-    for path in said:
+    logs = [Path(folder, name) for name in ("stdout", "stderr")]
+    for path in logs:
         path.touch()
-    process = FORKS.Process(target=_as_main, args=(arguments, *said, devices))
+    process = FORKS.Process(target=_as_main, args=(arguments, *logs, devices))
     process.start()
-    return Started(process, said)
+    return Started(process, logs)

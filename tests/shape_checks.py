@@ -1,10 +1,10 @@
-"""Checks the shapes in the annotations of L1 to L5 at every call that a test makes.
+"""Check the shapes in the annotations of L1 to L5 at every call that a test makes.
 
-A module of these layers is imported as it is, and then its public functions and methods are
-wrapped, so that everything that imports them gets the wrapped ones. jaxtyping's own
-``--jaxtyping-packages`` differs in three ways that tests would feel: it also decorates functions
-inside of functions, again for every trace, which takes longer than the checks; it repeats what mypy
-checks; and it refuses an argument before the library can, whose sentence the tests read.
+A module of these layers is imported unchanged, and then its public functions and methods are
+wrapped, so that every importer gets the wrapped ones. jaxtyping's own ``--jaxtyping-packages``
+differs in three ways that would matter here: it also decorates nested functions, again for every
+trace, which takes longer than the checks; it repeats what mypy checks; and it rejects an argument
+before the library can raise the error whose message the tests match.
 """
 
 import functools
@@ -33,7 +33,7 @@ LAYERS = (
 
 
 def install():
-    """Check the modules that are imported from now on."""
+    """Check all modules that are imported after this call."""
     sys.meta_path.insert(0, _Finder())
 
 
@@ -61,7 +61,7 @@ class _Loader(importlib.machinery.SourceFileLoader):
 
 def _check_methods(cls):
     for name, value in list(vars(cls).items()):
-        if name.startswith("_"):  # the fields of a process hold what its tree holds
+        if name.startswith("_"):  # fields of a process may hold any leaf of its tree
             continue
         if isinstance(value, classmethod):
             setattr(cls, name, classmethod(checked(value.__func__)))
@@ -77,7 +77,7 @@ def checked(fn):
     returned = hints.get("return")
     names = list(inspect.signature(fn).parameters)
 
-    @jaxtyped(typechecker=None)  # in whose scope an axis has one length
+    @jaxtyped(typechecker=None)  # the scope in which an axis has one length
     @functools.wraps(fn)
     def call(*args, **kwargs):
         __tracebackhide__ = True
@@ -96,7 +96,7 @@ def checked(fn):
 
 
 def _refusal(fn, args, kwargs):
-    """What the library itself says of arguments that it refuses."""
+    """The library's own error for these arguments, if it raises one."""
     from jaxdiff.typing import InputError
 
     try:
@@ -116,13 +116,13 @@ def _check(value, hint):
                 _check(getattr(value, field), shape)
             return
     if isinstance(value, np.ndarray | np.generic) and value.dtype.kind in "iuf":
-        value = jnp.asarray(value)  # JAX takes them for its own: their shape alone is checked
+        value = jnp.asarray(value)  # JAX converts these: only their shape is checked
     die_if_unbearable(value, hint)
 
 
 @functools.cache
 def _shapes(annotated):
-    """The annotations that speak of a shape."""
+    """The annotations that include a shape."""
     hints = typing.get_type_hints(annotated, include_extras=True)
     return {name: hint for name, hint in hints.items() if _has_shape(hint)}
 

@@ -1,15 +1,15 @@
-"""Which tests one worker of pytest-xdist runs together: those that share compiled code.
+"""Group tests that share compiled code, so that one worker of pytest-xdist runs them together.
 
-What a file compiles, its tests share; what a solver compiles, all files that test it.
+The tests of a file share its compiled code; a solver's code is shared by all files that test it.
 """
 
-import published_multistep  # noqa: F401 (it enters its solvers in the table, and the others)
+import published_multistep  # noqa: F401 (it registers all solvers in the table)
 from solver_table import SOLVERS
 from xdist.scheduler import LoadScopeScheduling
 
 
 def group(nodeid: str) -> str:
-    """``file::test[solver-...]`` belongs to its solver, and what names none to its file."""
+    """``file::test[solver-...]`` belongs to its solver; other tests belong to their file."""
     path, _, test = nodeid.partition("::")
     options = test.partition("[")[2].rstrip("]").split("-")
     solvers = [option for option in options if option in SOLVERS]
@@ -17,7 +17,7 @@ def group(nodeid: str) -> str:
 
 
 class ByCompiledCode(LoadScopeScheduling):
-    """Deals out whole groups, in the order in which they were collected."""
+    """Assigns whole groups to workers, in the order of collection."""
 
     def _split_scope(self, nodeid: str) -> str:
         return group(nodeid)

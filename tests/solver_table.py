@@ -1,6 +1,6 @@
-"""The solvers that every battery tries: one entry buys all of them.
+"""The solvers that all test batteries run on: one entry adds a solver to all of them.
 
-Entries stand beside the published form of each solver, in ``published_onestep.py`` and
+Entries stand next to the published form of each solver, in ``published_onestep.py`` and
 ``published_multistep.py``.
 """
 
@@ -17,15 +17,15 @@ from jaxdiff.solvers import Solver
 
 class SolverRow(NamedTuple):
     make: Callable[[DenoiseFn, Process], Solver]
-    published: Callable[..., np.ndarray]  # the same walk in numpy
+    published: Callable[..., np.ndarray]  # the same sampler in numpy
     order: int  # weak order, for a solver that draws noise
     evaluations: int = 1  # of the network, in one step
     churn: float = 0.0  # η: amplitude of the noise; 0 is the ODE, 1 Anderson's SDE, nan neither
-    memory: int = 0  # how many earlier steps a step leans on
-    noise_of_x: bool = False  # its noise is in units of x_t: it is another solver of x/α
-    in_time: bool = False  # interpolates in the process's own time, hence likewise
+    memory: int = 0  # how many earlier steps a step uses
+    noise_of_x: bool = False  # its noise is in units of x_t: it is a different solver in x/α
+    in_time: bool = False  # interpolates in the process's own time, with the same consequence
     exact_mean: tuple[str, ...] = ()  # processes under which the mean of Gaussian data is exact
-    inverse_order: float | None = None  # of there and back, where that is not at least the order
+    inverse_order: float | None = None  # of the round trip, where it is below the order
 
     @property
     def deterministic(self):
@@ -37,24 +37,24 @@ QUICK = [
     *("ddim", "ancestral", "euler_maruyama", "heun"),
     *("dpmpp_2m", "sde_dpmpp_2m", "unipc_3", "deis_3"),
 ]
-"""Those that -m "not slow" tries: with and without noise, stages and a memory."""
+"""Those that -m "not slow" runs: with and without noise, stages and a memory."""
 
 
 def entry(name, make, *, only_published=None, options=None, **fields):
-    """Enter a published walk, and the library's solver that is to equal it.
+    """Register a published sampler, and the library's solver that must match it.
 
     Args:
         name: of the row.
         make: the library's solver.
         options: of both.
-        only_published: further options of the published walk, which may be one for many solvers.
+        only_published: further options of the published sampler, which may serve many solvers.
         **fields: of the row.
     """
     options = options or {}
 
-    def enter(walk):
-        published = partial(walk, **options, **(only_published or {}))
+    def enter(sample):
+        published = partial(sample, **options, **(only_published or {}))
         SOLVERS[name] = SolverRow(partial(make, **options), published, **fields)
-        return walk
+        return sample
 
     return enter

@@ -12,7 +12,7 @@ import pytest
 from one_program import one_of
 from process_table import PROCESSES, SMOOTH, vp_scales
 from quickly import first_is_quick
-from solver_walks import FLOWS, MODELS, gaussian_flow, slope
+from solver_samples import FLOWS, MODELS, gaussian_flow, slope
 
 import jaxdiff
 from jaxdiff import flow, oracles

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from one_program import one_of
 from process_table import PROCESSES, as_float64
-from solver_walks import MODELS
+from solver_samples import MODELS
 
 from experiments.common import cli
 from jaxdiff import flow

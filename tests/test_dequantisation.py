@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import integrate, special
-from solver_walks import assert_within
+from solver_samples import assert_within
 
 from jaxdiff.likelihood import dequantized_log_likelihood
 from jaxdiff.typing import InputError

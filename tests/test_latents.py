@@ -10,7 +10,7 @@ import pytest
 from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, QUICK, SMOOTH
-from solver_walks import MODELS, gaussian_x0, mixture_flow, mixture_model
+from solver_samples import MODELS, gaussian_x0, mixture_flow, mixture_model
 
 import jaxdiff
 from jaxdiff import latents, schedules, solvers

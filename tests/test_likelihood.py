@@ -6,10 +6,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from carried_laws import T_MIN, data_of, run
+from exact_likelihoods import T_MIN, data_of, run
 from one_program import one_of
 from process_table import PROCESSES, SMOOTH
-from solver_walks import slope
+from solver_samples import slope
 
 from jaxdiff import oracles
 from jaxdiff.likelihood import log_likelihood

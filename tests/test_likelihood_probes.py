@@ -4,10 +4,10 @@ import chex
 import jax
 import numpy as np
 import pytest
-from carried_laws import T_MIN, data_of, run
+from exact_likelihoods import T_MIN, data_of, run
 from process_table import PROCESSES
 from quickly import first_is_quick
-from solver_walks import assert_within
+from solver_samples import assert_within
 
 from jaxdiff.likelihood import log_likelihood
 

@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from process_table import PROCESSES, vp_scales
+from solver_samples import gaussian_model
 from solver_table import SOLVERS
-from solver_walks import gaussian_model
 
 import jaxdiff
 from jaxdiff import oracles, schedules, solvers

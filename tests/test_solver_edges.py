@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from process_table import as_float64, vp_scales
+from solver_samples import gaussian_model, gaussian_model_1d, gaussian_x0
 from solver_table import SOLVERS
-from solver_walks import gaussian_model, gaussian_model_1d, gaussian_x0
 
 import jaxdiff
 from jaxdiff import schedules, solvers

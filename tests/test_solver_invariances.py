@@ -1,4 +1,4 @@
-"""What changes no sample: units, the order of steps, jit, keys of batch mates; the way back."""
+"""Changes that leave samples invariant: units, jit, batch mates, VP or VE; and inversion."""
 
 import itertools
 
@@ -10,17 +10,17 @@ from known_times import at_times
 from one_program import one_of
 from process_table import PROCESSES, every_smooth, vp_scales
 from quickly import first_is_quick
-from solver_table import SOLVERS
-from solver_walks import (
+from solver_samples import (
     DETERMINISTIC,
     FLOWS,
     IN_SIGNAL,
+    endpoint,
     gaussian_flow,
     gaussian_model,
     in_double,
     slope,
-    walk,
 )
+from solver_table import SOLVERS
 
 import jaxdiff
 from jaxdiff import schedules, solvers
@@ -41,8 +41,8 @@ def test_vp_and_ve_are_one_ode(solver, model):
     times_ve = np.log(ratios / 0.01) / np.log(50.0 / 0.01)
     x = np.random.default_rng(0).normal(size=(16, 2 if model == "gaussian" else 1))
     first, last = vp_scales(times[0]).alpha, vp_scales(times[-1]).alpha
-    vp = walk(solver, in_double("vp", model), x, times, model=model)
-    ve = walk(solver, in_double("ve", model), x / first, times_ve, model=model)
+    vp = endpoint(solver, in_double("vp", model), x, times, model=model)
+    ve = endpoint(solver, in_double("ve", model), x / first, times_ve, model=model)
     np.testing.assert_allclose(vp / last, ve, rtol=1e-9)
 
 
@@ -52,8 +52,8 @@ def test_units_of_signal_change_no_sample(solver):
     """The samplers built on the posterior too: their noise is in proportion to α_s."""
     times, x = np.linspace(0.9, 0.05, 12), np.random.default_rng(0).normal(size=(16, 2))
     first, last = PROCESSES["subvp"].scales(times[[0, -1]]).alpha
-    own = walk(solver, in_double("subvp"), x, times)
-    unit = walk(solver, in_double(IN_SIGNAL), x / first, times)
+    own = endpoint(solver, in_double("subvp"), x, times)
+    unit = endpoint(solver, in_double(IN_SIGNAL), x / first, times)
     np.testing.assert_allclose(own / last, unit, rtol=1e-9)
 
 
@@ -105,8 +105,8 @@ def test_ode_solver_inverts_itself_up_to_its_order(solver, process):
     errors = []
     for n in counts:
         times = np.linspace(0.05, 0.8, n + 1)
-        there = walk(solver, in_double(process), x, times)
-        back = walk(solver, in_double(process), there, times[::-1])
+        there = endpoint(solver, in_double(process), x, times)
+        back = endpoint(solver, in_double(process), there, times[::-1])
         assert np.max(np.abs(there - gaussian_flow(row.scales, x, 0.05, 0.8))) < 0.5 * np.max(there)
         errors.append(np.max(np.abs(back - x)))
     order = SOLVERS[solver].inverse_order

@@ -12,19 +12,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from one_program import one_of
-from process_table import PROCESSES, SMOOTH, Affine, every_smooth, exact_law
+from process_table import PROCESSES, SMOOTH, Affine, every_smooth, exact_moments
 from published_onestep import at
-from solver_table import SOLVERS
-from solver_walks import (
+from solver_samples import (
     MODELS,
     STOCHASTIC,
     even_times,
     in_double,
-    mixture_law,
+    mixture_at,
     mixture_model,
     normal_pdf,
     slope,
 )
+from solver_table import SOLVERS
 
 from jaxdiff import oracles, processes, solvers
 
@@ -109,7 +109,7 @@ def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
     alpha, sigma, _, _ = row.scales(t_max)
     start = alpha * 0.7 + 0.5 * sigma, 0.25 * sigma**2
     churn = SOLVERS[solver].churn
-    exact = third_moment(*exact_law(row.scales, t_max, t_min, 0.7, 0.5, *start, churn=churn))
+    exact = third_moment(*exact_moments(row.scales, t_max, t_min, 0.7, 0.5, *start, churn=churn))
 
     counts = np.array([32, 64, 128])
     read = read_affine(solver, one_of(process, SMOOTH), *pairs_of(counts, t_max, t_min, memory))
@@ -145,7 +145,7 @@ def test_churn_is_the_family_between_ode_and_sde(process):
     t_max, t_min = 0.5, 0.2
     alpha, sigma, _, _ = row.scales(t_max)
     start = alpha * 0.7 + 0.5 * sigma, 0.25 * sigma**2
-    exact = third_moment(*exact_law(row.scales, t_max, t_min, 0.7, 0.5, *start, churn=eta))
+    exact = third_moment(*exact_moments(row.scales, t_max, t_min, 0.7, 0.5, *start, churn=eta))
     ends = [at(row.scales, t).lam for t in (t_max, t_min)]
 
     shared, counts, errors = one_of(process, SMOOTH), np.array([64, 128, 256]), []
@@ -212,13 +212,13 @@ def test_sde_solver_has_weak_order_one_on_a_mixture(solver, process):
     """The density is pushed through x_s = μ(x_t) + c z by the trapezoidal rule, to rounding."""
     row = PROCESSES[process]
     t_max, t_min = {"vp": (0.5, 0.2), "ve": (0.7, 0.55)}[process]
-    weights, means, stds = mixture_law(row.scales, t_max)
+    weights, means, stds = mixture_at(row.scales, t_max)
     reach = 6.5 * np.max(stds) + 1
     x = np.linspace(-reach, reach, 401)[:, None]
     width = x[1, 0] - x[0, 0]
     start = (normal_pdf((x - means) / stds) / stds) @ weights * width
 
-    weights, means, stds = mixture_law(row.scales, t_min)
+    weights, means, stds = mixture_at(row.scales, t_min)
     third = means**3 + 3 * means * stds**2
     exact = np.array([weights @ means, weights @ (means**2 + stds**2), weights @ third])
     counts = np.array([24, 48, 96])

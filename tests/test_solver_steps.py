@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from one_program import one_of
 from process_table import PROCESSES, vp_scales
-from solver_walks import ROWS, walk
+from solver_samples import ROWS, endpoint
 
 from jaxdiff import solvers
 from jaxdiff.predictions import Denoised
@@ -23,7 +23,7 @@ def test_ddim_at_eta_one_is_ancestral_sample_for_sample(process):
     for t, s in [(1.0, 0.9), (0.9, 0.5), (0.5, 0.499), (0.3, row.first_noise), (0.4, 0.0)]:
         x_t = x * row.scales(t).sigma + row.scales(t).alpha
         one, other = (
-            walk(name, one_of(process), x_t, [t, s]) for name in ("ddim_one", "ancestral")
+            endpoint(name, one_of(process), x_t, [t, s]) for name in ("ddim_one", "ancestral")
         )
         scale = np.hypot(row.scales(s).alpha, row.scales(s).sigma)
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5 * scale, err_msg=f"{t}, {s}")
@@ -50,7 +50,7 @@ def test_ddim_is_the_published_step_on_the_chain(i, j, eta):
 
 
 def eps_model(process, eps):
-    """A model that predicts the same noise whatever it sees."""
+    """A model that predicts the same noise for any input."""
     return lambda x, t: Denoised((x - process.sigma(t) * eps) / process.alpha(t), eps)
 
 
@@ -116,7 +116,7 @@ def test_heun_is_the_published_step():
     t_now, t_next = (0.01 * 5000**time for time in (t, s))
     x = np.random.default_rng(0).normal(size=(5, 3)) * t_now
 
-    def denoise(x, level):  # any model does; this one is not linear
+    def denoise(x, level):  # any model will do; this one is not linear
         return np.tanh(x / (1 + level))
 
     slope_now = (x - denoise(x, t_now)) / t_now

@@ -1,4 +1,4 @@
-"""The smallest runs that are still whole: shared by the tests of training and of the commands."""
+"""The smallest complete runs, shared by the tests of training and of the commands."""
 
 import dataclasses
 
@@ -21,11 +21,11 @@ SMALLEST_MLP = ["--config.network.width=8", "--config.network.depth=1"]
 DIGITS = ["--config=experiments/configs/digits_vp.py", *SMALLEST_UNET, *FEW_SAMPLES]
 """Flags of a command: the smallest U-Net on digits."""
 POINTS = ["--config=experiments/configs/toy_vp.py", *SMALLEST_MLP, *FEW_SAMPLES]
-"""Flags of a command: the smallest MLP on points of the plane."""
+"""Flags of a command: the smallest MLP on points in the plane."""
 
 
 def tiny_config(num_steps: int = 6, **changes) -> Config:
-    """Points of the plane through a little MLP; a checkpoint every 2 steps."""
+    """Points in the plane with a small MLP; a checkpoint every 2 steps."""
     config = Config(
         data=recipes.DataConfig(name="toy:moons"),
         network=choice("mlp", width=8, depth=1),
@@ -42,5 +42,5 @@ def tiny_config(num_steps: int = 6, **changes) -> Config:
 
 
 def get_config():
-    """Digits through the same MLP: the file of flags ``--config=tests/tiny.py``."""
+    """Digits with the same MLP: the config of ``--config=tests/tiny.py``."""
     return overridable(tiny_config(data=recipes.DataConfig(name="digits")))

@@ -1,4 +1,4 @@
-"""Tasks for the loop that no configuration names: several players, frozen parameters, a history."""
+"""Tasks for the loop beyond the configurations: several players, frozen parameters, a carry."""
 
 import functools
 
@@ -18,7 +18,7 @@ SETTINGS = train.TrainingConfig(
 
 
 def gan():
-    """Two players of the plane: a generator that moves noise, and a critic of quadratic forms."""
+    """Two players in the plane: a generator that moves noise, and a critic of quadratic forms."""
 
     def made(params, key, part):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, part.rows)
@@ -50,7 +50,7 @@ def gan():
 
 
 def vae():
-    """One player of two modules: a linear encoder and decoder, with noise between them."""
+    """One player with two modules: a linear encoder and decoder, with noise in between."""
 
     def loss(params, view, key, batch, part):
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, part.rows)
@@ -70,7 +70,7 @@ def vae():
 
 
 def student():
-    """One player that learns what a frozen teacher makes of its input."""
+    """One player that learns the output of a frozen teacher."""
 
     def loss(params, view, key, batch, part):
         return jnp.sum((batch @ params - batch @ view.frozen["teacher"]) ** 2, axis=-1), ()
@@ -81,7 +81,7 @@ def student():
 
 
 def history():
-    """One player whose loss is divided by a running mean of its own losses, kept in the carry."""
+    """One player whose loss is divided by a running mean of its past losses, kept in the carry."""
 
     def loss(params, view, key, batch, part):
         error = jnp.sum((batch - params[None]) ** 2, axis=-1)
@@ -105,7 +105,7 @@ TASKS = {"gan": gan, "vae": vae, "student": student, "history": history}
 
 
 def batch_of(step):
-    """Sixteen points of the plane, a function of the step alone."""
+    """Sixteen points in the plane, a function of the step only."""
     return np.random.default_rng(step).normal((1.0, -0.5), 0.5, (BATCH, 2)).astype(np.float32)
 
 

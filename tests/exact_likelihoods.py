@@ -1,7 +1,8 @@
-"""Closed forms of the law that the ODE carries from the prior, and the library's log-likelihoods.
+"""Closed forms of the density that the ODE transports from the prior, and the library's own.
 
-If the data's law is p_0 and the model exact, the flow from t_min to 1 carries p_{t_min} to p_1, and
-the prior π to the model's own law. With z the end of the flow from x, in closed form here too,
+If the data distribution is p_0 and the model exact, the flow from t_min to 1 carries p_{t_min} to
+p_1, and the model's own density to the prior π. With z the end of the flow from x, also in closed
+form here,
 
     log p(x) = log p_{t_min}(x) + log π(z) − log p_1(z).
 """
@@ -11,9 +12,9 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from process_table import exact_law
+from process_table import exact_moments
 from scipy import special
-from solver_walks import constant
+from solver_samples import constant
 
 from jaxdiff import oracles
 from jaxdiff.likelihood import log_likelihood_by_probe
@@ -24,9 +25,9 @@ STDS = np.array([0.35, 0.6])  # across the line on which the modes lie, and alon
 
 
 class Data:
-    """A Gaussian, or a mixture of three on a line, in any dimension and any direction of it.
+    """A Gaussian, or a mixture of three along a line, in any dimension and direction.
 
-    In 2 dimensions the model sees vectors, in 64 images; here they are vectors all the same.
+    In 2 dimensions the model sees vectors, in 64 images; here both are vectors.
     """
 
     def __init__(self, kind, dim):
@@ -61,7 +62,7 @@ class Data:
         return (x - alpha * self.mean) @ self.axes
 
     def log_density(self, x, scales, t):
-        """log p_t, one axis at a time: a Gaussian each, but for the first of a mixture."""
+        """log p_t, one axis at a time: Gaussian along each, except along the first of a mixture."""
         alpha, sigma, _, _ = scales(t)
         y, variances = self.along_axes(x, alpha), alpha**2 * self.variances + sigma**2
         logs = -0.5 * (y**2 / variances + np.log(2 * np.pi * variances))
@@ -72,10 +73,10 @@ class Data:
         return logs.sum(1)
 
     def flow(self, x, scales, t, s):
-        """Axis by axis y/√v is constant; along the modes it is the quantile that is."""
+        """Along each axis y/√v is constant; along the line of modes the quantile is."""
         (a_t, sd_t, _, _), (a_s, sd_s, _, _) = scales(t), scales(s)
         y = self.along_axes(x, a_t)
-        moved = exact_law(scales, t, s, 0.0, self.variances, y, 0.0, churn=0.0)[0]
+        moved = exact_moments(scales, t, s, 0.0, self.variances, y, 0.0, churn=0.0)[0]
         if self.kind == "mixture":
             std_t, std_s = (np.hypot(a * self.variances[0] ** 0.5, sd)
                             for a, sd in ((a_t, sd_t), (a_s, sd_s)))  # fmt: skip
@@ -90,7 +91,7 @@ class Data:
         return a_s * self.mean + moved @ self.axes.T
 
     def log_prob(self, x, row, t_min=T_MIN):
-        """Of the law that the flow carries from the prior, and the latent code."""
+        """Of the distribution that the flow carries from the prior, and the latent code."""
         z = self.flow(x, row.scales, t_min, 1.0)
         std = row.scales(1.0).sigma
         prior = -0.5 * np.sum((z / std) ** 2 + np.log(2 * np.pi * std**2), axis=1)
@@ -105,7 +106,7 @@ def data_of(kind, dim):
 
 @functools.cache
 def jitted(kind, dim, **options):
-    """``(process, key, x, rtol, t_min) -> LogLikelihood`` with one estimate a probe."""
+    """``(process, key, x, rtol, t_min) -> LogLikelihood`` with one estimate per probe."""
 
     def run(process, key, x, rtol, t_min):
         model = data_of(kind, dim).model(process)

@@ -1,4 +1,4 @@
-"""Walks of solvers over exact models, and the exact flows that they are held against."""
+"""Samples of solvers with exact models, and the exact flows that they are compared with."""
 
 import functools
 from collections import Counter
@@ -7,9 +7,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import published_multistep  # noqa: F401 (it enters its solvers in the table, and the others)
+import published_multistep  # noqa: F401 (it registers all solvers in the table)
 from one_program import OneOf, one_of
-from process_table import PROCESSES, SMOOTH, as_float64, exact_law
+from process_table import PROCESSES, SMOOTH, as_float64, exact_moments
 from scipy import stats
 from solver_table import SOLVERS
 
@@ -31,7 +31,7 @@ MIXTURE = (np.array([0.3, 0.7]), np.array([[-1.0], [0.8]]), np.array([0.3, 0.5])
 
 
 def constant(values):
-    """In the precision of now: JAX remembers the one in which a numpy array was first traced."""
+    """In the current precision: JAX caches the one in which a numpy array was first traced."""
     return jnp.array(values.tolist())
 
 
@@ -66,11 +66,11 @@ MODELS = {
 
 
 TRACES = Counter()
-"""How often the walk of (solver, model) was traced."""
+"""How often sampling with (solver, model) was traced."""
 
 
 class Counted(NamedTuple):
-    """The state of a solver, and how many steps it has made."""
+    """The state of a solver, and the number of steps taken."""
 
     state: Any
     steps: Any
@@ -81,29 +81,29 @@ class Counted(NamedTuple):
 
 
 def ends_early(solver, num_steps, starts):
-    """The solver that stands still after ``num_steps`` steps, so that walks share an executable.
+    """The solver stopped after ``num_steps`` steps, so that all lengths share one executable.
 
-    A multistep method has its order from exact starting values: the sample after each of its first
-    steps is replaced by one of ``starts``, as long as they are not NaN.
+    A multistep method attains its order only from exact starting values: the sample after each of
+    its first steps is replaced by one of ``starts``, unless that is NaN.
     """
 
     def step(key, counted, t, s):
-        def walk_on(state):
+        def advance(state):
             state = solver.step(key, state, t, s)
             for index, start in enumerate(starts):
                 given = (counted.steps == index) & ~jnp.isnan(start)
                 state = state._replace(x=jnp.where(given, start, state.x))
             return state
 
-        state = jax.lax.cond(counted.steps < num_steps, walk_on, lambda state: state, counted.state)
+        state = jax.lax.cond(counted.steps < num_steps, advance, lambda state: state, counted.state)
         return Counted(state, counted.steps + 1)
 
     return Solver(lambda x, t: Counted(solver.init(x, t), jnp.int32(0)), step)
 
 
 @functools.cache
-def jitted_walk(solver, model="gaussian"):
-    """The driver's walk ``(process, key, x, times, num_steps, starts) -> x``, of any length."""
+def jitted_sample(solver, model="gaussian"):
+    """``(process, key, x, times, num_steps, starts) -> x`` by the driver, of any length."""
 
     def run(process, key, x, times, num_steps, starts):
         TRACES[solver, model] += 1
@@ -113,8 +113,8 @@ def jitted_walk(solver, model="gaussian"):
     return jax.jit(run)
 
 
-def walk(solver, process, x, times, *, model="gaussian", key=None, exact_start=None):
-    """Where ``jaxdiff.sample`` ends, with walks of all lengths in one executable.
+def endpoint(solver, process, x, times, *, model="gaussian", key=None, exact_start=None):
+    """The result of ``jaxdiff.sample``, with all numbers of steps in one executable.
 
     ``exact_start(s)`` gives the exact sample at s, for as many first steps as the solver remembers.
     """
@@ -126,7 +126,7 @@ def walk(solver, process, x, times, *, model="gaussian", key=None, exact_start=N
             start[:] = exact_start(s)
     num_steps, longest = len(times) - 1, LONGEST[dtype]
     return np.asarray(
-        jitted_walk(solver, model)(
+        jitted_sample(solver, model)(
             process,
             jax.random.key(0) if key is None else key,
             x,
@@ -141,7 +141,7 @@ LONGEST = {np.dtype("float32"): 64, np.dtype("float64"): 256}
 
 
 def draws(key, num, shape):
-    """The normal numbers that a solver draws on the first steps of a walk, in float64 numpy."""
+    """The normal noise that a solver draws in its first steps, in float64 numpy."""
     return _draws(jax.random.key_data(key).tobytes(), shape, jnp.result_type(float))[:num]
 
 
@@ -154,7 +154,7 @@ def _draws(data, shape, dtype):
 
 
 class InUnitsOfSignal(Process):
-    """Any process, seen in x/α: α = 1, and σ/α of noise."""
+    """Any process in terms of x/α: α = 1, and noise σ/α."""
 
     inner: Process
 
@@ -170,7 +170,7 @@ IN_DOUBLE = (*SMOOTH, *(name for name, row in PROCESSES.items() if row.steep), I
 
 
 def in_double(name, model="gaussian"):
-    """One of the processes that solvers walk along in float64, in one executable."""
+    """One of the processes for sampling in float64, all in one executable."""
     if model == "mixture":
         return one_of(name, SMOOTH)
     return OneOf(np.int32(IN_DOUBLE.index(name)), _rows_in_double())
@@ -186,14 +186,14 @@ _times_at = jax.jit(schedules.time_at_log_snr)
 
 
 def times_at(process, log_snr):
-    """``schedules.time_at_log_snr`` at as many values as a walk has times, in one executable."""
+    """``schedules.time_at_log_snr`` at a vector of values, in one executable."""
     longest, dtype = max(LONGEST.values()) + 1, jnp.result_type(float)
     padded = np.pad(log_snr, (0, longest - len(log_snr)), mode="edge")
     return np.array(_times_at(process, padded.astype(dtype)))[: len(log_snr)]
 
 
 def even_times(process, scales, num_steps, *, t_max=1.0, t_min):
-    """Times of even steps in log SNR, as of ``schedules.log_snr_times``, in one executable."""
+    """Times evenly spaced in log SNR, as in ``schedules.log_snr_times``, in one executable."""
     ends = [2 * np.log(scales(t).alpha / scales(t).sigma) for t in (t_max, t_min)]
     times = times_at(process, np.linspace(*ends, num_steps + 1))
     times[0], times[-1] = t_max, t_min
@@ -204,7 +204,7 @@ ROWS = 16
 
 
 def padded(x):
-    """A few rows in a batch of the one size that walks of the plane are compiled for."""
+    """A few rows padded to the one batch size that sampling in the plane is compiled for."""
     return np.concatenate([x, np.zeros((ROWS - len(x), 2), np.asarray(x).dtype)])
 
 
@@ -224,11 +224,11 @@ def gaussian_flow(scales, x, t, s):
     With y = x − αm and v = α²λ + σ² the ODE is y' = (f + ½g²/v) y, and v' = 2fv + g² makes the
     bracket ½v'/v; so y ∝ √v.
     """
-    flowed = exact_law(scales, t, s, MEAN_ALONG, VARIANCES, x @ AXES, 0.0, churn=0.0)[0]
+    flowed = exact_moments(scales, t, s, MEAN_ALONG, VARIANCES, x @ AXES, 0.0, churn=0.0)[0]
     return flowed @ AXES.T
 
 
-def mixture_law(scales, t):
+def mixture_at(scales, t):
     """Weights, means and standard deviations of the 1-D mixture at t."""
     weights, means, stds = MIXTURE
     alpha, sigma, _, _ = scales(t)
@@ -240,10 +240,10 @@ def normal_pdf(z):
 
 
 def mixture_flow(scales, x, t, s):
-    """In one dimension the flow keeps order and mass, so it is F_s⁻¹ ∘ F_t."""
+    """In one dimension the flow preserves order and mass, so it is F_s⁻¹ ∘ F_t."""
 
     def cdf(z, time):
-        weights, means, stds = mixture_law(scales, time)
+        weights, means, stds = mixture_at(scales, time)
         return stats.norm.cdf((z[..., None] - means) / stds) @ weights
 
     target, reach = cdf(x, t), 20 * np.hypot(*scales(s)[:2])
