@@ -1,4 +1,4 @@
-"""The probability-flow ODE in its angle, and its adaptive solution: against the exact flow map."""
+"""The probability-flow ODE in the angle and its adaptive solution, against the exact flow map."""
 
 import dataclasses
 import functools
@@ -60,8 +60,8 @@ def spread(scales, t, model, n=64):
 
 @pytest.mark.parametrize(("t", "s"), [(1.0, 1e-5), (1e-5, 1.0), (1.0, 0.0), (0.3, 0.6)])
 @pytest.mark.parametrize("process", PROCESSES)
-def test_solution_is_the_exact_flow_to_about_the_tolerance(process, t, s):
-    """In units of the ODE's variable, where both tolerances are 1e-5 a step, over some steps."""
+def test_solution_matches_the_exact_flow_to_about_the_tolerance(process, t, s):
+    """In units of the ODE's variable, with both tolerances at 1e-5 per step, over several steps."""
     row = PROCESSES[process]
     x = spread(row.scales, t, "mixture").astype(np.float32)
     exact = FLOWS["mixture"](row.scales, x.astype(float), t, s)
@@ -92,7 +92,7 @@ def test_error_falls_with_the_tolerance(process, model, method):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("method", first_is_quick(flow.METHODS))
-def test_on_a_fixed_grid_both_methods_are_of_order_five(method):
+def test_both_methods_have_order_five_on_a_fixed_grid(method):
     process, t, s = VP(), 0.9, 0.05
     field = flow.velocity(MODELS["gaussian"](process), process)
     step = jax.jit(lambda y, pair: flow.integrate(field, y, pair, adaptive=False, method=method))
@@ -110,8 +110,8 @@ def test_on_a_fixed_grid_both_methods_are_of_order_five(method):
 
 
 @pytest.mark.usefixtures("x64")
-def test_vp_and_ve_are_one_solution():
-    """At equal angles every inner step is the same one, whatever process brings the angles."""
+def test_vp_and_ve_have_the_same_solution():
+    """At equal angles all inner steps are the same, whichever process the angles come from."""
     times = np.array([0.85, 0.01])
     ratios = np.array([vp_scales(t).sigma / vp_scales(t).alpha for t in times])
     times_ve = np.log(ratios / 0.01) / np.log(50.0 / 0.01)
@@ -122,7 +122,7 @@ def test_vp_and_ve_are_one_solution():
 
 
 @pytest.mark.slow
-def test_times_between_the_ends_only_interrupt_the_solution():
+def test_intermediate_times_only_interrupt_the_solution():
     process, x = VP(), spread(vp_scales, 1.0, "mixture").astype(np.float32)
     times = np.float32([1.0, 0.6, 0.1, 0.01, 0.0])
 
@@ -159,8 +159,8 @@ def test_images_keep_their_shape_and_dtype():
 
 
 @pytest.mark.slow
-def test_an_example_is_solved_as_well_among_easy_batch_mates():
-    """Next to the saddle of a mixture, among 4095 rows so far away that nothing happens to them."""
+def test_easy_batch_mates_do_not_degrade_an_example():
+    """Next to the saddle of a mixture, among 4095 rows so far away that they hardly change."""
     x = np.full((4096, 1), 30.0, np.float32)
     x[0] = -0.0146
     alone = solve("mixture", one_of("vp"), np.repeat(x[:1], 64, axis=0), 0.9, 0.01)[:1]
@@ -172,7 +172,7 @@ def test_an_example_is_solved_as_well_among_easy_batch_mates():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_rows_depend_on_their_mates_within_the_tolerance_and_not_at_all_under_vmap():
+def test_rows_depend_on_batch_mates_within_tolerance_and_not_at_all_under_vmap():
     x, process = spread(vp_scales, 1.0, "gaussian")[:16], VP()
     model = MODELS["gaussian"](process)
 
@@ -181,19 +181,19 @@ def test_rows_depend_on_their_mates_within_the_tolerance_and_not_at_all_under_vm
     def each(row):
         return flow.solve_ode(model, process, row[None], 0.85, 0.01, method="dopri5")[0]
 
-    def at_once(x):  # in the batch of 64 that is compiled
+    def at_once(x):  # in the compiled batch size of 64
         x = np.resize(x, (64, 2))
         return solve("gaussian", one_of("vp", SMOOTH), x, 0.85, 0.01, method="dopri5")[:16]
 
-    # Among copies of itself an example has the steps of its own.
+    # Among copies of itself an example takes its own step sizes.
     together, alone = at_once(x), [at_once(row)[0] for row in x]
     assert 1e-8 < np.max(np.abs(together - alone)) < 1e-4
     np.testing.assert_allclose(each(x), alone, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.slow
-def test_evaluations_are_six_a_step_and_one_to_begin_with():
-    """On a fixed grid; as many as documented, so none is wasted on an interval of its own."""
+def test_evaluations_are_six_per_step_plus_one_at_the_start():
+    """On a fixed grid; as documented, so that intervals cost no further evaluations."""
     counted, process = [], VP()
 
     def model(x, t):
@@ -223,7 +223,7 @@ def test_nothing_is_nan_where_sigma_is_1e_15(process):
         assert np.all(np.isfinite(solve("mixture", one_of(process), x, t, s)))
 
 
-def test_other_numbers_are_never_another_trace():
+def test_changing_numbers_does_not_retrace():
     vp, x = one_of("vp"), spread(vp_scales, 1.0, "mixture")
     down = solve("mixture", vp, x, 1.0, 0.1)
     before = TRACES["mixture", "tsit5"]

@@ -1,4 +1,4 @@
-"""The adaptive solution at its edges: times at angles, gradients, and what cannot be solved."""
+"""Edge cases of the adaptive solution: times at angles, gradients, and failures to solve."""
 
 import functools
 
@@ -27,7 +27,7 @@ def there_and_back(process, times, angles):
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_angle_has_its_formula_and_its_inverse(process):
+def test_angle_matches_its_formula_and_time_at_angle_inverts_it(process):
     scales, t = PROCESSES[process].scales, np.float32([1e-4, 0.0137, 0.5003, 0.93])
     expected = np.arctan2(scales(t).sigma, scales(t).alpha)
     beyond = [0.0, 0.5 * np.pi, np.pi / 2 + 1e-7]
@@ -41,14 +41,14 @@ def test_angle_has_its_formula_and_its_inverse(process):
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
 def test_gradients_are_those_of_the_solution():
-    """In the start, and in the process: the two ends, the model's α and σ, and t at each angle."""
+    """In x, and in the process through the two ends, the model's α and σ, and t at each angle."""
 
     @jax.jit
     @functools.partial(jax.value_and_grad, argnums=(0, 1))
     def end(process, x, s):
         exact = MODELS["gaussian"](process)
 
-        def model(x, t):  # depends on time itself, so the time at each angle counts
+        def model(x, t):  # depends on time itself, so that the time at each angle matters
             views = exact(x, t)
             return Denoised(views.x0 + jnp.sin(3 * t), views.eps)
 
@@ -69,7 +69,7 @@ def test_gradients_are_those_of_the_solution():
         slope = float(end(*up, 0.05)[0] - end(*down, 0.05)[0]) / (2 * h)
         assert float(sum(jax.tree.leaves(slopes))) == pytest.approx(slope, rel=1e-5)
         assert abs(slope) > 1e-3
-    chex.assert_tree_all_finite(end(*at, 0.0))  # where σ has no slope
+    chex.assert_tree_all_finite(end(*at, 0.0))  # where σ is not differentiable
 
 
 # Errors
@@ -79,8 +79,8 @@ def stuck(x, t):
     return Denoised(jnp.nan * x, x)
 
 
-def test_a_solver_that_does_not_arrive_says_so():
-    """At once, and out of compiled code, of which JAX makes a RuntimeError."""
+def test_a_solver_that_does_not_reach_the_end_raises():
+    """Directly, and from compiled code, where JAX turns it into a RuntimeError."""
     x, model = np.ones((3, 2), np.float32), MODELS["gaussian"](VP())
     with pytest.raises(InputError, match="did not reach the end within max_steps=2"):
         flow.solve_ode(model, VP(), x, 1.0, 0.01, max_steps=2)
@@ -89,7 +89,7 @@ def test_a_solver_that_does_not_arrive_says_so():
         jax.block_until_ready(run(x))
 
 
-def test_a_method_that_does_not_exist_is_refused():
+def test_an_unknown_method_is_refused():
     with pytest.raises(InputError, match="tsit5, dopri5, got 'euler'"):
         adaptive(MODELS["gaussian"](VP()), VP(), method="euler")
     with pytest.raises(InputError, match="got 'rk'"):
@@ -97,7 +97,7 @@ def test_a_method_that_does_not_exist_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("ends", "options", "says"),
+    ("ends", "options", "message"),
     [
         ((1.0, -0.5), {}, r"times must be in \[0, 1\], got -0.5"),
         ((2.0, 0.5), {}, r"times must be in \[0, 1\], got 2.0"),
@@ -108,8 +108,8 @@ def test_a_method_that_does_not_exist_is_refused():
         ((1.0, 0.5), {"max_steps": 0}, "max_steps must be a positive integer, got 0"),
     ],
 )
-def test_a_walk_that_means_nothing_is_refused(ends, options, says):
-    with pytest.raises(InputError, match=says):
+def test_invalid_times_and_options_are_refused(ends, options, message):
+    with pytest.raises(InputError, match=message):
         flow.solve_ode(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2)), *ends, **options)
 
 
@@ -118,7 +118,7 @@ def test_integers_are_refused():
         flow.solve_ode(MODELS["gaussian"](VP()), VP(), jnp.ones((1, 2), int), 0.0, 1.0)
 
 
-def test_what_compiled_code_cannot_solve_is_one_sentence_of_a_command(capsys):
+def test_a_command_reports_a_failed_solve_in_one_line(capsys):
     run = jax.jit(
         lambda x: flow.solve_ode(MODELS["gaussian"](VP()), VP(), x, 1.0, 0.01, max_steps=2)
     )

@@ -16,7 +16,7 @@ X, LEVEL = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
 @pytest.mark.parametrize(
     ("make", "options", "numbers"),
     [
-        (DDPM, {}, 35_746_307),  # as google/ddpm-cifar10-32 has them
+        (DDPM, {}, 35_746_307),  # as in google/ddpm-cifar10-32
         pytest.param(DDPM, {"attention_up": "last"}, 35_218_947, marks=pytest.mark.slow),
         pytest.param(DDPMPP, {}, 61_804_419, marks=pytest.mark.slow),
         pytest.param(DDPMPP, {"blocks_per_level": 8}, 106_632_579, marks=pytest.mark.slow),
@@ -24,7 +24,7 @@ X, LEVEL = jnp.zeros((1, 32, 32, 3)), jnp.zeros(1)
         pytest.param(NCSNPP, {"blocks_per_level": 8}, 107_586_947, marks=pytest.mark.slow),
     ],
 )
-def test_a_published_network_has_its_number_of_parameters(make, options, numbers):
+def test_a_published_network_has_the_published_number_of_parameters(make, options, numbers):
     shapes = shapes_of(make(**options), X, LEVEL)
     assert count(shapes.pop("params")) == numbers
     assert count(shapes) == (128 if make is NCSNPP else 0)  # frequencies, which are not trained
@@ -138,7 +138,7 @@ def test_a_unet_has_as_many_parameters_as_its_diagram(net, expected):
 
 
 def lifted(variables, axes):
-    """Kernels of one dimension as those of more, which look along the new axes at nothing."""
+    """One-dimensional kernels with more dimensions, of extent one along the new axes."""
 
     def lift(path, leaf):
         if path[-1].key != "kernel" or leaf.ndim != 3:
@@ -153,7 +153,7 @@ def lifted(variables, axes):
 @pytest.mark.slow
 @pytest.mark.parametrize(("resampling", "axes"), [("block", 2), ("conv", 3)])
 def test_an_image_constant_along_new_axes_is_treated_as_one_with_fewer(resampling, axes):
-    """Two and three dimensions agree with one; every part but the kernels is the very same."""
+    """Two and three dimensions agree with one; everything but the kernels is identical."""
     net = UNet(4, (1, 2), 1, (1,), head_dim=4, resampling=resampling, progressive_input="residual")
     x, level = normal((2, 8, 2)), jnp.array([0.2, 0.7])
     variables = any_params(shapes_of(net, x, level))

@@ -1,4 +1,4 @@
-"""Attention against the loop that defines it, on both ways that a CPU takes, with derivatives."""
+"""Attention against the loop that defines it, on both CPU code paths, with derivatives."""
 
 import math
 
@@ -28,24 +28,24 @@ def by_loops(q, k, v):
 
 
 @pytest.fixture(params=["whole batch", "by example"])
-def way(request, monkeypatch):
+def code_path(request, monkeypatch):
     monkeypatch.setattr(module, "CACHED", 0 if request.param == "by example" else 2**22)
 
 
-@pytest.mark.usefixtures("way")
+@pytest.mark.usefixtures("code_path")
 def test_attention_is_the_weighted_mean_of_the_values():
     q, k, v = (jnp.asarray(normal(SHAPE, seed)) for seed in range(3))
     np.testing.assert_allclose(attention(q, k, v), by_loops(q, k, v), rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.usefixtures("way")
-def test_large_logits_overflow_nothing():
+@pytest.mark.usefixtures("code_path")
+def test_large_logits_do_not_overflow():
     q, k, v = (jnp.asarray(scale * normal(SHAPE, seed)) for seed, scale in enumerate((60, 60, 1)))
     np.testing.assert_allclose(attention(q, k, v), by_loops(q, k, v), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.usefixtures("way", "x64")
-def test_both_modes_of_differentiation_give_the_slope_of_the_loop():
+@pytest.mark.usefixtures("code_path", "x64")
+def test_both_modes_of_differentiation_match_the_loop():
     primal = [jnp.asarray(normal(SHAPE, seed), jnp.float64) for seed in range(3)]
     tangent = [jnp.asarray(normal(SHAPE, seed + 3), jnp.float64) for seed in range(3)]
     weights = normal(SHAPE, seed=6).astype(float)
@@ -62,7 +62,7 @@ def test_both_modes_of_differentiation_give_the_slope_of_the_loop():
     assert total == pytest.approx(slope, rel=1e-6)
 
 
-def test_bfloat16_stays_and_its_softmax_is_that_of_float32():
+def test_bfloat16_is_kept_and_its_softmax_is_computed_in_float32():
     q, k, v = (jnp.asarray(normal(SHAPE, seed), jnp.bfloat16) for seed in range(3))
     out = attention(q, k, v)
     assert out.dtype == jnp.bfloat16

@@ -1,4 +1,4 @@
-"""Images inside the step: mirrored half of the time, spread over their levels, or scaled."""
+"""Images inside the step: flipped half of the time, dequantised, or scaled."""
 
 import dataclasses
 
@@ -38,7 +38,7 @@ def spread(value_range, times=200):
 
 
 @pytest.mark.parametrize("value_range", RANGES)
-def test_scaling_in_the_step_is_that_of_numpy_to_the_bit(value_range):
+def test_scaling_in_the_step_matches_numpy_bit_for_bit(value_range):
     scaled = jax.jit(data.scale, static_argnums=1)(jnp.asarray(BYTES), value_range)
     np.testing.assert_array_equal(scaled, data.to_floats(BYTES, value_range))
 
@@ -56,7 +56,7 @@ def test_flips_are_mirror_images_half_of_the_time():
 @pytest.mark.parametrize("value_range", RANGES)
 def test_dequantised_floor_is_the_byte(value_range):
     low, high = value_range
-    # Where the range is not dyadic, float32 rounds x by half a unit in its last place.
+    # If the range is not dyadic, float32 rounds x by half a unit in the last place.
     slack = np.spacing(np.float32(max(abs(low), abs(high)))) * 256 / (high - low)
     slack *= value_range not in DYADIC
     fraction = (spread(value_range) - low) * 256 / (high - low) - BYTES
@@ -93,7 +93,7 @@ def loss_fns(**options):
     return [(loss_of(run.model, stored=stored), params) for stored in (False, True)]
 
 
-def test_the_loss_of_bytes_is_that_of_their_floats():
+def test_the_loss_of_bytes_equals_that_of_their_floats():
     (plain, params), (of_bytes, _) = loss_fns(low=0.0)
     x, label = images(5, (4, 6, 1)), np.zeros(5, np.int32)
     key = jax.random.key(3)
@@ -104,7 +104,7 @@ def test_the_loss_of_bytes_is_that_of_their_floats():
 
 
 @pytest.mark.parametrize("option", ["flip", "dequantize"])
-def test_chance_belongs_to_the_row_wherever_it_comes(option):
+def test_the_randomness_of_a_row_does_not_depend_on_its_position(option):
     _, (of_bytes, params) = loss_fns(**{option: True})
     (_, (without, _)) = loss_fns()
 
@@ -120,7 +120,7 @@ def test_chance_belongs_to_the_row_wherever_it_comes(option):
     assert not np.allclose(plain, whole, rtol=1e-5)
 
 
-def test_what_is_for_images_is_refused_of_vectors():
+def test_image_options_are_refused_for_vectors():
     config = tiny_config(data=dataclasses.replace(tiny_config().data, flip=True))
     with pytest.raises(InputError, match="flip and dequantize must be false for vectors"):
         Run(assemble(config, (2,), None))

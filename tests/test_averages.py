@@ -1,4 +1,4 @@
-"""Averages of the parameters: profiles against integrals, and the one put together afterwards."""
+"""Averages of the parameters: profiles against integrals, and post-hoc reconstruction."""
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,7 +17,7 @@ def test_the_exponent_gives_the_profile_its_standard_deviation(std):
     assert np.sqrt(np.mean(p * (tau - mean) ** 2)) == pytest.approx(std, rel=1e-4)
 
 
-def followed(rule, values):
+def tracked(rule, values):
     average = {"w": jnp.asarray(0.0)}
     for k, value in enumerate(values):
         average = averages.update(average, {"w": jnp.asarray(value)}, rule(jnp.asarray(k)))
@@ -25,16 +25,16 @@ def followed(rule, values):
 
 
 def test_a_power_average_is_the_sum_with_the_weights_of_its_profile():
-    """Unrolled, parameter i of n weighs t^(γ+1) − (t − 1)^(γ+1) over n^(γ+1)."""
+    """Unrolled, parameter t of n has the weight (t^(γ+1) − (t − 1)^(γ+1))/n^(γ+1)."""
     values = np.sin(np.arange(1, 61) / 7)
     gamma = averages.exponent(0.1)
     t = np.arange(61.0) ** (gamma + 1)
     expected = np.sum(np.diff(t) * values) / t[-1]
-    assert followed(averages.power(0.1), values) == pytest.approx(expected, rel=1e-4)
+    assert tracked(averages.power(0.1), values) == pytest.approx(expected, rel=1e-4)
 
 
-def test_an_average_of_any_length_is_put_together_afterwards():
-    """Stored at 8 of 4,000 steps with two profiles; the wanted one is followed beside them."""
+def test_an_average_of_any_length_can_be_reconstructed():
+    """Stored at 8 of 4,000 steps with two profiles; the target is tracked alongside."""
     n, stored = 4000, np.arange(500, 4001, 500)
     values = 1 / (1 + np.arange(1, n + 1) / 300) + 0.1 * np.sin(np.arange(n) / 400)
 
@@ -51,17 +51,17 @@ def test_an_average_of_any_length_is_put_together_afterwards():
         assert abs(weights @ held - exact(std, n)) < 0.02 * nearest
 
 
-def test_a_stored_average_is_found_again():
+def test_a_stored_average_is_reconstructed_exactly():
     weights = averages.combination([10, 10, 20, 20], [0.05, 0.1, 0.05, 0.1], step=20, std=0.05)
     np.testing.assert_allclose(weights, [0, 0, 1, 0], atol=1e-6)
 
 
 @pytest.mark.parametrize("std", [0.0, -0.1, 0.2887, 1.0])
-def test_a_profile_that_does_not_exist_is_refused(std):
+def test_an_impossible_profile_is_refused(std):
     with pytest.raises(InputError, match=r"must be in \(0, 0\.2886\) of the run"):
         averages.exponent(std)
 
 
-def test_nothing_stored_is_refused():
+def test_reconstruction_from_nothing_is_refused():
     with pytest.raises(InputError, match="must be at least one, got none"):
         averages.combination([], [], step=10, std=0.1)

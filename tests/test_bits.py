@@ -1,4 +1,4 @@
-"""Bits per dimension of densities and of levels, which meet where the levels are fine."""
+"""Bits per dimension of densities and of levels, which converge for fine levels."""
 
 import functools
 
@@ -21,7 +21,7 @@ FINE, FINE_STD = (257, 1025, 4097), 0.3
 
 @functools.cache
 def fine(num_levels, mean=0.1):
-    """Pairs of picked levels, their z, log probability and log density."""
+    """Pairs of selected levels, with their z, log probability and log density."""
     picked = np.linspace(num_levels // 4, 3 * num_levels // 4, 16).astype(int).reshape(8, 2)
     x0 = -1 + picked * 2 / (num_levels - 1)
     with float64():
@@ -31,7 +31,7 @@ def fine(num_levels, mean=0.1):
 
 
 @pytest.mark.parametrize("num_levels", FINE)
-def test_fine_levels_tend_to_the_density_times_their_width_as_its_square(num_levels):
+def test_levels_approach_density_times_width_at_second_order(num_levels):
     """log ∫ p = log p + log w + w² p''/(24 p) + …, p''/p = (z² − 1)/s²."""
     width, (_, z, levels, density) = 2 / (num_levels - 1), fine(num_levels)
     left = levels - density - 2 * np.log(width)
@@ -44,7 +44,7 @@ U = np.random.default_rng(1).uniform(0.5, 255.5, (5, 3, 2))
 
 @pytest.mark.parametrize(("low", "high"), [(-1.0, 1.0), (0.0, 1.0), (0.0, 255.0), (3.0, -4.0)])
 def test_bits_of_a_density_do_not_depend_on_the_range_of_the_data(low, high):
-    """N(100, 30²) on the scale of the levels: −log₂ p, whatever affine picture the model sees."""
+    """N(100, 30²) on the scale of the levels: −log₂ p, whatever affine range the model sees."""
     expected = -NORMAL.logpdf(U, 100, 30).mean(axis=(1, 2)) / np.log(2)
     slope = (high - low) / 255
 
@@ -57,7 +57,7 @@ def test_bits_of_a_density_do_not_depend_on_the_range_of_the_data(low, high):
         np.testing.assert_allclose(found, expected, rtol=rtol)
 
 
-def test_bits_of_logits_are_those_of_masked_autoregressive_flow():
+def test_bits_of_logits_match_masked_autoregressive_flow():
     """x = logit(λ + (1 − 2λ)u/256): Papamakarios et al. 2017, appendix E.2, eq. 27 to 29.
 
     b = −log p(x)/(D log 2) − log₂(1 − 2λ) + 8 + (1/D) Σ [log₂ σ(x_i) + log₂(1 − σ(x_i))]
@@ -77,7 +77,7 @@ def test_bits_of_logits_are_those_of_masked_autoregressive_flow():
 
 
 def test_bits_of_a_probability_have_no_jacobian():
-    """Six coins of one half are one bit each; 256 levels of a flat law are 8."""
+    """Six fair coins are one bit each; 256 levels of a uniform distribution are 8."""
     x0 = np.ones((5, 3, 2), np.float32)
     nats = -jax.jit(decoders.bernoulli)(x0, 0 * x0, 0.0)
     np.testing.assert_allclose(bits_per_dim(nats, x0), np.ones(5), rtol=1e-6)
@@ -86,8 +86,8 @@ def test_bits_of_a_probability_have_no_jacobian():
 
 
 @pytest.mark.parametrize("num_levels", FINE)
-def test_bits_of_the_density_meet_those_of_fine_levels(num_levels):
-    """−log₂ P(level) = −log₂[p(x) w]: apart by w²(z² − 1)/(24 s² log 2) at most."""
+def test_bits_of_the_density_agree_with_those_of_fine_levels(num_levels):
+    """−log₂ P(level) = −log₂[p(x) w], up to w²(z² − 1)/(24 s² log 2) at most."""
     width, (u, _, levels, density) = 2 / (num_levels - 1), fine(num_levels)
     with float64():
         to_data = lambda u: -1 + u * width  # noqa: E731

@@ -1,4 +1,4 @@
-"""The blocks of the U-Net against plain numpy: residual, attention, halving, doubling."""
+"""The blocks of the U-Net against plain numpy: residual, attention, down- and upsampling."""
 
 import jax
 import jax.numpy as jnp
@@ -25,7 +25,7 @@ from jaxdiff.nets.norm import num_groups
 from jaxdiff.nets.resampling import BINOMIAL, BOX
 from jaxdiff.typing import InputError
 
-KEY = jax.random.key(0, impl="unsafe_rbg")  # it compiles in less time
+KEY = jax.random.key(0, impl="unsafe_rbg")  # compiles faster
 
 
 def normed(x, p, groups, epsilon):
@@ -90,7 +90,7 @@ def test_residual_block_is_the_published_one(channels, options, modulation):
     np.testing.assert_allclose(got, expected, atol=rounding(2 * (9 * 12 + 4 * 16), 16))
 
 
-def test_residual_block_projects_its_skip_when_asked_and_does_not_by_itself():
+def test_residual_block_projects_its_skip_only_on_request():
     x, embedding = normal((2, 4, 4, 8)), normal((2, 6), seed=1)
     block = ResBlock(8, project=True)
     params = any_params(shapes_of(block, x, embedding))
@@ -100,7 +100,7 @@ def test_residual_block_projects_its_skip_when_asked_and_does_not_by_itself():
     np.testing.assert_allclose(got, expected, atol=rounding(2 * (9 * 12 + 4 * 16), 16))
 
 
-def test_a_residual_block_without_a_level_has_nothing_between_convolution_and_norm():
+def test_a_residual_block_without_a_level_adds_nothing_between_convolution_and_norm():
     x, block = normal((2, 4, 4, 8)), ResBlock(8, activation="relu")
     params = any_params(shapes_of(block, x, None))
     assert "modulation" not in params["params"]
@@ -110,7 +110,7 @@ def test_a_residual_block_without_a_level_has_nothing_between_convolution_and_no
 
 
 @pytest.mark.parametrize(("modulation", "resample"), [("shift", ""), ("scale_shift", "down")])
-def test_a_new_residual_block_is_its_skip_alone(modulation, resample):
+def test_a_new_residual_block_is_only_its_skip(modulation, resample):
     block = ResBlock(8, modulation, resample, skip_scale=0.5)
     x, embedding = normal((1, 4, 4, 8)), normal((1, 6), seed=1)
     got, _ = jax.jit(block.init_with_output)(KEY, x, embedding)
@@ -118,8 +118,8 @@ def test_a_new_residual_block_is_its_skip_alone(modulation, resample):
     np.testing.assert_allclose(got, expected, atol=rounding(8, 4))
 
 
-def test_dropout_of_a_residual_block_acts_on_what_its_second_convolution_takes():
-    """With one that gives each channel it takes to two, both of them see the same drops."""
+def test_dropout_of_a_residual_block_acts_before_its_second_convolution():
+    """If that convolution copies each input channel to two outputs, both show the same drops."""
     block, x, embedding = ResBlock(8, dropout=0.5), normal((2, 4, 4, 8)), normal((2, 6), seed=1)
     params = any_params(shapes_of(block, x, embedding))
     kernel = np.zeros((3, 3, 8, 8), np.float32)
@@ -140,7 +140,7 @@ def test_dropout_of_a_residual_block_acts_on_what_its_second_convolution_takes()
 
 
 def attend(x, p, heads, groups=None, epsilon=1e-6, skip_scale=1.0):
-    """Vaswani et al. 2017, eq. 1, pixel by pixel and head by head, beside the identity."""
+    """Vaswani et al. 2017, eq. 1, pixel by pixel and head by head, plus the identity."""
     batch, channels = x.shape[0], x.shape[-1]
     h = normed(x, p["norm"], groups, epsilon).reshape(batch, -1, channels)
     q, k, v = np.split(dense(h, p["qkv"]), 3, axis=-1)
@@ -181,8 +181,8 @@ def test_new_self_attention_is_the_identity():
     np.testing.assert_array_equal(new, 0.5 * x)
 
 
-def test_self_attention_moves_with_its_pixels():
-    """It knows no place: a permutation of the pixels permutes the output. No window, no edge."""
+def test_self_attention_is_equivariant_to_permutations():
+    """A permutation of the pixels permutes the output: no positions, no window, no edge."""
     module, x = SelfAttention(4), normal((1, 4, 4, 8))
     params = any_params(shapes_of(module, x))
     order, apply = np.random.default_rng(0).permutation(16), jax.jit(module.apply)
@@ -194,7 +194,7 @@ def test_self_attention_moves_with_its_pixels():
 
 
 @pytest.mark.parametrize(("channels", "head_dim", "heads"), [(28, 8, 2), (224, 64, 2)])
-def test_heads_that_would_not_divide_the_channels_become_fewer(channels, head_dim, heads):
+def test_the_number_of_heads_is_reduced_to_divide_the_channels(channels, head_dim, heads):
     """28 channels in heads of 8 would be 3 heads of 9⅓."""
     module, x = SelfAttention(head_dim), normal((1, 2, 2, channels))
     params = any_params(shapes_of(module, x))
@@ -209,22 +209,22 @@ def test_heads_that_would_not_divide_the_channels_become_fewer(channels, head_di
 
 @pytest.mark.parametrize("shape", [(2, 6, 4), (2, 6, 4, 4)])
 @pytest.mark.parametrize("weights", [BOX, (3, 1), BINOMIAL, (1, 5, 10, 10, 5, 1)])
-def test_halving_is_a_convolution_of_stride_two_behind_a_filter_if_not_plain(weights, shape):
-    """TensorFlow's SAME puts its one zero at the end; StyleGAN2 filters, then takes no zeros."""
+def test_downsampling_is_a_filter_unless_plain_and_a_strided_convolution(weights, shape):
+    """TensorFlow's SAME puts its one zero at the end; StyleGAN2 filters, then pads nothing."""
     module, x = Downsample(5, weights), normal(shape)
     params = any_params(shapes_of(module, x))
     p = params["params"]["conv"]
     if weights == BOX:
         expected = convolve(x, p, stride=2, pad=(0, 1))
     else:
-        turned = weights[::-1]  # ours slides the weights as they are
-        expected = convolve(smoothed(x, turned), p, stride=2, pad=(0, 0))
+        reversed_weights = weights[::-1]  # ours does not flip the weights
+        expected = convolve(smoothed(x, reversed_weights), p, stride=2, pad=(0, 0))
     got = jax.jit(module.apply)(params, x)
     assert got.shape == (2, *(side // 2 for side in shape[1:-1]), 5)
     np.testing.assert_allclose(got, expected, atol=rounding(9 * 4 + 3 * 2 * 6, 16))
 
 
-def test_halving_may_pad_both_ends_as_pytorch_does():
+def test_downsampling_can_pad_both_ends_as_pytorch_does():
     """Conv2d(stride=2, padding=1): of 6 pixels padded to 8 the last window ends at the seventh."""
     module, x = Downsample(5, padding="both"), normal((2, 6, 4, 4))
     params = any_params(shapes_of(module, x))
@@ -235,7 +235,7 @@ def test_halving_may_pad_both_ends_as_pytorch_does():
 
 
 @pytest.mark.parametrize("weights", [(3, 1), BINOMIAL, (1, 2, 5, 4)])
-def test_doubling_by_a_filter_convolves_all_that_it_spreads(weights):
+def test_upsampling_by_a_filter_convolves_with_full_padding(weights):
     module, x = Upsample(5, weights), normal((2, 3, 2, 4))
     params = any_params(shapes_of(module, x))
     expected = doubled_by_convolution(x, params["params"]["conv"], weights[::-1])
@@ -245,7 +245,7 @@ def test_doubling_by_a_filter_convolves_all_that_it_spreads(weights):
 
 
 @pytest.mark.parametrize("shape", [(2, 3, 4), (2, 3, 2, 4)])
-def test_doubling_repeats_pixels_then_convolves(shape):
+def test_upsampling_repeats_pixels_then_convolves(shape):
     module, x = Upsample(5), normal(shape)
     params = any_params(shapes_of(module, x))
     large = x

@@ -1,4 +1,4 @@
-"""What is read back is what was saved, or nothing: damage of every kind, policies, full disks."""
+"""A checkpoint is read back exactly or not at all: all kinds of damage, policies, full disks."""
 
 import dataclasses
 import shutil
@@ -30,7 +30,7 @@ def state():
 
 @jax.jit
 def at(state, step):
-    """Another state for every step."""
+    """A different state for every step."""
     moved = jax.tree.map(lambda leaf: leaf + step, player_of(state).params)
     return with_player(state, params=moved).replace(step=state.step + step)
 
@@ -45,7 +45,7 @@ def saved(state, tmp_path_factory):
 
 
 def files(workdir, step):
-    """The files of a checkpoint that hold something, largest last."""
+    """The nonempty files of a checkpoint, largest last."""
     found = [p for p in (workdir / "checkpoints" / str(step)).rglob("*") if p.is_file()]
     return sorted((p for p in found if p.stat().st_size), key=lambda p: p.stat().st_size)
 
@@ -55,11 +55,11 @@ def restored(workdir, state, **options):
         return checkpoints.restore(state)
 
 
-def test_the_newest_comes_back_to_the_bit(saved, state):
+def test_the_newest_is_restored_bit_for_bit(saved, state):
     assert bits(restored(saved, state)) == bits(at(state, 20))
 
 
-def test_what_is_saved_outlives_the_state_which_the_next_step_takes_over(state, tmp_path):
+def test_a_save_survives_donation_of_the_state_to_the_next_step(state, tmp_path):
     given = jax.tree.map(jax.numpy.copy, state)
     with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
         checkpoints.save(int(state.step), given)
@@ -67,7 +67,7 @@ def test_what_is_saved_outlives_the_state_which_the_next_step_takes_over(state, 
     assert bits(restored(tmp_path, state)) == bits(state)
 
 
-def test_what_is_saved_is_written_although_the_loop_ends_by_an_exception(state, tmp_path):
+def test_a_save_is_written_even_if_the_loop_raises(state, tmp_path):
     def loop():
         with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
             checkpoints.save(10, at(state, 10))
@@ -78,40 +78,40 @@ def test_what_is_saved_is_written_although_the_loop_ends_by_an_exception(state, 
     assert bits(restored(tmp_path, state)) == bits(at(state, 10))
 
 
-def test_what_was_saved_a_moment_ago_is_what_is_restored(state, tmp_path):
+def test_a_save_can_be_restored_immediately(state, tmp_path):
     with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
         checkpoints.save(10, at(state, 10))
         assert bits(checkpoints.restore(state)) == bits(at(state, 10))
 
 
 @pytest.mark.parametrize("seed", range(10))
-def test_a_truncated_checkpoint_is_never_taken_for_whole(saved, state, tmp_path, seed):
-    """Cut at a random offset of all its bytes: the one before is read instead, and it is said."""
+def test_a_truncated_checkpoint_is_detected(saved, state, tmp_path, seed):
+    """Cut at a random offset of all its bytes: the previous one is read, with a warning."""
     workdir = shutil.copytree(saved, tmp_path / "run")
     rng, all_files = np.random.default_rng(seed), files(workdir, 20)
     offset = rng.integers(sum(p.stat().st_size for p in all_files))
-    for path in all_files:  # in which file the offset lies
+    for path in all_files:  # find the file that contains the offset
         size = path.stat().st_size
         if offset < size:
             path.write_bytes(path.read_bytes()[:offset])
             break
         offset -= size
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         found = restored(workdir, state, keep=TrainingConfig())
     step = int(found.step)
-    assert bits(found) == bits(at(state, step))  # whichever it is, it is whole
-    said = [str(w.message) for w in told if "is damaged" in str(w.message)]
-    assert (step == 20) == (not said)  # what was cut may be a file that nobody needs
-    if said:
-        assert "checkpoints/20" in said[0]
-        assert "falling back to that of step 10" in said[0]
+    assert bits(found) == bits(at(state, step))  # whichever it is, it is intact
+    messages = [str(w.message) for w in caught if "is damaged" in str(w.message)]
+    assert (step == 20) == (not messages)  # the file that was cut may be one that is not needed
+    if messages:
+        assert "checkpoints/20" in messages[0]
+        assert "falling back to that of step 10" in messages[0]
         assert (workdir / "damaged" / "20").is_dir()
 
 
 @pytest.mark.slow
-def test_numbers_altered_by_the_disk_are_not_taken_for_whole(saved, state, tmp_path):
-    """Every byte of the data inverted in turn, in steps, so that some land in the numbers."""
+def test_numbers_altered_on_the_disk_are_detected(saved, state, tmp_path):
+    """Bytes of the data are inverted one at a time, at intervals, so that some hit the numbers."""
     outcomes = set()
     largest = files(saved, 20)[-1]
     for part in range(12):
@@ -130,10 +130,8 @@ def test_numbers_altered_by_the_disk_are_not_taken_for_whole(saved, state, tmp_p
     assert 10 in outcomes
 
 
-def test_numbers_altered_on_their_way_to_the_disk_are_not_taken_for_whole(
-    state, tmp_path, monkeypatch
-):
-    """The sums of the files are right then: the fingerprint alone tells."""
+def test_numbers_altered_on_the_way_to_the_disk_are_detected(state, tmp_path, monkeypatch):
+    """The checksums of the files are then correct: only the fingerprint detects it."""
     with Checkpoints(tmp_path, keep=TrainingConfig()) as checkpoints:
         checkpoints.save(10, at(state, 10))
         altered = player_of(at(state, 1)).params
@@ -144,7 +142,7 @@ def test_numbers_altered_on_their_way_to_the_disk_are_not_taken_for_whole(
         assert bits(restored(tmp_path, state)) == bits(at(state, 10))
 
 
-def test_where_all_are_damaged_nothing_is_moved_and_it_is_said(saved, state, tmp_path):
+def test_if_all_are_damaged_nothing_is_moved_and_an_error_is_raised(saved, state, tmp_path):
     workdir = shutil.copytree(saved, tmp_path / "run")
     for step in (10, 20):
         for path in files(workdir, step):
@@ -200,7 +198,7 @@ def test_parameters_are_single_precision_also_where_double_is_the_default(networ
     assert {dtype for dtype, _ in found[0]} == {"float32"}
 
 
-def test_a_state_and_what_a_step_makes_of_it_are_the_same_arrays_in_double_precision():
+def test_a_step_keeps_shapes_and_dtypes_in_double_precision():
     settings = dataclasses.replace(tiny_config().training, ema_stds=(0.1,))
     config = tiny_config(training=settings, model=recipes.ModelConfig(noise_cond="fourier"))
     found = []
@@ -230,7 +228,7 @@ def test_checkpoints_are_the_same_in_double_precision(tmp_path):
             )
 
 
-def test_reading_alone_moves_nothing(saved, state, tmp_path):
+def test_reading_moves_nothing(saved, state, tmp_path):
     workdir = shutil.copytree(saved, tmp_path / "run")
     files(workdir, 20)[-1].write_bytes(b"")
     with pytest.warns(UserWarning, match="falling back to that of step 10"):
@@ -239,7 +237,7 @@ def test_reading_alone_moves_nothing(saved, state, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_last_every_so_manieth_and_the_best_are_kept(state, tmp_path):
+def test_the_newest_the_periodic_and_the_best_are_kept(state, tmp_path):
     keep = TrainingConfig(keep_checkpoints=2, keep_every=30, keep_best=1)
     loss = {10: 5.0, 20: 1.0, 30: 4.0, 40: 3.0, 50: 2.0, 60: 6.0, 70: 7.0, 80: 8.0}
     with Checkpoints(tmp_path, keep=keep) as checkpoints:
@@ -255,9 +253,9 @@ def save(workdir, state):
         checkpoints.wait()
 
 
-@pytest.mark.filterwarnings("ignore")  # what the writers leave behind
-def test_a_disk_that_is_full_is_one_sentence_and_what_was_there_stays(state, tmp_path):
-    """Files may grow to 200 bytes and no further, which fails as a full disk does."""
+@pytest.mark.filterwarnings("ignore")  # from the abandoned writers
+def test_a_full_disk_is_reported_and_old_checkpoints_stay(state, tmp_path):
+    """Files are limited to 200 bytes, which fails in the same way as a full disk."""
     save(tmp_path, at(state, 10))
     sentence = r"could not be written \(File too large\); that of step 10 is intact$"
     with files_of_at_most(200), pytest.raises(InputError, match=sentence):
@@ -265,7 +263,7 @@ def test_a_disk_that_is_full_is_one_sentence_and_what_was_there_stays(state, tmp
     assert bits(restored(tmp_path, state)) == bits(at(state, 10))
 
 
-def test_a_best_without_a_measure_is_refused(tmp_path):
+def test_keep_best_without_evaluation_is_refused(tmp_path):
     settings = dataclasses.replace(tiny_config().training, keep_best=1)
     config = dataclasses.replace(tiny_config(), training=settings)
     with pytest.raises(

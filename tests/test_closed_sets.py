@@ -1,4 +1,4 @@
-"""Every table that a closed set of names chooses from has an entry for each name, and no other."""
+"""Every table that a closed set of names indexes has exactly one entry for each name."""
 
 from typing import get_args
 
@@ -21,6 +21,6 @@ TABLES = {
 
 
 @pytest.mark.parametrize("name", TABLES)
-def test_a_table_has_an_entry_for_each_name_and_no_other(name):
+def test_a_table_has_exactly_one_entry_for_each_name(name):
     closed, table = TABLES[name]
     assert set(get_args(closed)) == set(table)

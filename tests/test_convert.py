@@ -1,4 +1,4 @@
-"""score_sde_pytorch's tensors, in modules numbered as they compute, against lists of them."""
+"""score_sde_pytorch's tensors, in modules numbered in order of use, against lists of modules."""
 
 import numpy as np
 import pytest
@@ -20,9 +20,9 @@ DDPM_PARTS = {
 
 
 def expected_ddpm(state):
-    """Every parameter of ours, each by the tensor that it is over there."""
+    """Every parameter of ours, with the corresponding tensor of score_sde_pytorch."""
     s = {name.removeprefix("all_modules."): tensor for name, tensor in state.items()}
-    wanted = {
+    expected = {
         "embedding/dense_0/kernel": s["0.weight"].T,
         "embedding/dense_0/bias": s["0.bias"],
         "embedding/dense_1/kernel": s["1.weight"].T,
@@ -36,28 +36,28 @@ def expected_ddpm(state):
     }
     for part, i in DDPM_PARTS.items():
         if "attention" in part:
-            wanted[f"{part}/norm/scale"] = s[f"{i}.GroupNorm_0.weight"]
-            wanted[f"{part}/norm/bias"] = s[f"{i}.GroupNorm_0.bias"]
-            for leaf, theirs in (("kernel", "W"), ("bias", "b")):  # W lies as ours does
+            expected[f"{part}/norm/scale"] = s[f"{i}.GroupNorm_0.weight"]
+            expected[f"{part}/norm/bias"] = s[f"{i}.GroupNorm_0.bias"]
+            for leaf, theirs in (("kernel", "W"), ("bias", "b")):  # W has our layout
                 three = [s[f"{i}.NIN_{j}.{theirs}"] for j in range(3)]
-                wanted[f"{part}/qkv/{leaf}"] = np.concatenate(three, axis=-1)
-                wanted[f"{part}/out/{leaf}"] = s[f"{i}.NIN_3.{theirs}"]
+                expected[f"{part}/qkv/{leaf}"] = np.concatenate(three, axis=-1)
+                expected[f"{part}/out/{leaf}"] = s[f"{i}.NIN_3.{theirs}"]
             continue
         for j in range(2):
-            wanted[f"{part}/norm_{j}/scale"] = s[f"{i}.GroupNorm_{j}.weight"]
-            wanted[f"{part}/norm_{j}/bias"] = s[f"{i}.GroupNorm_{j}.bias"]
-            wanted[f"{part}/conv_{j}/kernel"] = of_conv(s[f"{i}.Conv_{j}.weight"])
-            wanted[f"{part}/conv_{j}/bias"] = s[f"{i}.Conv_{j}.bias"]
-        wanted[f"{part}/modulation/kernel"] = s[f"{i}.Dense_0.weight"].T
-        wanted[f"{part}/modulation/bias"] = s[f"{i}.Dense_0.bias"]
+            expected[f"{part}/norm_{j}/scale"] = s[f"{i}.GroupNorm_{j}.weight"]
+            expected[f"{part}/norm_{j}/bias"] = s[f"{i}.GroupNorm_{j}.bias"]
+            expected[f"{part}/conv_{j}/kernel"] = of_conv(s[f"{i}.Conv_{j}.weight"])
+            expected[f"{part}/conv_{j}/bias"] = s[f"{i}.Conv_{j}.bias"]
+        expected[f"{part}/modulation/kernel"] = s[f"{i}.Dense_0.weight"].T
+        expected[f"{part}/modulation/bias"] = s[f"{i}.Dense_0.bias"]
         if part.startswith("up"):
-            wanted[f"{part}/skip/kernel"] = s[f"{i}.NIN_0.W"]
-            wanted[f"{part}/skip/bias"] = s[f"{i}.NIN_0.b"]
-    return wanted
+            expected[f"{part}/skip/kernel"] = s[f"{i}.NIN_0.W"]
+            expected[f"{part}/skip/bias"] = s[f"{i}.NIN_0.b"]
+    return expected
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
-def test_every_tensor_of_a_ddpm_goes_where_it_belongs_and_lies_as_ours(prefix):
+def test_every_tensor_of_a_ddpm_is_converted_to_our_name_and_layout(prefix):
     state = ddpm_state()
     given = {prefix + name: tensor for name, tensor in state.items()}
     variables = from_score_sde(given, score_sde_network(DDPM))
@@ -67,7 +67,7 @@ def test_every_tensor_of_a_ddpm_goes_where_it_belongs_and_lies_as_ours(prefix):
 
 
 def taken(state, **options):
-    """Variables of an NCSN++, and ``{path: name over there}``, told by the numbers in a tensor."""
+    """Variables of an NCSN++, and ``{path: original name}``, identified by a tensor's numbers."""
     variables = from_score_sde(state, score_sde_network(NCSNPP | options))
     params = paths(variables["params"])
     known = {np.sort(t, None).tobytes(): n.removeprefix("all_modules.") for n, t in state.items()}
@@ -75,7 +75,7 @@ def taken(state, **options):
     return variables, params, names
 
 
-def test_every_part_of_an_ncsnpp_is_the_module_of_its_number():
+def test_every_part_of_an_ncsnpp_comes_from_the_module_of_its_number():
     state = ncsnpp_state()
     variables, params, names = taken(state)
     np.testing.assert_array_equal(
@@ -126,7 +126,7 @@ def test_an_output_of_images_ends_with_a_conv_three_blocks_and_norm_and_conv():
     assert {path: names[path] for path in parts} == parts
 
 
-def test_an_output_of_features_is_doubled_by_a_convolution_before_its_sum():
+def test_an_output_of_features_is_upsampled_by_a_convolution_before_its_sum():
     _, _, names = taken(ncsnpp_state(output="residual"), progressive="residual")
     parts = {
         "up_1_pyramid_norm/scale": "15.weight",
@@ -149,12 +149,12 @@ def test_an_input_that_skips_is_projected_by_one_pixel_wide_convolutions(given, 
 
 
 @pytest.mark.parametrize("fourier", [False, True])
-def test_a_network_that_is_not_told_the_level_has_its_layers_for_it_all_the_same(fourier):
-    """models/ddpm.py, conditional=False: no embedding, but blocks with a Dense_0 without use."""
-    told = ncsnpp_state() if fourier else ddpm_state()
+def test_a_network_without_the_noise_level_still_has_layers_for_it(fourier):
+    """models/ddpm.py, conditional=False: no embedding, but blocks with an unused Dense_0."""
+    conditional = ncsnpp_state() if fourier else ddpm_state()
     drop, config = ({1, 2}, NCSNPP) if fourier else ({0, 1}, DDPM)
-    state = {"sigmas": told["sigmas"]}
-    for name, tensor in told.items():
+    state = {"sigmas": conditional["sigmas"]}
+    for name, tensor in conditional.items():
         _, _, rest = name.partition("all_modules.")
         number, _, layer = rest.partition(".")
         if rest and int(number) not in drop:
@@ -164,7 +164,7 @@ def test_a_network_that_is_not_told_the_level_has_its_layers_for_it_all_the_same
     assert set(variables) == {"params"}
     params = paths(variables["params"])
     assert not [path for path in params if "modulation" in path or "embedding" in path]
-    whole = paths(from_score_sde(told, score_sde_network(config))["params"])
+    whole = paths(from_score_sde(conditional, score_sde_network(config))["params"])
     assert_same(params, {path: whole[path] for path in params})
 
 
@@ -201,7 +201,7 @@ def without(state, name):
             r"hold 1 tensors that the network lacks, such as all_modules\.13\.bias",
         ),
         (
-            lambda s: s | {"all_modules.0.W": s["all_modules.0.bias"]},  # no Fourier network
+            lambda s: s | {"all_modules.0.W": s["all_modules.0.bias"]},  # not a Fourier network
             r"hold 1 tensors that the network lacks, such as all_modules\.0\.W",
         ),
         (
@@ -233,7 +233,7 @@ def without(state, name):
         "whole",
     ],
 )
-def test_a_tensor_missing_left_over_or_of_another_shape_is_refused(change, sentence):
+def test_a_missing_extra_or_misshapen_tensor_is_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):
         from_score_sde(change(ddpm_state()), score_sde_network(DDPM))
 

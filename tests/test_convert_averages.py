@@ -1,4 +1,4 @@
-"""Averages in a checkpoint of score_sde_pytorch: a list without names, and the pickle of it."""
+"""Averages in a checkpoint of score_sde_pytorch: an unnamed list, in a pickle."""
 
 import sys
 
@@ -14,13 +14,13 @@ FIXED = ("sigmas", "all_modules.0.W")
 
 
 def shadow_of(state):
-    """What ExponentialMovingAverage keeps: of parameters that are trained, in their order."""
+    """The contents of ExponentialMovingAverage: one tensor per trained parameter, in order."""
     return [tensor + 1 for name, tensor in state.items() if name not in FIXED]
 
 
 @pytest.mark.parametrize("prefix", ["", "module."])
 @pytest.mark.parametrize("make", [ddpm_state, ncsnpp_state])
-def test_averages_take_the_place_of_what_is_trained_and_of_nothing_else(make, prefix):
+def test_averages_replace_the_trained_parameters_and_nothing_else(make, prefix):
     state = make()
     given = {prefix + name: tensor for name, tensor in state.items()}
     got = averaged(given, shadow_of(state))
@@ -29,10 +29,10 @@ def test_averages_take_the_place_of_what_is_trained_and_of_nothing_else(make, pr
     }
     assert list(got) == list(expected)
     assert_same(got, expected)
-    assert_same(given, {prefix + name: tensor for name, tensor in make().items()})  # untouched
+    assert_same(given, {prefix + name: tensor for name, tensor in make().items()})  # unchanged
 
 
-def test_averages_too_few_too_many_or_of_other_shapes_are_refused():
+def test_too_few_too_many_or_misshapen_averages_are_refused():
     state = ncsnpp_state()
     shadow = shadow_of(state)
     number = len(state) - 2
@@ -69,7 +69,7 @@ def saved(folder):
     return path, state
 
 
-def test_a_checkpoint_is_read_with_its_averages_as_it_was_trained_and_with_its_step(tmp_path):
+def test_a_checkpoint_is_read_with_its_averages_or_raw_and_with_its_step(tmp_path):
     path, state = saved(tmp_path)
     net = score_sde_network(NCSNPP)
     got = load_score_sde(path, net)
@@ -84,7 +84,7 @@ def test_a_checkpoint_is_read_with_its_averages_as_it_was_trained_and_with_its_s
 
 
 class Touch:
-    """Its pickle, read carelessly, makes a file."""
+    """Unpickling this creates a file."""
 
     def __init__(self, path):
         self.path = path
@@ -94,7 +94,7 @@ class Touch:
 
 
 @pytest.mark.parametrize("content", ["nothing", "text", "other keys", "code"])
-def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, content):
+def test_a_file_that_is_not_a_checkpoint_is_refused_and_runs_no_code(tmp_path, content):
     torch = pytest.importorskip("torch")
     path = tmp_path / "checkpoint.pth"
     if content == "text":
@@ -108,15 +108,15 @@ def test_a_file_that_is_no_checkpoint_is_refused_and_runs_no_code(tmp_path, cont
     ) as e:
         load_score_sde(path, score_sde_network(DDPM))
     assert not (tmp_path / "touched").exists()
-    said = str(e.value)
-    assert "weights_only" not in said  # torch advises to turn its protection off
-    assert "\n" not in said
+    message = str(e.value)
+    assert "weights_only" not in message  # torch advises turning off its protection
+    assert "\n" not in message
     if content == "code":
-        assert "can run code" in said
+        assert "can run code" in message
 
 
-def test_without_torch_one_sentence_says_what_to_install(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # an import of it now fails
+def test_without_torch_the_error_names_the_package_to_install(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # importing it now fails
     with pytest.raises(InputError) as caught:
         load_score_sde(tmp_path / "checkpoint_8.pth", score_sde_network(DDPM))
     assert str(caught.value) == (

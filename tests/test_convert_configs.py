@@ -1,4 +1,4 @@
-"""Configurations of other systems: which network each describes, and which have none here."""
+"""Configurations of other systems: which network each describes, and which are unsupported."""
 
 import math
 
@@ -13,7 +13,7 @@ from jaxdiff.typing import InputError
 # score_sde
 
 
-def test_a_ddpm_of_score_sde_attends_last_and_takes_the_label_as_it_is():
+def test_a_ddpm_of_score_sde_attends_last_and_uses_the_raw_label():
     expected = UNet(
         channels=32,
         multipliers=(1,),
@@ -25,7 +25,7 @@ def test_a_ddpm_of_score_sde_attends_last_and_takes_the_label_as_it_is():
         noise_cond_scale=1.0,
         dropout=0.1,
     )
-    assert score_sde_network(DDPM).clone(groups=None) == expected  # of the groups see below
+    assert score_sde_network(DDPM).clone(groups=None) == expected  # the groups are tested below
 
 
 @pytest.mark.parametrize("channels", [32, 64])
@@ -34,7 +34,7 @@ def test_a_ddpm_of_score_sde_has_32_groups_however_narrow_it_is(channels):
     assert score_sde_network(DDPM | {"nf": channels}).groups == 32
 
 
-def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
+def test_an_ncsnpp_of_score_sde_has_every_setting_of_its_config():
     expected = UNet(
         channels=16,
         multipliers=(1, 2),
@@ -84,7 +84,7 @@ def test_an_ncsnpp_of_score_sde_is_all_that_its_configuration_says():
         ({"image_size": 8}, {"attention_levels": (0,)}),
     ],
 )
-def test_one_setting_of_an_ncsnpp_changes_its_own_fields_alone(change, fields):
+def test_a_setting_of_an_ncsnpp_changes_only_its_own_fields(change, fields):
     plain, changed = score_sde_network(NCSNPP), score_sde_network(NCSNPP | change)
     assert changed == plain.clone(**fields)
 
@@ -103,21 +103,21 @@ def test_one_setting_of_an_ncsnpp_changes_its_own_fields_alone(change, fields):
         (NCSNPP, "embedding_type", "learned"),
     ],
 )
-def test_a_score_sde_network_that_ours_are_not_is_refused(config, setting, value):
+def test_an_unsupported_score_sde_network_is_refused(config, setting, value):
     with pytest.raises(
         InputError, match=f"{setting} of the score_sde network must be .*{value!r}$"
     ):
         score_sde_network(config | {setting: value})
 
 
-def test_convolutions_that_resample_between_levels_have_the_filter_too():
+def test_convolutions_that_resample_between_levels_also_have_the_filter():
     """layerspp.py, Upsample and Downsample with conv and fir."""
     net = score_sde_network(NCSNPP | {"resblock_type": "ddpm", "fir": True})
     assert (net.resampling, net.filter, net.project) == ("conv", BINOMIAL, False)
 
 
 @pytest.mark.parametrize("name", ["ncsn", "ncsnv2_64", "ncsnv2_128", "ncsnv2_256"])
-def test_a_refinenet_is_refused_as_one_though_it_lacks_what_a_unet_needs(name):
+def test_a_refinenet_is_refused_by_name_despite_its_missing_fields(name):
     with pytest.raises(InputError, match=f"'ddpm' or 'ncsnpp', got '{name}', a RefineNet$"):
         score_sde_network({"name": name, "nf": 128})
 
@@ -132,7 +132,7 @@ RESNETS = {
 }
 
 
-def test_a_unet2d_is_all_that_its_configuration_says():
+def test_a_unet2d_has_every_setting_of_its_config():
     expected = UNet(
         channels=8,
         multipliers=(1, 2),
@@ -150,8 +150,8 @@ def test_a_unet2d_is_all_that_its_configuration_says():
     assert diffusers_network(UNET2D) == expected
 
 
-def test_what_a_unet2d_leaves_out_is_as_diffusers_has_it():
-    """unet_2d.py: heads of 8 channels, 32 groups, ε = 10⁻⁵, no dropout, data as they are."""
+def test_settings_missing_from_a_unet2d_have_the_defaults_of_diffusers():
+    """unet_2d.py: heads of 8 channels, 32 groups, ε = 10⁻⁵, no dropout, data uncentred."""
     left_out = "attention_head_dim", "norm_num_groups", "norm_eps", "dropout", "center_input_sample"
     wide = UNET2D | {"block_out_channels": [32, 64]}
     net = diffusers_network({k: v for k, v in wide.items() if k not in left_out})
@@ -166,11 +166,11 @@ def test_what_a_unet2d_leaves_out_is_as_diffusers_has_it():
 @pytest.mark.parametrize(
     ("change", "fields"),
     [
-        ({"downsample_padding": None}, {"padding": "both"}),  # unet_2d.py: 1 if nothing is said
+        ({"downsample_padding": None}, {"padding": "both"}),  # unet_2d.py: 1 by default
         ({"downsample_padding": 1}, {"padding": "both"}),
         ({"freq_shift": None}, {"frequency_endpoint": False}),  # 0, frequencies of K
         ({"freq_shift": 0}, {"frequency_endpoint": False}),
-        ({"flip_sin_to_cos": True}, {}),  # the order of its rows is a matter of the tensors
+        ({"flip_sin_to_cos": True}, {}),  # the order of its rows is handled with the tensors
         ({"act_fn": "swish"}, {}),
         ({"add_attention": False}, {"middle_attention": False}),
         (
@@ -190,12 +190,12 @@ def test_what_a_unet2d_leaves_out_is_as_diffusers_has_it():
         (RESNETS | {"downsample_padding": 1}, {"resampling": "block"}),
     ],
 )
-def test_one_setting_of_a_unet2d_changes_its_own_fields_alone(change, fields):
+def test_a_setting_of_a_unet2d_changes_only_its_own_fields(change, fields):
     said = {name: value for name, value in (UNET2D | change).items() if value is not None}
     assert diffusers_network(said) == diffusers_network(UNET2D).clone(**fields)
 
 
-def test_diffusers_own_default_is_ours():
+def test_the_default_of_diffusers_is_supported():
     """unet_2d.py: four levels of 224 to 896 channels, all but the first with attention."""
     net = diffusers_network(
         {
@@ -228,7 +228,7 @@ def test_diffusers_own_default_is_ours():
         ("upsample_type", "pool"),
     ],
 )
-def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
+def test_an_unsupported_unet2d_is_refused(setting, value):
     with pytest.raises(
         InputError, match=f"{setting} of the UNet2DModel must be .*, got {value!r}$"
     ):
@@ -239,20 +239,20 @@ def test_a_unet2d_that_ours_are_not_is_refused(setting, value):
     "change",
     [
         {"down_block_types": ["DownBlock2D", "SkipDownBlock2D"]},
-        {"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]},  # no mirror image
+        {"up_block_types": ["UpBlock2D", "AttnUpBlock2D"]},  # not a mirror image
         {"up_block_types": ["UpBlock2D", "UpBlock2D"]},
         {"block_out_channels": [8, 16, 32]},  # three widths of two blocks
         {"block_out_channels": [8]},
         {"down_block_types": ["DownBlock2D"], "up_block_types": ["UpBlock2D"]},
     ],
 )
-def test_blocks_of_a_unet2d_that_ours_are_not_are_refused(change):
+def test_unsupported_blocks_of_a_unet2d_are_refused(change):
     sentence = r"and up_block_types their mirror images, got \["
     with pytest.raises(InputError, match=sentence):
         diffusers_network(UNET2D | change)
 
 
-def test_a_unet2d_whose_way_up_is_another_than_its_way_down_is_refused():
+def test_a_unet2d_that_upsamples_unlike_it_downsamples_is_refused():
     with pytest.raises(InputError, match=r"must resample in the same way, got \["):
         diffusers_network(UNET2D | {"down_block_types": RESNETS["down_block_types"]})
 
@@ -274,6 +274,6 @@ def test_heads_that_do_not_divide_a_width_are_refused():
         diffusers_network(UNET2D | {"attention_head_dim": 3})
 
 
-def test_widths_that_are_no_multiples_of_the_first_are_refused():
+def test_widths_that_are_not_multiples_of_the_first_are_refused():
     with pytest.raises(InputError, match=r"multiples of the first, got \[8, 12\]"):
         diffusers_network(UNET2D | {"block_out_channels": [8, 12]})

@@ -1,4 +1,4 @@
-"""diffusers' UNet2DModel: tensors by the names of its blocks, and the folder that holds them."""
+"""diffusers' UNet2DModel: tensors by the names of its blocks, and the folder they are in."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from jaxdiff.nets.convert import diffusers_network, from_diffusers, load_diffusers
 from jaxdiff.typing import InputError
 
-BLOCKS = {  # ours, theirs, channels in and out
+BLOCKS = {  # our name, their name, channels in and out
     "down_0_block_0": ("down_blocks.0.resnets.0", 8, 8),
     "down_1_block_0": ("down_blocks.1.resnets.0", 8, 16),
     "middle_block_0": ("mid_block.resnets.0", 16, 16),
@@ -41,7 +41,7 @@ NEW, OLD = ("to_q", "to_k", "to_v", "to_out.0"), ("query", "key", "value", "proj
 
 
 def unet2d_state(names=NEW):
-    """Two levels of one block, attention at the second, six channels out of three."""
+    """Two levels of one block, attention at the second, three channels in and six out."""
     modules = {
         "conv_in": conv(3, 8),
         "time_embedding.linear_1": linear(8, 32),
@@ -66,12 +66,12 @@ def unet2d_state(names=NEW):
 
 
 def expected_params(s, names=NEW):
-    """Every parameter of ours, each by the tensor that it is over there."""
-    wanted = {}
+    """Every parameter of ours, with the corresponding tensor of diffusers."""
+    expected = {}
 
     def put(ours, theirs, lies, leaf="kernel"):
-        wanted[f"{ours}/{leaf}"] = lies(s[f"{theirs}.weight"])
-        wanted[f"{ours}/bias"] = s[f"{theirs}.bias"]
+        expected[f"{ours}/{leaf}"] = lies(s[f"{theirs}.weight"])
+        expected[f"{ours}/bias"] = s[f"{theirs}.bias"]
 
     put("conv_in", "conv_in", of_conv)
     put("embedding/dense_0", "time_embedding.linear_1", np.transpose)
@@ -91,14 +91,14 @@ def expected_params(s, names=NEW):
         put(f"{ours}/norm", f"{theirs}.group_norm", np.asarray, "scale")
         put(f"{ours}/out", f"{theirs}.{names[3]}", np.transpose)
         three = [s[f"{theirs}.{name}.weight"].T for name in names[:3]]
-        wanted[f"{ours}/qkv/kernel"] = np.concatenate(three, axis=1)
+        expected[f"{ours}/qkv/kernel"] = np.concatenate(three, axis=1)
         three = [s[f"{theirs}.{name}.bias"] for name in names[:3]]
-        wanted[f"{ours}/qkv/bias"] = np.concatenate(three)
-    return wanted
+        expected[f"{ours}/qkv/bias"] = np.concatenate(three)
+    return expected
 
 
 @pytest.mark.parametrize("names", [NEW, OLD], ids=["new names", "names until 2022"])
-def test_every_tensor_of_a_unet2d_goes_where_it_belongs_and_lies_as_ours(names):
+def test_every_tensor_of_a_unet2d_is_converted_to_our_name_and_layout(names):
     state = unet2d_state(names)
     variables = from_diffusers(state, diffusers_network(UNET2D))
     assert set(variables) == {"params"}
@@ -135,12 +135,12 @@ def without(state, name):
     ],
     ids=["missing", "missing of three", "no stem", "left over", "shape"],
 )
-def test_a_tensor_missing_left_over_or_of_another_shape_is_refused(change, sentence):
+def test_a_missing_extra_or_misshapen_tensor_is_refused(change, sentence):
     with pytest.raises(InputError, match=sentence):
         from_diffusers(change(unet2d_state()), diffusers_network(UNET2D))
 
 
-def test_a_network_that_no_unet2d_is_takes_no_tensors_of_one():
+def test_a_network_unlike_any_unet2d_is_refused():
     net = diffusers_network(UNET2D).clone(progressive_input="residual")
     with pytest.raises(InputError, match="a UNet2DModel has no down_0_pyramid"):
         from_diffusers(unet2d_state(), net)
@@ -182,9 +182,7 @@ def test_a_folder_is_read_as_its_network_and_its_tensors(tmp_path):
         ),
     ],
 )
-def test_a_folder_without_either_file_or_with_another_in_its_place_is_refused(
-    tmp_path, spoil, sentence
-):
+def test_a_folder_with_a_missing_or_invalid_file_is_refused(tmp_path, spoil, sentence):
     written(tmp_path, UNET2D, {"conv_in.weight": np.ones((8, 3, 3, 3), np.float32)})
     spoil(tmp_path)
     with pytest.raises(InputError, match=sentence):
@@ -234,7 +232,7 @@ def test_a_pickle_of_tensors_is_read_with_torch(tmp_path):
 
 
 @pytest.mark.parametrize("unet", [["diffusers", "UNet2DConditionModel"], None])
-def test_of_a_pipeline_its_unet_is_read_if_it_is_one_of_ours(tmp_path, unet):
+def test_the_unet_of_a_pipeline_is_read_if_supported(tmp_path, unet):
     (tmp_path / "unet").mkdir()
     written(tmp_path / "unet", UNET2D, unet2d_state())
     index = tmp_path / "model_index.json"
@@ -245,7 +243,7 @@ def test_of_a_pipeline_its_unet_is_read_if_it_is_one_of_ours(tmp_path, unet):
         load_diffusers(tmp_path)
 
 
-def test_cosines_that_come_first_are_put_behind_the_sines():
+def test_cosines_before_sines_are_reordered():
     state, net = unet2d_state(), diffusers_network(UNET2D)
     plain, turned = (
         from_diffusers(state, net, cosines_first=flag)["params"]["embedding"]["dense_0"]["kernel"]
@@ -254,7 +252,7 @@ def test_cosines_that_come_first_are_put_behind_the_sines():
     np.testing.assert_array_equal(turned, np.concatenate([plain[4:], plain[:4]]))
 
 
-def test_labels_and_fourier_frequencies_have_tensors_of_their_own():
+def test_labels_and_fourier_frequencies_have_their_own_tensors():
     state = unet2d_state() | {"class_embedding.weight": np.ones((10, 32), np.float32)}
     params = from_diffusers(state, diffusers_network(UNET2D | {"num_class_embeds": 10}))["params"]
     assert params["embedding"]["label"]["embedding"].shape == (10, 32)

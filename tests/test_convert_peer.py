@@ -1,4 +1,4 @@
-"""UNet2DModels with random weights, beside diffusers itself where that is installed."""
+"""UNet2DModels with random weights, against diffusers itself where it is installed."""
 
 import jax
 import numpy as np
@@ -45,7 +45,7 @@ def torch():
 
 
 def randomised(torch, model):
-    """No parameter is zero or one, as many are at first."""
+    """Randomise all parameters, many of which start at zero or one."""
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -55,7 +55,7 @@ def randomised(torch, model):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_unet2d_gives_what_it_gives_in_diffusers(torch, tmp_path, kind):
+def test_a_unet2d_reproduces_its_output_in_diffusers(torch, tmp_path, kind):
     from diffusers import UNet2DModel
 
     model = randomised(torch, UNet2DModel(**SMALL | KINDS[kind]))
@@ -78,8 +78,8 @@ def test_a_unet2d_gives_what_it_gives_in_diffusers(torch, tmp_path, kind):
 
 
 @pytest.mark.parametrize("level", ["index", "time"])
-def test_diffusers_loads_a_pipeline_of_ours_and_draws_what_we_draw(torch, tmp_path, level):
-    """With no tensor misnamed, which it would draw at random with a warning; ten steps of DDIM."""
+def test_diffusers_loads_our_pipeline_and_draws_the_same_samples(torch, tmp_path, level):
+    """No tensor is misnamed, or it would be random, with a warning; ten steps of DDIM."""
     from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DModel
 
     process = choice("ddpm") if level == "index" else choice("vp")
@@ -100,13 +100,13 @@ def test_diffusers_loads_a_pipeline_of_ours_and_draws_what_we_draw(torch, tmp_pa
     expected = np.moveaxis(output.numpy(), 1, -1)
     np.testing.assert_allclose(got, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
 
-    count = 10 if level == "index" else 9  # which divides 999
+    count = 10 if level == "index" else 9  # a divisor of 999
     scheduler = DDIMScheduler.from_config(pipeline.scheduler.config)
     scheduler.set_timesteps(count)
     for step in scheduler.timesteps:
         with torch.no_grad():
             theirs = scheduler.step(unet(theirs, step).sample, step, theirs).prev_sample
-    walk = jax.jit(
+    draw = jax.jit(
         lambda x: sample(
             jax.random.key(0),
             solvers.ddim(run.denoise_fn, run.process),
@@ -115,4 +115,4 @@ def test_diffusers_loads_a_pipeline_of_ours_and_draws_what_we_draw(torch, tmp_pa
         )
     )
     expected = np.moveaxis(theirs.numpy(), 1, -1)
-    np.testing.assert_allclose(walk(x), expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(draw(x), expected, rtol=0, atol=1e-4 * np.abs(expected).max())

@@ -1,4 +1,4 @@
-"""What every solver promises, of correctors and of predictors with them."""
+"""The guarantees of every solver, for correctors and for predictors with correctors."""
 
 import functools
 import itertools
@@ -37,15 +37,15 @@ ALL = ["reverse_diffusion", *CORRECTORS, "predictor_first", "corrector_first"]
 
 @jax.jit
 def step_of_all(process, key, states, t, s):
-    """One program: what the solvers have in common is compiled once."""
+    """One program, so that code shared by the solvers is compiled once."""
     exact = oracles.gaussian(process, jnp.array([0.7, -0.5]), jnp.diag(jnp.array([0.5, 0.0])))
     return {
         name: named(name)(exact, process).step(key, state, t, s) for name, state in states.items()
     }
 
 
-def walk_all(process, x, times, key=KEY):
-    """Where every solver ends, by the driver's loop in Python: of any length, by one program."""
+def endpoints(process, x, times, key=KEY):
+    """The samples of every solver, by the driver's loop in Python: one program for any length."""
     states = {name: named(name)(None, process).init(x, times[0]) for name in ALL}
     for index, (t, s) in enumerate(itertools.pairwise(np.float32(times))):
         states = step_of_all(process, jax.random.fold_in(key, index), states, t, s)
@@ -54,20 +54,20 @@ def walk_all(process, x, times, key=KEY):
 
 @pytest.mark.parametrize("process", KINDS)
 def test_samples_are_finite_from_noise_to_data_in_any_number_of_steps(process):
-    """With extremes of the prior, and data that do not vary at all along one axis."""
+    """With extremes of the prior, and data that are constant along one axis."""
     sigma, process = PROCESSES[process].scales(1.0).sigma, one_of(process, KINDS)
     x = sigma.astype(np.float32) * np.float32([[0.0, 0.0], [4.0, -4.0], [-1e-3, 1.0]])
     for n in (1, 2, 3, 10):
-        ends = walk_all(process, x, np.linspace(1, 0, n + 1))
+        ends = endpoints(process, x, np.linspace(1, 0, n + 1))
         assert {(end.shape, end.dtype) for end in ends.values()} == {(x.shape, x.dtype)}
         chex.assert_tree_all_finite(ends)
-    chex.assert_tree_all_finite(walk_all(process, x, [1.0, 0.999999, 1e-5, 0.0]))
+    chex.assert_tree_all_finite(endpoints(process, x, [1.0, 0.999999, 1e-5, 0.0]))
 
 
 @pytest.mark.parametrize("norms", ["example", "batch"])
 @pytest.mark.parametrize("process", ["vp", "ncsn_232"])
 def test_langevin_moves_nothing_where_there_is_no_noise(process, norms):
-    """At σ = 0, whatever a model may say that ε is; and with a finite slope."""
+    """At σ = 0, for any estimate of ε, and with a finite slope."""
     process, x = PROCESSES[process].process, numbers(3, 4)
 
     @jax.jit
@@ -99,11 +99,11 @@ def test_langevin_is_finite_where_the_score_vanishes(process, norms):
         chex.assert_tree_all_finite(move(np.zeros((2, 3), np.float32), t))
 
 
-def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():
-    """The same noise for the first example, another example beside it."""
+def test_samples_depend_on_batch_mates_only_with_batch_norms():
+    """The same noise for the first example, with a different batch mate."""
     x, times = numbers(3, 2), [0.9, 0.6, 0.3]
     beside = x * np.float32([[1], [3], [1]])
-    ends, others = (walk_all(one_of("vp", KINDS), start, times) for start in (x, beside))
+    ends, others = (endpoints(one_of("vp", KINDS), start, times) for start in (x, beside))
     for name in ALL:
         if name == "langevin_batch":
             assert np.max(np.abs(ends[name][0] - others[name][0])) > 1e-3
@@ -114,13 +114,13 @@ def test_samples_depend_on_their_batch_mates_with_norms_of_the_batch_only():
 
 
 @pytest.mark.slow
-def test_one_key_gives_one_sample_with_jit_and_without():
+def test_a_key_determines_the_sample_with_and_without_jit():
     x, times = numbers(3, 2), [0.9, 0.6]
     compiled, another = (
-        walk_all(one_of("vp", KINDS), x, times, key) for key in (KEY, jax.random.key(4))
+        endpoints(one_of("vp", KINDS), x, times, key) for key in (KEY, jax.random.key(4))
     )
     with jax.disable_jit():
-        eager = walk_all(VP(), x, times)
+        eager = endpoints(VP(), x, times)
     for name in ALL:
         np.testing.assert_allclose(compiled[name], eager[name], rtol=1e-4, atol=1e-4, err_msg=name)
         assert np.max(np.abs(compiled[name] - another[name])) > 0.01, name
@@ -135,7 +135,7 @@ def test_one_key_gives_one_sample_with_jit_and_without():
         (predictor_corrector, {}, {}),
     ],
 )
-def test_other_numbers_are_never_another_trace(make, options, others):
+def test_changing_numbers_does_not_retrace(make, options, others):
     traces = []
 
     @jax.jit
@@ -149,11 +149,11 @@ def test_other_numbers_are_never_another_trace(make, options, others):
     run.trace(jax.random.key(9), VP(0.2, 10.0), 2 * x, 0.9 * times, others)
     assert len(traces) == 1
     run.trace(KEY, VE(), x, times, options)
-    assert len(traces) == 2  # so a trace is counted
+    assert len(traces) == 2  # so that traces are counted
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "says"),
+    ("make", "options", "message"),
     [
         (langevin, {"snr": 0.0}, "snr"),
         (langevin, {"snr": "a"}, "snr must be positive and finite, got 'a'"),
@@ -165,6 +165,6 @@ def test_other_numbers_are_never_another_trace(make, options, others):
         (predictor_corrector, {"order": "both"}, "predictor_first, corrector_first"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(make, options, says):
-    with pytest.raises(InputError, match=says):
+def test_invalid_options_are_refused(make, options, message):
+    with pytest.raises(InputError, match=message):
         make(eps_model(VP(), 0.0), VP(), **options)

@@ -1,4 +1,4 @@
-"""Predictor and corrector, and what every corrector promises."""
+"""Predictor and corrector, and the guarantees of every corrector."""
 
 import functools
 import itertools
@@ -30,8 +30,8 @@ def counted(denoise_fn, seen):
 
 
 @functools.cache
-def alone(make):
-    """A predictor or a corrector by itself, and its compiled step."""
+def compiled(make):
+    """A single predictor or corrector, and its compiled step."""
     solver = make(linear_model(VP(), 0.9), VP())
     return solver, jax.jit(solver.step)
 
@@ -47,24 +47,24 @@ def alone(make):
 )
 @pytest.mark.parametrize("order", ["predictor_first", "corrector_first"])
 def test_predictor_corrector_is_the_composition_by_hand(order, predictor, corrector):
-    """Also of a predictor that remembers: its state goes on, with the corrected sample in it."""
+    """Also for a multistep predictor, whose state continues with the corrected sample."""
     process, x = VP(), numbers(4, 2)
     times = np.array([0.9, 0.7, 0.4, 0.2], np.float32)
     made = predictor_corrector(
         linear_model(process, 0.9), process, predictor=predictor, corrector=corrector, order=order
     )
-    step, (walker, walk), (fixer, correct) = jax.jit(made.step), alone(predictor), alone(corrector)
+    step, (p, predict), (c, correct) = jax.jit(made.step), compiled(predictor), compiled(corrector)
 
-    state, by_hand = made.init(x, times[0]), walker.init(x, times[0])
+    state, by_hand = made.init(x, times[0]), p.init(x, times[0])
     for key, (t, s) in zip(jax.random.split(KEY, 3), itertools.pairwise(times), strict=True):
         state = step(key, state, t, s)
         first, second = jax.random.split(key)
         if order == "predictor_first":
-            by_hand = walk(first, by_hand, t, s)
-            by_hand = by_hand._replace(x=correct(second, fixer.init(by_hand.x, s), s, s).x)
+            by_hand = predict(first, by_hand, t, s)
+            by_hand = by_hand._replace(x=correct(second, c.init(by_hand.x, s), s, s).x)
         else:
-            by_hand = by_hand._replace(x=correct(second, fixer.init(by_hand.x, t), t, t).x)
-            by_hand = walk(first, by_hand, t, s)
+            by_hand = by_hand._replace(x=correct(second, c.init(by_hand.x, t), t, t).x)
+            by_hand = predict(first, by_hand, t, s)
         jax.tree.map(
             lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5), state, by_hand
         )
@@ -76,7 +76,7 @@ ORDERS = ["predictor_first", "corrector_first"]
 
 @functools.cache
 def of_one_point(predictor):
-    """The ends of walks towards data that are all one point, by the order."""
+    """Samples of data that are a single point, by the order."""
     process, times = VP(), np.float32([0.9, 0.75, 0.6, 0.4, 0.3, 0.2])
 
     def model(x, t):
@@ -99,22 +99,22 @@ def of_one_point(predictor):
 
 @pytest.mark.parametrize("order", ORDERS)
 @pytest.mark.parametrize("predictor", ["heun", "rk4", "dpmpp_3s", "dpmpp_3m", "unipc"])
-def test_no_predictor_forgets_what_was_corrected(predictor, order):
-    """If all data are one point these are exact, and only Langevin's moves tell.
+def test_no_predictor_discards_corrections(predictor, order):
+    """For data at a single point these predictors are exact, and only Langevin moves show.
 
-    A predictor with a corrector of its own, UniPC, must keep them too. (DEIS interpolates the
-    noise, of which it remembers what was there before a move.)
+    UniPC, a predictor with its own corrector, must keep them too. (DEIS does not: it interpolates
+    noise estimates, which it remembers from before the move.)
     """
     ends = of_one_point(predictor)[order], of_one_point("ddim")[order]
     np.testing.assert_allclose(*ends, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("order", ["predictor_first", "corrector_first", "as published"])
-def test_predictor_and_corrector_see_the_times_that_the_paper_and_the_code_give_them(order):
-    """Two corrections a step; what is evaluated where tells the two orders apart.
+def test_predictor_and_corrector_use_the_times_of_the_paper_and_the_code(order):
+    """Two corrections per step; the times of the evaluations distinguish the two orders.
 
-    The published code runs over all n + 1 times, correcting at each and predicting from each, the
-    last time to the data: with its last prediction left to a final denoising, n + 1 corrections.
+    The published code runs over all n + 1 times, correcting at each and predicting from each, from
+    the last one to the data: with final denoising as its last prediction, n + 1 corrections.
     """
     process, seen, n = VP(), [], 4
     times = np.linspace(1, 0, n + 1, dtype=np.float32)
@@ -131,8 +131,8 @@ def test_predictor_and_corrector_see_the_times_that_the_paper_and_the_code_give_
     assert sorted(seen) == sorted([*t, *corrected, *corrected])
 
 
-def test_the_last_time_is_corrected_by_langevin_steps_of_their_own_noise():
-    """ε̂ = 0: what the last correction adds is noise, beside a walk without it."""
+def test_the_last_time_is_corrected_by_langevin_steps_with_fresh_noise():
+    """ε̂ = 0: compared with sampling without it, the last correction adds only noise."""
     process = VE(0.01, 1.0)
     still = functools.partial(annealed_langevin, step_size=0.5, num_steps=1, denoise=False)
     ends = []
@@ -152,7 +152,7 @@ def test_the_last_time_is_corrected_by_langevin_steps_of_their_own_noise():
 
 
 @pytest.mark.parametrize(("denoise", "more"), [(True, 1), (False, 0)])
-def test_annealed_langevin_visits_every_rung_and_denoises_once(denoise, more):
+def test_annealed_langevin_visits_every_noise_scale_and_denoises_once(denoise, more):
     seen, sigmas = [], np.geomspace(0.1, 10.0, 6)
     process = DiscreteVE.from_sigmas(sigmas)
     model = counted(lambda x, t: Denoised(x, 0 * x), seen)
@@ -165,14 +165,14 @@ def test_annealed_langevin_visits_every_rung_and_denoises_once(denoise, more):
     np.testing.assert_allclose(np.sort(levels), np.sort(expected), rtol=1e-5)
 
 
-def test_the_noise_of_every_step_is_its_own():
-    """Predictor's and corrector's noise, of one step and of two: uncorrelated within 5/√N."""
+def test_every_step_draws_fresh_noise():
+    """Noise of the predictor and the corrector, within and across steps: uncorrelated to 5/√N."""
     process, batch = VE(0.01, 1.0), 20_000
     still = functools.partial(annealed_langevin, step_size=0.5, num_steps=2, denoise=False)
     solver = predictor_corrector(
         lambda x, t: Denoised(x, 0 * x), process, predictor=reverse_diffusion, corrector=still
     )
-    # ε̂ = 0: the sample is the sum of all noise, whose variances add up if nothing is used twice.
+    # ε̂ = 0: the sample is the sum of all noise, whose variances add up if none is reused.
     x = jaxdiff.sample(KEY, solver, jnp.zeros((batch, 1)), jnp.array([1.0, 0.9, 0.8]))
     sigma2 = np.array([1.0, 0.9, 0.8]) * 2 * np.log(100.0) + 2 * np.log(0.01)
     sigma2 = np.exp(sigma2)
@@ -180,4 +180,4 @@ def test_the_noise_of_every_step_is_its_own():
     assert_variance_close(x, total, mean=0.0)
 
 
-# What every solver promises
+# Guarantees of every solver

@@ -1,4 +1,4 @@
-"""Batches are a pure function of (seed, step); every example comes exactly once an epoch."""
+"""Batches are a pure function of (seed, step); every example occurs exactly once per epoch."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ N = 23
 
 
 def numbered(n=N):
-    """A source of vectors that say their own index."""
+    """A source of vectors that hold their own index."""
     return Arrays(np.arange(n, dtype=np.float32)[:, None], np.arange(n, dtype=np.int32))
 
 
@@ -26,7 +26,7 @@ def images(n=N, shape=(5, 4, 3), seed=0):
 
 
 class Plain:
-    """The least a source is: ``__len__`` and ``__getitem__``."""
+    """A minimal source: ``__len__`` and ``__getitem__``."""
 
     def __init__(self, arrays):
         self.arrays = arrays
@@ -49,26 +49,26 @@ def assert_same(a, b):
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 50])
-def test_step_k_is_the_same_from_anywhere(batch_size):
+def test_step_k_does_not_depend_on_the_start(batch_size):
     options = {"batch_size": batch_size, "seed": 3}
     straight = first(14, images(), **options)
     for k in (1, 5, 6, 13):
         assert_same(straight[k:], first(14 - k, images(), start_step=k, **options))
 
 
-def test_a_far_step_needs_no_replay():
+def test_a_distant_step_needs_no_replay():
     far = first(1, numbered(), batch_size=4, seed=0, start_step=10**12)
     assert far[0]["x"].shape == (4, 1)
 
 
 @pytest.mark.parametrize("batch_size", [1, 4, 23, 50])
-def test_every_example_comes_once_an_epoch(batch_size):
+def test_every_example_occurs_once_per_epoch(batch_size):
     steps = -(-3 * N // batch_size)
     batches = first(steps, numbered(), batch_size=batch_size, seed=1)
     assert all(len(batch["label"]) == batch_size for batch in batches)
     labels = np.concatenate([batch["label"] for batch in batches])[: 3 * N].reshape(3, N)
     np.testing.assert_array_equal(np.sort(labels, axis=1), np.tile(np.arange(N), (3, 1)))
-    assert len({tuple(epoch) for epoch in labels.tolist()}) == 3, "epochs come in different orders"
+    assert len({tuple(epoch) for epoch in labels.tolist()}) == 3, "all epochs must differ in order"
 
 
 def test_seeds_differ_in_every_epoch():
@@ -77,10 +77,10 @@ def test_seeds_differ_in_every_epoch():
         labels = [b["label"] for b in first(3, numbered(), batch_size=N, seed=seed)]
         for epoch, order in enumerate(labels):
             orders[tuple(order.tolist())] = (seed, epoch)
-    assert len(orders) == 9, "no epoch of one seed is an epoch of another"
+    assert len(orders) == 9, "no two seeds may share an epoch"
 
 
-def test_over_seeds_the_first_example_is_uniform():
+def test_the_first_example_is_uniform_over_seeds():
     # Chi-square with N − 1 degrees of freedom has mean N − 1 and variance 2(N − 1).
     firsts = [Schedule(size=N, batch_size=1, seed=seed)[0].item() for seed in range(2000)]
     counts = np.bincount(firsts, minlength=N)
@@ -101,7 +101,7 @@ def test_x_and_label_stay_together():
         assert (batch["x"].dtype, batch["label"].dtype) == (np.uint8, np.int32)
 
 
-def test_vectors_pass_as_they_are():
+def test_vectors_pass_unchanged():
     batch = first(1, Arrays(np.arange(5.0)[:, None], np.arange(5)), batch_size=5, seed=0)[0]
     assert batch["x"].dtype == np.float32
     np.testing.assert_array_equal(batch["x"][:, 0], batch["label"])
@@ -118,7 +118,7 @@ def test_stack_is_the_split_in_order():
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 2**30])
-def test_decoded_source_decodes_once_if_it_may_keep(monkeypatch, cache_bytes):
+def test_decoded_source_decodes_once_if_the_cache_suffices(monkeypatch, cache_bytes):
     monkeypatch.setattr("jaxdiff.data.sources.CACHE_BYTES", cache_bytes)
     arrays, asked = images(), []
 
@@ -145,12 +145,12 @@ def test_decoded_source_decodes_once_if_it_may_keep(monkeypatch, cache_bytes):
         ({"start_step": -2}, "start_step must be .* got -2"),
     ],
 )
-def test_wrong_options_of_batches(options, words):
+def test_invalid_options_of_batches_are_refused(options, words):
     with pytest.raises(InputError, match=words):
         data.batches(numbered(), **{"batch_size": 2, "seed": 0, **options})
 
 
-def test_wrong_sources_and_limits():
+def test_invalid_sources_and_limits_are_refused():
     with pytest.raises(InputError, match="must hold at least one example"):
         data.batches(numbered(0), batch_size=2, seed=0)
     with pytest.raises(InputError, match="must hold at least one example"):
@@ -162,7 +162,7 @@ def test_wrong_sources_and_limits():
 
 
 @pytest.mark.slow
-def test_import_is_light_and_an_open_iterator_does_not_keep_the_process():
+def test_import_is_light_and_an_open_iterator_does_not_block_exit():
     code = """
 import sys
 import jaxdiff.data as data

@@ -1,4 +1,4 @@
-"""Data sets of one's own: npz files and folders of images."""
+"""User datasets: npz files and folders of images."""
 
 import zipfile
 
@@ -47,7 +47,7 @@ def test_a_single_example_is_trained_on(tmp_path):
     np.testing.assert_array_equal(next(data.batches(mine.train, batch_size=2, seed=0))["label"], 0)
 
 
-def test_npz_takes_a_test_split_grey_images_and_vectors(tmp_path):
+def test_npz_files_may_hold_a_test_split_grey_images_or_vectors(tmp_path):
     grey = save(tmp_path, x=PICTURES[..., 0], x_test=PICTURES[:3, :, :, 1])
     assert (len(grey.train), len(grey.test), grey.shape, grey.num_classes) == (
         20,
@@ -87,12 +87,12 @@ def test_npz_takes_a_test_split_grey_images_and_vectors(tmp_path):
         ({"x": PICTURES, "label": LABELS, "x_test": PICTURES}, "label_test together, got only"),
     ],
 )
-def test_wrong_npz_files(tmp_path, arrays, words):
+def test_invalid_npz_files_are_refused(tmp_path, arrays, words):
     with pytest.raises(InputError, match=words):
         save(tmp_path, **arrays)
 
 
-def test_labels_of_a_table_of_floats_are_the_whole_numbers_that_they_are(tmp_path):
+def test_whole_float_labels_are_converted_to_integers(tmp_path):
     mine = save(tmp_path, x=PICTURES, label=LABELS.astype(np.float32))
     assert mine.num_classes == 3
     assert mine.train.label.dtype == np.int32
@@ -100,7 +100,7 @@ def test_labels_of_a_table_of_floats_are_the_whole_numbers_that_they_are(tmp_pat
 
 
 def broken(path, how):
-    """A valid npz file, and then one field of it overwritten."""
+    """A valid npz file with one field overwritten."""
     if how == "huge":
         header = np.lib.format.header_data_from_array_1_0(PICTURES) | {"shape": (10**15, 4, 3)}
         with zipfile.ZipFile(path, "w") as file, file.open("x.npy", "w") as member:
@@ -122,7 +122,7 @@ def broken(path, how):
 
 
 @pytest.mark.parametrize("how", ["huge", "encrypted", "unknown compression", "bad bytes"])
-def test_a_broken_npz_file_is_one_sentence(tmp_path, how):
+def test_a_broken_npz_file_is_reported_in_one_line(tmp_path, how):
     path = tmp_path / "mine.npz"
     broken(path, how)
     with pytest.raises(InputError, match=f"{path} is not an npz file of plain arrays: ") as caught:
@@ -130,7 +130,7 @@ def test_a_broken_npz_file_is_one_sentence(tmp_path, how):
     assert "\n" not in str(caught.value)
 
 
-def test_what_would_burst_memory_is_not_unpacked(tmp_path, monkeypatch):
+def test_arrays_larger_than_memory_are_not_unpacked(tmp_path, monkeypatch):
     zeros = np.zeros((2048, 64, 64), np.uint8)  # 8 MiB, in a file of 8 KiB
     np.savez_compressed(tmp_path / "mine.npz", x=zeros)
     assert (tmp_path / "mine.npz").stat().st_size < 2**15
@@ -139,7 +139,7 @@ def test_what_would_burst_memory_is_not_unpacked(tmp_path, monkeypatch):
         data.load(f"npz:{tmp_path / 'mine.npz'}")
 
 
-def test_no_npz_file(tmp_path):
+def test_a_file_that_is_not_npz_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"there is no file .*absent\.npz"):
         data.load("npz:absent.npz", data_dir=tmp_path)
     (tmp_path / "text.npz").write_text("not a zip")
@@ -162,7 +162,7 @@ def test_folder_is_its_images_with_a_tenth_held_out(tmp_path):
     write(tmp_path)
     (tmp_path / ".hidden").write_text("passed over")
     (tmp_path / ".git").mkdir()
-    (tmp_path / ".git" / "config").write_text("passed over too")
+    (tmp_path / ".git" / "config").write_text("ignored too")
     mine = data.load(f"folder:{tmp_path}")
     assert (len(mine.train), len(mine.test), mine.shape, mine.num_classes) == (
         18,
@@ -203,7 +203,7 @@ def test_all_grey_folders_stay_grey_and_mixed_ones_turn_rgb(tmp_path):
     assert contents(mixed.train, mixed.test) == sorted(both)
 
 
-def test_wrong_folders(tmp_path):
+def test_invalid_folders_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"there is no folder .*absent"):
         data.load(f"folder:{tmp_path / 'absent'}")
     with pytest.raises(InputError, match="must contain image files, got none"):
@@ -214,7 +214,7 @@ def test_wrong_folders(tmp_path):
         data.load(f"folder:{tmp_path}")
 
 
-def test_files_that_are_no_images_are_named(tmp_path):
+def test_files_that_are_not_images_are_named(tmp_path):
     write(tmp_path)
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(InputError, match=r"notes\.txt is not an image"):
@@ -231,7 +231,7 @@ def test_files_that_are_no_images_are_named(tmp_path):
         data.load(f"folder:{tmp_path}")
 
 
-def test_a_damaged_image_is_named_when_it_is_read(tmp_path):
+def test_a_damaged_image_is_named_on_reading(tmp_path):
     noise = RNG.integers(0, 256, (4, 64, 64, 3), np.uint8)
     write(tmp_path, noise)
     for path in tmp_path.iterdir():

@@ -1,4 +1,4 @@
-"""Image files as data: upright, opaque, of one size, and every one that lies there."""
+"""Image files as data: upright, opaque, of one size, and none left out."""
 
 import os
 
@@ -11,7 +11,7 @@ from jaxdiff.data.resizing import Resize
 from jaxdiff.typing import InputError
 
 STORED = np.random.default_rng(0).integers(0, 256, (4, 6, 3), np.uint8)
-UPRIGHT = {  # where EXIF's tag 0x0112 says that the first row and the first column belong
+UPRIGHT = {  # where the first row and column belong, by EXIF's tag 0x0112
     1: STORED,
     2: STORED[:, ::-1],
     3: STORED[::-1, ::-1],
@@ -31,29 +31,29 @@ def load_images(folder, **options):
     return x[np.argsort(order)]
 
 
-def turned(orientation):
+def rotated(orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     return exif
 
 
 @pytest.mark.parametrize("suffix", ["png", "tiff", "webp"])
-def test_images_are_turned_as_their_exif_says(tmp_path, suffix):
+def test_images_are_rotated_by_their_exif_orientation(tmp_path, suffix):
     for folder, orientations in (("wide", (1, 2, 3, 4)), ("tall", (5, 6, 7, 8))):
         (tmp_path / folder).mkdir()
         for orientation in orientations:
             lossless = {"lossless": True} if suffix == "webp" else {}
             path = tmp_path / folder / f"{orientation}.{suffix}"
-            Image.fromarray(STORED).save(path, exif=turned(orientation), **lossless)
+            Image.fromarray(STORED).save(path, exif=rotated(orientation), **lossless)
         expected = np.stack([UPRIGHT[orientation] for orientation in orientations])
         np.testing.assert_array_equal(load_images(tmp_path / folder), expected)
 
 
-def test_a_photo_of_a_phone_lies_as_it_was_taken(tmp_path):
+def test_a_phone_photo_is_loaded_upright(tmp_path):
     stored = np.zeros((16, 32, 3), np.uint8)
-    stored[:, :16] = 200  # the left half, which is the upper one of the photo
+    stored[:, :16] = 200  # the left half, which is the upper half of the photo
     for name in "ab":
-        Image.fromarray(stored).save(tmp_path / f"{name}.jpg", exif=turned(6))
+        Image.fromarray(stored).save(tmp_path / f"{name}.jpg", exif=rotated(6))
     x = load_images(tmp_path)
     assert x.shape == (2, 32, 16, 3)
     assert x[:, :16].min() > 190
@@ -89,7 +89,7 @@ def test_grey_images_with_transparent_pixels_stay_grey(tmp_path):
     assert load_images(tmp_path).tolist() == [[[[40], [255]]]] * 2
 
 
-def test_resizing_is_centred_and_each_way_does_what_it_says():
+def test_every_resize_mode_is_centred_and_matches_its_name():
     ramp = np.zeros((2, 6, 1), np.uint8)
     ramp[..., 0] = [0, 50, 100, 150, 200, 250]
     assert Resize(2, "crop")(ramp)[0, :, 0].tolist() == [100, 150]  # of the same size: exact
@@ -113,7 +113,7 @@ def test_resizing_averages_what_is_finer_than_a_pixel():
     chequered = np.uint8(255 * (np.indices((64, 64)).sum(axis=0) % 2))[..., None]
     small = Resize(8, "stretch")(chequered)
     assert small.shape == (8, 8, 1)
-    assert np.abs(small.astype(int) - 127.5).max() < 8  # every eighth pixel would be all black
+    assert np.abs(small.astype(int) - 127.5).max() < 8  # every eighth pixel alone is black
 
 
 def test_images_of_several_sizes_become_one(tmp_path):
@@ -132,7 +132,7 @@ def test_images_of_several_sizes_become_one(tmp_path):
     assert [np.count_nonzero((x != 255).all(axis=2).any(axis=1)) for x in padded] == [3, 3, 6, 6]
 
 
-def test_data_sets_of_one_size_are_resized_too(tmp_path):
+def test_datasets_of_one_size_are_resized_too(tmp_path):
     x = np.stack([np.full((4, 8, 2), i, np.uint8) for i in range(4)])
     np.savez(tmp_path / "mine.npz", x=x, label=np.arange(4), x_test=x[:1], label_test=[3])
     mine = data.load(f"npz:{tmp_path / 'mine.npz'}", size=2)
@@ -150,7 +150,7 @@ def test_data_sets_of_one_size_are_resized_too(tmp_path):
         ("toy:moons", {"size": 4}, "size must be None .* got 4 for toy:moons"),
     ],
 )
-def test_what_cannot_be_resized_is_refused(name, options, words):
+def test_invalid_resizing_is_refused(name, options, words):
     with pytest.raises(InputError, match=words):
         data.load(name, **options)
 
@@ -165,7 +165,7 @@ def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
         write(tmp_path / name)
     scandir = os.scandir
 
-    def locked(path):  # root may read everything
+    def locked(path):  # root can read everything
         if os.fspath(path).endswith("dogs"):
             raise PermissionError(13, "Permission denied", os.fspath(path))
         return scandir(path)
@@ -188,7 +188,7 @@ def test_links_are_followed_and_broken_ones_named(tmp_path):
         data.load(f"folder:{mine}")
 
 
-def test_an_image_too_large_to_be_true_is_named(tmp_path, monkeypatch):
+def test_a_decompression_bomb_is_named(tmp_path, monkeypatch):
     write(tmp_path / "0.png")
     write(tmp_path / "1.png")
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)

@@ -26,7 +26,7 @@ def test_to_uint8_clips_and_rounds():
     assert data.to_uint8(x).tolist() == [0, 0, 1, 254, 255, 255]
 
 
-def test_wrong_pixels_and_ranges():
+def test_invalid_pixels_and_ranges_are_refused():
     with pytest.raises(InputError, match="pixels must be uint8, got float32"):
         data.to_floats(np.zeros(3, np.float32))
     for function in (data.to_floats, data.to_uint8):

@@ -1,4 +1,4 @@
-"""The datasets that need no file: digits against scikit-learn, toys against their own laws."""
+"""The datasets without files: digits against scikit-learn, toys against their distributions."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from jaxdiff.data import toy
 from jaxdiff.typing import InputError
 
 
-def test_digits_are_those_of_sklearn():
+def test_digits_match_sklearn():
     from sklearn.datasets import load_digits
 
     digits, raw = data.load("digits"), load_digits()
@@ -26,7 +26,7 @@ def test_digits_are_those_of_sklearn():
     assert {v for r in rows for v in r["x"].ravel()} == {round(g * 255 / 16) for g in range(17)}
 
 
-def test_digits_test_split_runs_evenly_through_the_collection():
+def test_digits_test_split_is_spread_evenly():
     from sklearn.datasets import load_digits
 
     held_out = {row["x"].tobytes() for row in map(data.load("digits").test.__getitem__, range(297))}
@@ -54,7 +54,7 @@ def assert_uniform(label, k):
 
 
 @pytest.mark.parametrize("name", toy.TOYS)
-def test_toys_are_centred_and_of_unit_scale(name):
+def test_toys_are_centred_with_unit_scale(name):
     dataset = data.load(f"toy:{name}")
     assert (len(dataset.train), len(dataset.test)) == (20_000, 5_000)
     assert (dataset.shape, dataset.is_image, dataset.name) == ((2,), False, f"toy:{name}")

@@ -1,7 +1,7 @@
-"""Prepared TensorFlow Datasets, read where TensorFlow is not installed or not wanted.
+"""Prepared TensorFlow Datasets, read without TensorFlow.
 
 A tiny dataset is written here record by record, in the format that TFDS documents: PNG bytes in
-``tf.train.Example`` protos in an ArrayRecord file, beside two JSON files.
+``tf.train.Example`` protos in an ArrayRecord file, and two JSON files.
 """
 
 import io
@@ -76,7 +76,7 @@ def test_batches_of_tiny_do_not_depend_on_threads_or_start(tmp_path):
         np.testing.assert_array_equal(next(resumed)["x"], batch["x"])
 
 
-def test_newest_version_wins_and_one_can_be_named(tmp_path, monkeypatch):
+def test_the_newest_version_is_the_default_and_one_can_be_named(tmp_path, monkeypatch):
     prepare(
         tmp_path, version="9.0.0", pictures={"train": PICTURES["test"], "test": PICTURES["test"]}
     )
@@ -96,7 +96,7 @@ def test_images_of_several_sizes_are_resized(tmp_path):
     assert label.tolist() == [0, 1]
 
 
-def test_validation_stands_in_for_test(tmp_path):
+def test_validation_replaces_a_missing_test_split(tmp_path):
     prepare(tmp_path, pictures={"train": PICTURES["train"], "validation": PICTURES["test"]})
     assert len(data.load("tfds:tiny", data_dir=tmp_path).test) == 3
 
@@ -114,18 +114,18 @@ def test_validation_stands_in_for_test(tmp_path):
         ({"fileFormat": "tfrecord"}, "not prepared as ArrayRecord"),
     ],
 )
-def test_wrong_prepared_data(tmp_path, options, words):
+def test_invalid_prepared_data_is_refused(tmp_path, options, words):
     prepare(tmp_path, **options)
     with pytest.raises(InputError, match=words):
         data.load("tfds:tiny", data_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", ["dataset_info.json", "features.json", "tiny-train*", None])
-def test_damaged_files_are_one_sentence(tmp_path, name):
+def test_damaged_files_are_reported_in_one_line(tmp_path, name):
     prepare(tmp_path)
     if name is not None:
         next((tmp_path / "tiny" / "1.0.0").glob(name)).write_bytes(b"{")
-    else:  # a byte of an image, which is found out when it is read
+    else:  # a byte of an image, which is detected on reading
         path = next((tmp_path / "tiny" / "1.0.0").glob("tiny-train*"))
         path.write_bytes(path.read_bytes().replace(b"IDAT", b"IDOT", 1))
     with pytest.raises(InputError, match="tfds:tiny is damaged: ") as caught:
@@ -133,7 +133,7 @@ def test_damaged_files_are_one_sentence(tmp_path, name):
     assert "\n" not in str(caught.value)
 
 
-def test_unprepared_says_how(tmp_path):
+def test_unprepared_data_is_refused_with_instructions(tmp_path):
     words = rf"pip install 'jaxdiff\[tfds\]'.*tfds.builder\('mnist', data_dir='{tmp_path}'"
     with pytest.raises(InputError, match=words):
         data.load("tfds:mnist", data_dir=tmp_path)
@@ -163,11 +163,11 @@ def test_real_data(name, shape, num_train):
     beside = Path(__file__).parents[2] / "shared" / "tfds"
     data_dir = Path(os.environ.get("JAXDIFF_TFDS_DIR", beside))
     if not (data_dir / name).is_dir():
-        pytest.skip(f"{name} is not prepared: set JAXDIFF_TFDS_DIR to where it is")
+        pytest.skip(f"{name} is not prepared: set JAXDIFF_TFDS_DIR to its folder")
     dataset = data.load(f"tfds:{name}", data_dir=data_dir)
     assert (dataset.shape, dataset.num_classes) == (shape, 10)
     assert len(dataset.train) == num_train
-    assert len(dataset.test) >= 1000  # who prepares the data may keep less of the test split
+    assert len(dataset.test) >= 1000  # whoever prepares the data may keep less of the test split
     x, label = data.stack(dataset.test, limit=1000)
     assert x.shape == (1000, *shape)
     assert set(label.tolist()) == set(range(10))

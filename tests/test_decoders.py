@@ -37,7 +37,7 @@ def on_every_level(num_levels, dtype):
 
 
 def by_hand(num_levels, x0, mean, std):
-    """log [Φ(b) − Φ(a)] in scipy's float64, on the side of 0 where digits are kept."""
+    """log [Φ(b) − Φ(a)] in scipy's float64, on the side of 0 that keeps its digits."""
     half = 1 / (num_levels - 1)
     a = np.where(x0 <= -1 + half / 2, -np.inf, (x0 - half - mean) / std)
     b = np.where(x0 >= 1 - half / 2, np.inf, (x0 + half - mean) / std)
@@ -48,7 +48,7 @@ def by_hand(num_levels, x0, mean, std):
 
 @pytest.mark.parametrize(("dtype", "atol"), [(np.float32, 1e-4), (np.float64, 1e-11)])
 @pytest.mark.parametrize("num_levels", LEVELS)
-def test_probabilities_of_all_levels_add_up_to_1_wherever_the_mean(num_levels, dtype, atol):
+def test_probabilities_of_all_levels_add_up_to_1_for_any_mean(num_levels, dtype, atol):
     found = on_every_level(num_levels, dtype)[0]
     np.testing.assert_allclose(np.exp(found).sum(axis=2), 1.0, atol=atol)
 
@@ -61,15 +61,15 @@ def test_a_level_has_the_mass_of_its_interval(num_levels, dtype, rtol):
     # Rounding of x_0 alone shifts (x_0 − mean)/std by up to eps/std, and log Φ by z times as much.
     z = np.abs(x0 - mean) / std
     shift = np.finfo(dtype).eps * (1 + z) * np.maximum(np.abs(mean), 1) / std
-    told = (expected > -690) & (shift < rtol)  # scipy's probabilities lose digits below 1e-300
-    assert told.sum() > 3 * num_levels
-    found = found.ravel()[told]
-    np.testing.assert_allclose(found, expected[told], rtol=rtol, atol=5 * rtol)
+    accurate = (expected > -690) & (shift < rtol)  # scipy's probabilities lose digits below 1e-300
+    assert accurate.sum() > 3 * num_levels
+    found = found.ravel()[accurate]
+    np.testing.assert_allclose(found, expected[accurate], rtol=rtol, atol=5 * rtol)
 
 
 @pytest.mark.parametrize(("dtype", "rtol"), [(np.float32, 1e-4), (np.float64, 1e-10)])
 @pytest.mark.parametrize("num_levels", LEVELS)
-def test_the_outermost_levels_are_the_tails_however_far(num_levels, dtype, rtol):
+def test_the_outermost_levels_have_the_mass_of_the_tails(num_levels, dtype, rtol):
     found, x0, mean, std = (
         np.reshape(p, (-1, num_levels)) for p in on_every_level(num_levels, dtype)
     )
@@ -92,7 +92,7 @@ def slopes(num_levels):
 
 @pytest.mark.parametrize("num_levels", LEVELS)
 @pytest.mark.parametrize("away", [0.0, 1.0, 6.0, 100.0, 1e4])
-def test_value_and_slopes_are_finite_however_far_and_narrow(num_levels, away):
+def test_value_and_slopes_are_finite_at_any_distance_and_width(num_levels, away):
     levels = jnp.linspace(-1, 1, num_levels)[:, None]
     for sign, std in itertools.product((-1, 1), (1e-6, 1e-5, 1e-4, 1e-3, 0.05, 3.0)):
         for mean in (levels + sign * away * std, levels + sign):
@@ -115,7 +115,7 @@ def test_slope_far_off_is_the_distance_to_the_nearer_edge_over_the_variance(x0, 
     np.testing.assert_allclose(by_std, [[z * hazard / std]], rtol=3e-4)
 
 
-def test_slopes_of_a_level_near_the_mean_are_those_of_its_mass():
+def test_slopes_of_a_level_near_the_mean_match_those_of_its_mass():
     """∂/∂mean = [φ(a) − φ(b)]/(s P), ∂/∂s = [aφ(a) − bφ(b)]/(s P)."""
     levels, std, half = np.linspace(-1, 1, 17)[1:-1], 0.2, 1 / 16
     a, b = (levels - half - 0.1) / std, (levels + half - 0.1) / std
@@ -176,7 +176,7 @@ def test_bernoulli_is_the_log_probability_of_coins():
             np.testing.assert_allclose(found, expected, rtol=rtol)
 
 
-def test_bernoulli_of_an_estimate_beyond_its_levels_is_cut_at_one_in_a_million():
+def test_bernoulli_of_an_estimate_beyond_its_levels_is_clipped_at_one_in_a_million():
     x0 = np.float32([[-1.0], [1.0], [-1.0], [1.0]])
     mean = np.float32([[7.0], [-7.0], [-7.0], [7.0]])
     bernoulli = functools.partial(decoders.bernoulli, x0, std=0.0)

@@ -1,4 +1,4 @@
-"""The solver that draws where nothing else is asked for, at few steps and at more."""
+"""The default solver, at few steps and at more."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ from jaxdiff.solvers.multistep import multistep
 
 
 @pytest.mark.parametrize(("num_steps", "order"), [(1, 3), (12, 3), (13, 4), (20, 4)])
-def test_the_default_takes_a_lower_order_where_the_steps_are_few(num_steps, order):
+def test_the_default_uses_a_lower_order_for_few_steps(num_steps, order):
     default = tiny_config().sampling.solver
     assert default == SamplingConfig().solver
     assert build.suited(default, num_steps) == choice("deis", order=order)
@@ -46,8 +46,8 @@ def adams_bashforth(denoise_fn, process, *, order=4):
 
 
 @pytest.mark.slow
-def test_the_default_leads_in_ten_steps_from_80_to_the_data():
-    """64 dimensions, as Karras et al. 2022 have the noise; the median distance to the exact end."""
+def test_the_default_is_best_in_ten_steps_from_80_to_the_data():
+    """64 dimensions, noise as in Karras et al. 2022; the median distance to the exact end."""
     process, mixture = VE(0.002, 80.0), mixtures()["8×8×1"]
     model = mixture.model(process)
     x = sample_prior(jax.random.key(0), process, (64, 8, 8, 1))

@@ -1,4 +1,4 @@
-"""From a network to a model: the input it sees, the level it is told, the answer it gives."""
+"""From a network to a model: its input, its noise conditioning and its output."""
 
 import functools
 from typing import get_args
@@ -30,10 +30,10 @@ def noisy(name, t=T, event=(3,), seed=0):
 
 
 @every_process
-def test_a_network_that_knows_the_answer_gives_the_exact_model_whatever_its_kind(name):
+def test_a_perfect_network_of_any_kind_is_the_exact_model(name):
     x_t = noisy(name)
-    expected, found = models_that_know(PROCESSES[name].process, x_t, T)
-    # A view is as exact as the rounding of x_t over its own scale.
+    expected, found = perfect_models(PROCESSES[name].process, x_t, T)
+    # A view is as exact as x_t's rounding divided by its own scale.
     alpha, sigma = (scale[:, None] for scale in exact_scales(name, T))
     rounding = 1e-6 * np.abs(x_t) + 1e-7
     for kind in get_args(Kind):
@@ -43,11 +43,11 @@ def test_a_network_that_knows_the_answer_gives_the_exact_model_whatever_its_kind
 
 
 @jax.jit
-def models_that_know(process, x_t, t):
-    """The exact model, and for each kind that of a network which gives the exact answer."""
+def perfect_models(process, x_t, t):
+    """The exact model, and for each kind the model of a network with the exact output."""
     exact = oracles.gaussian(process, np.float32([0.1, 0.2, -0.3]), 0.25 * jnp.eye(3))
 
-    def knows(kind):
+    def perfect(kind):
         def network(x, t):
             alpha, sigma = process.alpha(t), process.sigma(t)
             unscaled = x * jnp.sqrt((alpha * DATA_STD) ** 2 + sigma**2)[:, None]
@@ -56,31 +56,31 @@ def models_that_know(process, x_t, t):
 
         return denoiser(network, process, kind=kind, data_std=DATA_STD)
 
-    return exact(x_t, t), {kind: knows(kind)(x_t, t) for kind in get_args(Kind)}
+    return exact(x_t, t), {kind: perfect(kind)(x_t, t) for kind in get_args(Kind)}
 
 
 @jax.jit
-def seen(process, x_t, t):
-    """By a "network" that returns what it sees, as an estimate of x0."""
+def inputs_of(process, x_t, t):
+    """The input of a network, which returns it as an estimate of x0."""
     return denoiser(lambda x, _: x, process, kind="x0", data_std=DATA_STD)(x_t, t).x0
 
 
 @every_process
 def test_the_network_sees_unit_variance_at_every_noise_level(name):
     t = np.float32([0.0, 0.01, 0.3711, 1.0]).repeat(2000)
-    x = seen(PROCESSES[name].process, noisy(name, t, event=()), t)
+    x = inputs_of(PROCESSES[name].process, noisy(name, t, event=()), t)
     assert_variance_close(np.reshape(x, (4, 2000)).T, np.ones(4), mean=0)
 
 
-def test_the_network_sees_its_input_untouched_where_asked():
-    seen = denoiser(lambda x, _: x, PROCESSES["ve"].process, kind="x0", scale_input=False)
+def test_the_network_sees_the_raw_input_on_request():
+    inputs_of = denoiser(lambda x, _: x, PROCESSES["ve"].process, kind="x0", scale_input=False)
     x_t = noisy("ve", event=(2, 2, 1))
-    np.testing.assert_array_equal(seen(x_t, T).x0, x_t)
+    np.testing.assert_array_equal(inputs_of(x_t, T).x0, x_t)
 
 
 @jax.jit
-def told(process, x_t, t):
-    """Time, log σ/α and log SNR as a network is told them, which returns them as an estimate."""
+def conds(process, x_t, t):
+    """Time, log σ/α and log SNR as given to a network, which returns them as an estimate."""
 
     def network(x, level):
         return x * 0 + level[:, None]
@@ -91,10 +91,12 @@ def told(process, x_t, t):
 
 
 @every_process
-def test_the_network_is_told_the_noise_level_asked_for(name):
+def test_the_network_gets_the_requested_noise_conditioning(name):
     alpha, sigma = exact_scales(name, T)
     expected = (T, np.log(sigma / alpha), 2 * np.log(alpha / sigma))
-    for actual, number in zip(told(PROCESSES[name].process, noisy(name), T), expected, strict=True):
+    for actual, number in zip(
+        conds(PROCESSES[name].process, noisy(name), T), expected, strict=True
+    ):
         np.testing.assert_allclose(actual, number, rtol=2e-5, atol=2e-5)
 
 
@@ -114,7 +116,7 @@ def test_edm_kind_is_the_preconditioning_of_karras_et_al_2022_equation_7():
     np.testing.assert_allclose(jax.jit(model)(x, t).x0, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_one_time_for_all_is_the_same_time_for_each():
+def test_a_scalar_time_equals_the_same_time_for_each():
     model = denoiser(lambda x, level: x * level[:, None], PROCESSES["vp"].process, kind="v")
     x_t = noisy("vp")
     times = 0.3, np.full(len(T), 0.3, np.float32)
@@ -143,6 +145,6 @@ def value_and_gradient(kind):
     return jax.jit(jax.value_and_grad(total))
 
 
-def test_kinds_that_do_not_exist_are_refused():
+def test_unknown_kinds_are_refused():
     with pytest.raises(InputError, match="eps, x0, v, score, sigma_score, edm"):
         denoiser(lambda x, _: x, PROCESSES["vp"].process, kind="noise")

@@ -14,7 +14,7 @@ from jaxdiff.typing import InputError
 
 
 def _normal(key, x):
-    """Log density of N(0.2, 0.5²) per number."""
+    """Log density of N(0.2, 0.5²) for each number."""
     return jnp.sum(-0.5 * ((x - 0.2) / 0.5) ** 2 - jnp.log(0.5 * jnp.sqrt(2 * jnp.pi)), axis=1)
 
 
@@ -43,8 +43,8 @@ def test_one_sample_is_jensen_s_bound():
     assert_within(by_level.mean(1), expected, error, atol=1e-6)
 
 
-def test_importance_samples_close_the_bound():
-    """k = 1 < 4 < 64 in the mean, and with k large the mass of a level: Φ(b) − Φ(a)."""
+def test_importance_samples_tighten_the_bound():
+    """Increasing in k = 1, 4, 64 in the mean, and for large k the mass of a level: Φ(b) − Φ(a)."""
     levels = np.repeat(np.arange(8), 100)[:, None]
     means = [np.asarray(on_levels(jax.random.key(k), levels, k)).mean() for k in (1, 4, 64)]
     edges = special.ndtr((to_data(np.arange(9)) - 0.2) / 0.5)
@@ -65,11 +65,11 @@ def test_every_sample_has_its_own_keys():
         jax.random.key(0), log_prob, jnp.zeros((2, 3), int), to_data=lambda u: u, num_samples=5
     ).block_until_ready()
     jax.effects_barrier()
-    draws = np.asarray(seen).reshape(10, 6)  # the density's and the cube's, five times
+    draws = np.asarray(seen).reshape(10, 6)  # one for the density and one for the cube, five times
     assert len(np.unique(draws, axis=0)) == 10
 
 
-def test_no_samples_are_refused():
+def test_zero_samples_are_refused():
     with pytest.raises(InputError, match="num_samples must be a positive integer, got 0"):
         dequantized_log_likelihood(
             jax.random.key(0), _normal, jnp.zeros((1, 1)), to_data=to_data, num_samples=0

@@ -1,4 +1,4 @@
-"""A layout over devices changes where things are, and nothing of what is trained or drawn."""
+"""A layout over devices changes where arrays are, but neither training nor samples."""
 
 import json
 
@@ -27,7 +27,7 @@ LAYOUTS = ["8×1", "2×4", "pmap"]
 
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_some_steps_end_in_the_same_parameters(found, layout):
+def test_training_steps_give_the_same_parameters(found, layout):
     assert found[layout]["params"] < 1e-5
     assert found[layout]["loss"] < 1e-5
 
@@ -35,7 +35,7 @@ def test_some_steps_end_in_the_same_parameters(found, layout):
 @pytest.mark.slow
 @pytest.mark.parametrize("layout", ["mesh", "pmap"])
 @pytest.mark.parametrize("name", toy_tasks.TASKS)
-def test_players_frozen_parameters_and_a_carry_end_where_one_device_ends(found, name, layout):
+def test_players_frozen_parameters_and_a_carry_match_one_device(found, name, layout):
     assert found["toys"][f"{name} {layout}"] < 1e-5
 
 
@@ -48,7 +48,7 @@ def test_samples_do_not_depend_on_the_devices(found, layout):
 @pytest.mark.slow
 def test_bits_per_dimension_do_not_depend_on_the_devices(found):
     expected = on_devices.bounds_of_points()
-    # the ODE, of tolerance 1e-4, chooses its steps by sums over the batch, which round otherwise
+    # the ODE, at tolerance 1e-4, chooses its steps by sums over the batch, which round differently
     np.testing.assert_allclose(found["bounds"][0], expected[0], rtol=1e-5)
     np.testing.assert_allclose(found["bounds"][1], expected[1], rtol=1e-3)
 
@@ -63,15 +63,15 @@ def test_the_fingerprint_does_not_depend_on_the_layout(found, layout):
 def test_devices_share_the_work_and_exchange_the_gradient_once(found):
     one, eight, unet = found["1×1"], found["8×1"], found["unet"]
     assert one["collectives"] == []
-    # what is not divided is the optimizer and the averages: some dozens of sums per parameter
+    # optimizer and averages are not divided: a few dozen operations per parameter
     undivided = 60 * found["parameters"]
     assert one["flops"] / 8 <= eight["flops"] < one["flops"] / 8 + undivided < one["flops"]
-    # of its rows alone a device makes all that it does not get from others: no convolution of more
+    # a device computes everything else from its own rows: no convolution over more
     for collectives, parameters in (
         (eight["collectives"], found["parameters"]),
         (unet["collectives"], unet["parameters"]),
     ):
-        assert collectives == [["all-reduce", parameters + 1]]  # and the loss
+        assert collectives == [["all-reduce", parameters + 1]]  # plus the loss
 
 
 @pytest.mark.slow
@@ -97,7 +97,7 @@ def test_divided_parameters_are_gathered_once_and_their_gradients_exchanged_once
     ],
     ids=["one bit", "order", "half precision", "key", "step", "sign of zero", "exchange"],
 )
-def test_a_fingerprint_tells_any_change(make):
+def test_a_fingerprint_detects_any_change(make):
     tree = {
         "w": jnp.arange(9.0).reshape(3, 3) / 8,
         "v": jnp.ones((3, 3)),
@@ -126,7 +126,7 @@ def test_a_fingerprint_is_the_sum_of_its_formula():
     assert int(fingerprint([jnp.asarray(leaf) for leaf in leaves])) == total % 2**32
 
 
-def test_every_flipped_bit_is_told():
+def test_every_flipped_bit_is_detected():
     words = np.random.default_rng(0).integers(0, 2**32, 64, np.uint32)
     flipped = words[None] ^ (
         np.eye(64, dtype=np.uint32) << np.arange(64, dtype=np.uint32)[:, None] % 32

@@ -16,8 +16,8 @@ from jaxdiff.typing import InputError
 LEVEL = np.float32([0.1, 0.7])
 
 
-def test_dit_xl_has_as_many_parameters_as_the_published_one():
-    """Peebles & Xie's training log: 675,129,632, among them 256 fixed positions of 1152 numbers."""
+def test_dit_xl_has_the_published_number_of_parameters():
+    """Peebles & Xie's training log: 675,129,632, including 256 fixed positions of 1152 numbers."""
     net = DiT(features=1152, depth=28, heads=16, num_classes=1001, num_outputs=2)
     shapes = shapes_of(net, jnp.zeros((1, 32, 32, 4)), jnp.zeros(1), jnp.zeros(1, int))
     count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(shapes))
@@ -68,7 +68,7 @@ def test_a_new_block_is_the_identity():
 
 
 @pytest.mark.parametrize("sides", [(6,), (4, 6), (2, 4, 6)])
-def test_tokens_are_the_patches_in_row_order_and_go_back(sides):
+def test_tokens_are_the_patches_in_row_order_and_unpatchify_inverts(sides):
     x = normal((2, *sides, 3))
     tokens, back = jax.jit(lambda x: (to_tokens(x, 2), from_tokens(to_tokens(x, 2), 2, sides)))(x)
     tokens = np.asarray(tokens)
@@ -102,12 +102,12 @@ def small(**options):
 
 @functools.cache
 def initialised():
-    """What a new network returns, and its parameters."""
+    """The output of a new network, and its parameters."""
     net, _, _ = small()
     return jax.jit(net.init_with_output)(jax.random.key(0), X, LEVEL, LABEL)
 
 
-def test_a_new_network_returns_zero_and_a_trained_one_uses_all_that_it_is_told():
+def test_a_new_network_returns_zero_and_a_trained_one_uses_all_inputs():
     _, apply, params = small()
     np.testing.assert_array_equal(initialised()[0], np.zeros(X.shape))
     out = apply(params, X, LEVEL, LABEL)
@@ -123,7 +123,7 @@ def test_a_new_network_returns_zero_and_a_trained_one_uses_all_that_it_is_told()
         np.testing.assert_allclose(other[1], out[1], rtol=1e-5, atol=1e-5)
 
 
-def test_each_of_the_scanned_blocks_has_parameters_of_its_own():
+def test_each_scanned_block_has_its_own_parameters():
     _, apply, params = small()
     initial = np.asarray(initialised()[1]["params"]["blocks"]["qkv"]["kernel"])
     assert initial.shape == (2, 12, 36)
@@ -137,7 +137,7 @@ def test_each_of_the_scanned_blocks_has_parameters_of_its_own():
 
 
 @pytest.mark.slow
-def test_remat_changes_no_gradient():
+def test_remat_does_not_change_gradients():
     def gradient(**options):
         net, _, params = small(**options)
         return jax.jit(jax.grad(lambda p: jnp.sum(net.apply(p, X, LEVEL, LABEL) ** 2)))(params)
@@ -166,6 +166,6 @@ def test_bfloat16_is_within_two_percent_and_returns_float32():
         ({"dtype": "half"}, (1, 4, 4, 1), "dtype must be one of float32, bfloat16, got 'half'"),
     ],
 )
-def test_what_a_dit_cannot_be_is_refused(options, shape, sentence):
+def test_invalid_dits_are_refused(options, shape, sentence):
     with pytest.raises(InputError, match=sentence):
         shapes_of(SMALL(**options), jnp.zeros(shape), jnp.zeros(1))

@@ -1,4 +1,4 @@
-"""Divergences against traces by hand, on every path that the code takes."""
+"""Divergences against traces by hand, on every code path."""
 
 import functools
 
@@ -20,7 +20,7 @@ def linear(x):
 
 
 @pytest.mark.parametrize("event", [(1,), (3,), (8,), (9,), (2, 3, 4), (13, 7)])
-def test_exact_divergence_of_a_field_that_mixes_everything(event):
+def test_exact_divergence_of_a_field_that_couples_all_components(event):
     """f_i = x_i³ + x_i Σ x: ∂_i f_i = 3x_i² + Σ x + x_i."""
 
     def field(x):
@@ -51,8 +51,8 @@ def test_gradients_pass_through_short_and_long_means_alike(dim):
 
 
 @pytest.mark.parametrize("batch", [20_000, 40_000])
-def test_exact_divergence_of_three_numbers_is_right_in_batches_of_every_size(batch):
-    """XLA for CPUs (jaxlib 0.10.2) sums three derivatives side by side of 32,769 rows wrongly."""
+def test_exact_divergence_in_three_dimensions_is_right_for_every_batch_size(batch):
+    """XLA on CPU (jaxlib 0.10.2) sums three adjacent derivatives of 32,769 rows incorrectly."""
     x = np.random.default_rng(0).normal(size=(batch, 3)).astype(np.float32)
 
     def field(y):
@@ -70,14 +70,14 @@ hutchinson = jax.jit(
 
 @pytest.mark.parametrize("probe", PROBES)
 @pytest.mark.parametrize("num_probes", [1, 12])
-def test_hutchinson_is_unbiased_for_every_law_of_the_directions(probe, num_probes):
+def test_hutchinson_is_unbiased_for_every_distribution_of_directions(probe, num_probes):
     x = np.zeros((20_000 // num_probes, 3), np.float32)
     _, found = hutchinson(jax.random.key(1), linear, x, probe=probe, num_probes=num_probes)
     assert_mean_close(found, np.trace(A))
 
 
 @pytest.mark.parametrize("probe", PROBES)
-def test_directions_have_the_identity_for_covariance(probe):
+def test_directions_have_identity_covariance(probe):
     draw = jax.jit(divergence.draw_probes, static_argnames=("num_probes", "probe"))
     x = np.zeros((1, 3), np.float32)
     v = np.asarray(draw(jax.random.key(2), x, num_probes=20_000, probe=probe))
@@ -86,7 +86,7 @@ def test_directions_have_the_identity_for_covariance(probe):
     assert np.all(np.abs(covariance - np.eye(3)) <= 5 * error + 1e-6)
 
 
-def test_variances_of_the_estimates_are_those_of_the_textbook():
+def test_variances_of_the_estimates_match_the_textbook():
     """Signs: 2 Σ_{i≠j} S_ij²; Gaussian: 2‖S‖²; one axis: D Σ A_ii² − (tr A)²; S = ½(A + A')."""
     s = 0.5 * (A + A.T)
     expected = {
@@ -106,7 +106,7 @@ def test_a_diagonal_jacobian_needs_one_direction_of_signs():
     np.testing.assert_allclose(found, np.sum(np.cos(x), axis=(1, 2)), rtol=1e-5, atol=1e-5)
 
 
-def test_implicit_by_hutchinson_is_sliced_with_reduced_variance():
+def test_implicit_by_hutchinson_equals_sliced_with_reduced_variance():
     x, key = (
         jnp.asarray(np.random.default_rng(0).normal(size=(64, 3)), jnp.float32),
         jax.random.key(5),
@@ -116,7 +116,7 @@ def test_implicit_by_hutchinson_is_sliced_with_reduced_variance():
     np.testing.assert_allclose(implicit, sliced, rtol=1e-5)
 
 
-def test_what_is_no_probe_is_refused():
+def test_invalid_probes_are_refused():
     with pytest.raises(InputError, match="rademacher, gaussian, sphere, coordinate, got 'cube'"):
         divergence.hutchinson(jax.random.key(0), linear, jnp.zeros((1, 3)), probe="cube")
     with pytest.raises(InputError, match="num_probes must be a positive integer, got 0"):

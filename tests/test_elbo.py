@@ -1,4 +1,4 @@
-"""The whole bound: each part by hand, which reverse step is right, and its gap to the truth."""
+"""The whole ELBO: each part by hand, which reverse step is optimal, and the gap to the truth."""
 
 import functools
 
@@ -36,13 +36,13 @@ def assert_each_part(seed, name, times, fraction, shrink):
 
 @pytest.mark.parametrize("grid", GRIDS)
 @pytest.mark.parametrize("name", PROCESSES)
-def test_each_part_is_its_closed_form(name, grid):
+def test_each_part_matches_its_closed_form(name, grid):
     assert_each_part(1, name, GRIDS[grid], 0.0, 1.0)
 
 
 @pytest.mark.parametrize("fraction", [0.3, 1.0])
 @pytest.mark.parametrize("name", PROCESSES)
-def test_a_wider_reverse_step_costs_its_closed_form_with_a_right_and_a_wrong_model(name, fraction):
+def test_the_cost_of_a_wider_reverse_step_matches_its_closed_form(name, fraction):
     for shrink in (1.0, 0.7):
         assert_each_part(5, name, GRIDS["whole"], fraction, shrink)
 
@@ -68,8 +68,8 @@ def sums_of_normal_data(key, x0, times, fraction):
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.5], [0.9, 0.6, 0.3, 0.1], np.linspace(1, 0.02, 20)])
-def test_large_is_right_for_normal_data_and_its_bound_is_the_likelihood_on_any_grid(times):
-    """There x_s|x_t is N(α_ts x_t, β_ts) exactly; the prior N(0, σ_1²) for N(0, 1) alone costs."""
+def test_large_is_optimal_for_normal_data_with_a_tight_bound_on_any_grid(times):
+    """There x_s|x_t is N(α_ts x_t, β_ts) exactly; only the prior N(0, σ_1²) for N(0, 1) costs."""
     n = 20_000
     x0 = np.float32(np.random.default_rng(0).standard_normal((n, 2)))
     times = np.float32(times)
@@ -79,14 +79,14 @@ def test_large_is_right_for_normal_data_and_its_bound_is_the_likelihood_on_any_g
         v: sums_of_normal_data(key_of(0), x0, times, np.float32(v)) for v in (0.0, 0.9, 1.0, 1.1)
     }
     assert_mean(found[1.0][0], np.log(2 * np.pi * np.e) + cost)
-    assert_mean_close(found[1.0][1], 0.0)  # the slope in v: the least bound is at v = 1
+    assert_mean_close(found[1.0][1], 0.0)  # the slope in v: the bound is minimal at v = 1
     for other in (0.0, 0.9, 1.1):
         worse = np.float64(found[other][0] - found[1.0][0])
         assert worse.mean() > 5 * worse.std() / np.sqrt(n)
 
 
-def test_small_is_right_for_a_point_and_costs_nothing():
-    """x̂_0 = c = x_0: each step is the posterior, whatever c and the noise."""
+def test_small_is_optimal_for_a_point_and_costs_nothing():
+    """x̂_0 = c = x_0: each step is the posterior, for any c and noise."""
     centre, times = np.float32([[0.3, -0.5, 0.1]]), np.float32([1.0, 0.7, 0.4, 0.1])
 
     def denoising(fraction):
@@ -122,8 +122,8 @@ def expected_gap(times):
 
 
 @pytest.mark.slow
-def test_bound_lies_above_the_exact_likelihood_and_its_gap_falls_as_one_over_n():
-    """Evenly in log SNR to t = 1e-3. Reconstruction by hand: its noise would hide the gap."""
+def test_the_gap_to_the_exact_likelihood_falls_as_one_over_n():
+    """Evenly in log SNR to t = 1e-3; reconstruction by hand, since its noise would hide the gap."""
 
     def order(counts, gaps):
         return -np.polyfit(np.log(counts), np.log(gaps), 1)[0]
@@ -134,7 +134,7 @@ def test_bound_lies_above_the_exact_likelihood_and_its_gap_falls_as_one_over_n()
     assert min(exact) > 0
     assert order(counts, exact) == pytest.approx(1, abs=0.05)
     gaps, errors = [], []
-    for times in grids[:3]:  # beyond, noise hides more and more of the gap
+    for times in grids[:3]:  # beyond these, noise increasingly hides the gap
         elbo = long_bound(key_of(2), VP(), data(), times, 0.0, 1.0)
         parts = np.float64(elbo.prior) + np.float64(elbo.denoising)
         gaps.append(parts.mean() + by_hand("vp", times)[1] - negative_entropy())
@@ -144,14 +144,14 @@ def test_bound_lies_above_the_exact_likelihood_and_its_gap_falls_as_one_over_n()
     assert order(counts[:3], gaps) == pytest.approx(1, abs=0.1)
 
 
-def test_gap_of_a_chain_whose_first_step_shrinks_with_it_tends_to_eulers_constant():
-    """Σ_k (1/k − log(1 + 1/k)) = γ: SNR ∝ 1/t near the data, and D/2 nats for each log of it."""
+def test_gap_of_a_chain_with_a_shrinking_first_step_tends_to_eulers_constant():
+    """Σ_k (1/k − log(1 + 1/k)) = γ: SNR ∝ 1/t near the data, and D/2 nats for each log."""
     gaps = [expected_gap(np.linspace(1, 1 / n, n)) for n in (20_000, 40_000)]
     assert 2 * gaps[1] - gaps[0] == pytest.approx(1.5 * np.euler_gamma, abs=0.02)
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.5, 0.0], [0.5, 1.0], [1.0, 1.0], [1.0]])
-def test_grids_that_are_no_chain_of_latents_are_refused(times):
+def test_grids_that_are_not_a_chain_of_latents_are_refused(times):
     with pytest.raises(InputError, match="times"):
         losses.elbo_terms(
             jax.random.key(0),

@@ -1,7 +1,7 @@
-"""One bound in three forms: over the posterior, over the neighbours, and as the raw log ratio.
+"""The ELBO in three forms: over the posterior, over neighbours, and as the raw log ratio.
 
-Data are Gaussian and the model is exact, or says c times what the exact one says; the expectation
-of every form is then that of ``gaussian_bound.by_hand``.
+Data are Gaussian and the model is exact, or c times the exact one; every form then has the
+expectation ``gaussian_bound.by_hand``.
 """
 
 import functools
@@ -49,7 +49,7 @@ def total_over_neighbours(name, fraction, shrink):
 @every_process
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("fraction", FRACTIONS)
-def test_both_forms_have_the_same_mean_and_it_is_the_closed_form(name, model, fraction):
+def test_both_forms_have_the_closed_form_as_mean(name, model, fraction):
     arguments = one_of(name), data(), GRID, fraction, MODELS[model]
     late = total_over_neighbours(name, fraction, MODELS[model])
     early = total(bound(key_of(1), *arguments))
@@ -60,7 +60,7 @@ def test_both_forms_have_the_same_mean_and_it_is_the_closed_form(name, model, fr
 
 
 def raw_log_ratio(name, times, fraction, shrink):
-    """log q(x_{1:T}|x_0) − log p(x_{0:T}) along one walk of the forward chain for each example."""
+    """log q(x_{1:T}|x_0) − log p(x_{0:T}) along one forward trajectory for each example."""
     rng = np.random.default_rng(7)
     alphas, sigmas = exact_scales(name, np.float64(times))
     last = exact_scales(name, 1.0)[1]
@@ -92,13 +92,13 @@ def raw_log_ratio(name, times, fraction, shrink):
 
 @every_process
 @pytest.mark.parametrize("fraction", FRACTIONS)
-def test_the_raw_log_ratio_of_a_walk_has_the_same_mean(name, fraction):
+def test_the_raw_log_ratio_of_a_trajectory_has_the_same_mean(name, fraction):
     for shrink in MODELS.values():
-        walked = raw_log_ratio(name, GRID, fraction, shrink)
+        log_ratio = raw_log_ratio(name, GRID, fraction, shrink)
         late = total_over_neighbours(name, fraction, shrink)
-        assert_mean_close(walked, sum(by_hand(name, GRID, fraction, shrink)))
-        spread = np.hypot(walked.std(), late.std()) / np.sqrt(N)
-        assert abs(walked.mean() - late.mean()) <= 5 * spread
+        assert_mean_close(log_ratio, sum(by_hand(name, GRID, fraction, shrink)))
+        spread = np.hypot(log_ratio.std(), late.std()) / np.sqrt(N)
+        assert abs(log_ratio.mean() - late.mean()) <= 5 * spread
 
 
 def parts_by_hand(name, times, fraction):
@@ -110,7 +110,7 @@ def parts_by_hand(name, times, fraction):
     norm2 = alpha_s**2 * (np.trace(COV) + MEAN @ MEAN) + 3 * sigma_s**2
     prior = 0.5 * (3 * (large / last2 - 1 - np.log(large / last2)) + scale**2 * norm2 / last2)
 
-    # x_s − μ(x_t, x̂_0) is what the posterior leaves open, and p(x_0 − x̂_0).
+    # x_s − μ(x_t, x̂_0) is the posterior's noise plus p(x_0 − x̂_0).
     pulled, small = alpha_s * large / sigma_t**2, sigma_s**2 * large / sigma_t**2
     missed = 3 * small + pulled**2 * error((alpha_t / sigma_t) ** 2)
     variance = small ** (1 - fraction) * large**fraction
@@ -119,7 +119,7 @@ def parts_by_hand(name, times, fraction):
 
 @every_process
 @pytest.mark.parametrize("fraction", FRACTIONS)
-def test_each_part_of_two_latents_is_its_closed_form(name, fraction):
+def test_each_part_of_two_latents_matches_its_closed_form(name, fraction):
     arguments = one_of(name), data(), PAIR, fraction, 1.0
     found = neighbours(key_of(3), *arguments)
     prior, denoising = parts_by_hand(name, PAIR, fraction)
@@ -132,8 +132,8 @@ def test_each_part_of_two_latents_is_its_closed_form(name, fraction):
 
 
 @pytest.mark.slow
-def test_the_form_over_neighbours_varies_more_and_the_more_the_longer_the_chain():
-    """In the part that differs, prior and denoising; both draw the same reconstruction."""
+def test_the_form_over_neighbours_varies_more_and_increasingly_with_chain_length():
+    """In the parts that differ, prior and denoising; the reconstruction is the same."""
 
     def ratio(process, x0, times):
         found = (form(key_of(0), process, x0, times, 0.0, 1.0) for form in (neighbours, bound))
@@ -145,7 +145,7 @@ def test_the_form_over_neighbours_varies_more_and_the_more_the_longer_the_chain(
     assert 1.05 < of_ten < 3.0 < of_hundred
 
 
-def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
+def test_a_learned_variance_is_used_unless_overridden():
     fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
     process, plain = VP(), shrunk(VP())
 
@@ -159,16 +159,16 @@ def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
                 jax.random.key(0), model, process, x0, times=GRID, variance_fraction=fraction
             ).denoising
 
-        told = jax.vmap(lambda fraction: parts(learned, fraction))
-        return parts(learned), *told(jnp.stack([fractions, 0 * fractions])), parts(plain)
+        given = jax.vmap(lambda fraction: parts(learned, fraction))
+        return parts(learned), *given(jnp.stack([fractions, 0 * fractions])), parts(plain)
 
-    own, told, overruled, small = every(data(8))
-    np.testing.assert_allclose(own, told, rtol=1e-5)
+    own, given, overruled, small = every(data(8))
+    np.testing.assert_allclose(own, given, rtol=1e-5)
     np.testing.assert_allclose(overruled, small, rtol=1e-5)
     assert np.all(np.abs(own - small) > 1e-3)
 
 
-def test_the_decoder_is_told_its_std():
+def test_the_decoder_gets_its_std():
     @jax.jit
     def reconstructions(x0):
         return [
@@ -190,7 +190,7 @@ def test_the_decoder_is_told_its_std():
 
 
 @pytest.mark.parametrize("times", [[1.0, 0.5, 0.0], [0.5, 1.0], [1.0]])
-def test_grids_that_are_no_chain_of_latents_are_refused(times):
+def test_grids_that_are_not_a_chain_of_latents_are_refused(times):
     process = VP()
     with pytest.raises(InputError, match="times"):
         losses.consistency_terms(

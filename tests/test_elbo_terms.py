@@ -1,4 +1,4 @@
-"""Single terms of the bound: their divergences, a few drawn at random, their decoders."""
+"""Single terms of the ELBO: their divergences, random subsets, their decoders."""
 
 import functools
 
@@ -20,7 +20,7 @@ from jaxdiff.typing import InputError
 
 @jax.jit
 def one_term(process, x0, guess, t, s):
-    """The term of one step, and the two posteriors that it measures."""
+    """The term of one step, and the two posteriors that it compares."""
     process = at_times(process, t, s, 1.0)
     model = lambda x, t: Denoised(guess, x)  # noqa: E731
     elbo = losses.elbo_terms(jax.random.key(0), model, process, x0, times=jnp.stack([t, s]))
@@ -45,7 +45,7 @@ def three_terms(process, x0, times):
     ).denoising
 
 
-def test_a_few_terms_drawn_at_random_are_unbiased_for_all():
+def test_a_random_subset_of_terms_is_unbiased():
     times = np.linspace(1, 0.02, 50, dtype=np.float32)
     assert_mean(three_terms(VP(), data(), times), by_hand("vp", times)[2])
 
@@ -70,7 +70,7 @@ def draws_of_one_example(key):
     )
 
 
-def test_draws_are_unbiased_at_every_example_and_tell_their_own_error():
+def test_draws_are_unbiased_at_every_example_with_calibrated_errors():
     """x_0 − 0.8 x_t = (1 − 0.8α) x_0 − 0.8 σ ε; the scores (mean − truth)/error are N(0, 1)."""
     alpha, sigma = exact_scales("vp", GRID)
     snr = (alpha / sigma) ** 2
@@ -85,7 +85,7 @@ def test_draws_are_unbiased_at_every_example_and_tell_their_own_error():
     assert_variance_close(scores, 1.0, mean=0.0)
 
 
-def test_mean_and_error_are_those_of_numpy_along_any_axis():
+def test_mean_and_error_match_numpy_along_any_axis():
     draws = np.random.default_rng(0).gamma(2.0, size=(5, 7)).astype(np.float32)
     for axis in (0, 1):
         value, std_error = mean_and_error(draws, axis=axis)
@@ -94,7 +94,7 @@ def test_mean_and_error_are_those_of_numpy_along_any_axis():
         np.testing.assert_allclose(std_error, expected, rtol=1e-5)
 
 
-def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
+def test_a_learned_variance_is_used_unless_overridden():
     fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
     times, key = jnp.array(GRID.tolist()), jax.random.key(0)
 
@@ -120,16 +120,16 @@ def test_the_variance_that_a_model_learned_is_used_unless_told_otherwise():
         return parts(learned), parts(plain, fractions), parts(learned, 0.0), parts(plain)
 
     for num_terms in (None, 4):
-        own, told, overruled, small = every(num_terms)
-        np.testing.assert_allclose(own, told, rtol=1e-6)
+        own, given, overruled, small = every(num_terms)
+        np.testing.assert_allclose(own, given, rtol=1e-6)
         np.testing.assert_allclose(overruled, small, rtol=1e-6)
         assert np.all(np.abs(own - small) > 1e-3)
 
 
 @jax.jit
 def reconstructions(x0, times):
-    """With the std of the last latent and with one's own: by a decoder that shows what it is told,
-    and by the default around a model that always says 0.
+    """With the std of the last latent and with a given one: by a decoder that shows its arguments,
+    and by the default decoder around a model that always predicts 0.
     """
 
     def reconstruction(model, **options):
@@ -142,19 +142,19 @@ def reconstructions(x0, times):
     def model(x, t):
         return Denoised(0 * x + t, x)
 
-    told = [reconstruction(model, decoder=decoder, decoder_std=std) for std in (None, 0.25)]
-    return told, reconstruction(lambda x, t: Denoised(0 * x, x), decoder_std=0.1)
+    given = [reconstruction(model, decoder=decoder, decoder_std=std) for std in (None, 0.25)]
+    return given, reconstruction(lambda x, t: Denoised(0 * x, x), decoder_std=0.1)
 
 
-def test_the_decoder_is_told_the_estimate_and_the_std_at_the_last_latent():
+def test_the_decoder_gets_the_estimate_and_the_std_at_the_last_latent():
     alpha, sigma = exact_scales("vp", np.float32(0.1))
-    told, _ = reconstructions(data(4), np.float32([0.5, 0.1]))
-    for found, expected in zip(told, (sigma / alpha, 0.25), strict=True):
+    given, _ = reconstructions(data(4), np.float32([0.5, 0.1]))
+    for found, expected in zip(given, (sigma / alpha, 0.25), strict=True):
         np.testing.assert_allclose(-found - data(4)[:, 0], 10 + expected, rtol=1e-5)
 
 
-def test_an_own_decoder_is_its_gaussian():
-    """At std 0.1 around a model that always says 0: ½‖x_0‖²/0.01 + 3 log(0.1 √2π)."""
+def test_a_given_decoder_std_gives_that_gaussian():
+    """At std 0.1 around a model that always predicts 0: ½‖x_0‖²/0.01 + 3 log(0.1 √2π)."""
     _, found = reconstructions(data(4), np.float32([0.5, 0.1]))
     expected = np.sum(np.square(data(4)), axis=1) / 0.02 + 3 * np.log(0.1 * np.sqrt(2 * np.pi))
     np.testing.assert_allclose(found, expected, rtol=1e-5)

@@ -1,4 +1,4 @@
-"""How a network is told level and class: the waves by hand, the fixed frequencies by their law."""
+"""Embeddings of noise level and class: sinusoids by hand, fixed frequencies by distribution."""
 
 import math
 
@@ -17,7 +17,7 @@ LEVEL = np.array([0.0, 1e-3, 0.25, 1.0], np.float32)
 @pytest.mark.parametrize("scale", [1.0, 999.0])
 @pytest.mark.parametrize("features", [2, 4, 64])
 @pytest.mark.parametrize("endpoint", [True, False])
-def test_sinusoidal_embedding_is_the_published_one(features, scale, endpoint):
+def test_sinusoidal_embedding_matches_the_published_one(features, scale, endpoint):
     """Ho et al. 2020 (their code): sin then cos of t·10000^{−k/(K−1)}, K = features/2.
 
     Dhariwal & Nichol 2021 (theirs): K in place of K − 1.
@@ -54,12 +54,12 @@ def test_fourier_frequencies_are_normal_with_their_scale_and_differ_from_seed_to
         module.init(jax.random.key(seed), jnp.zeros(1))["constants"]["frequencies"]
         for seed in range(2)
     )
-    # 4096 draws tell a standard deviation that is off by 5% at this level
+    # 4096 draws detect a standard deviation that is off by 5% at this level
     assert scipy.stats.kstest(np.asarray(one) / scale, "norm").pvalue > 1e-3
     assert abs(np.corrcoef(one, other)[0, 1]) < 4 / math.sqrt(4096)
 
 
-def test_fourier_frequencies_are_no_parameters_and_get_no_gradient():
+def test_fourier_frequencies_are_not_parameters_and_get_no_gradient():
     module = Conditioning(16, 16.0, embedding="fourier")
     level = jnp.array([0.3, -1.0])
     variables = any_params(shapes_of(module, level))
@@ -72,7 +72,7 @@ def test_fourier_frequencies_are_no_parameters_and_get_no_gradient():
 
 @pytest.mark.parametrize("embedding", ["sinusoidal", "fourier"])
 @pytest.mark.parametrize("waves", [None, 6])
-def test_conditioning_is_a_two_layer_perceptron_of_the_waves_plus_the_label(embedding, waves):
+def test_conditioning_is_a_two_layer_perceptron_of_sinusoids_plus_the_label(embedding, waves):
     module = Conditioning(16, 50.0, num_classes=3, embedding=embedding, waves=waves)
     level, label = jnp.array([0.1, 0.7]), jnp.array([2, 0])
     variables = any_params(shapes_of(module, level, label))
@@ -86,7 +86,7 @@ def test_conditioning_is_a_two_layer_perceptron_of_the_waves_plus_the_label(embe
     features = np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     total = dense(silu(dense(features, p["dense_0"])), p["dense_1"])
     total += p["label"]["embedding"][np.asarray(label)]
-    # the angle rounds at 50, its wave and two layers of ≤ 16 terms of size ≤ 4 behind it
+    # rounding of an angle near 50, of its sinusoid and of two layers of ≤ 16 terms of size ≤ 4
     atol = 4 * (rounding(3, 50) + rounding(2 * 16, 1))
     got = jax.jit(module.apply)(variables, level, label)
     np.testing.assert_allclose(got, silu(total), atol=atol)

@@ -1,4 +1,4 @@
-"""What goes wrong outside of flags is one sentence, too: config files, machines, disks."""
+"""Errors other than in flags also print one line: config files, memory, disks."""
 
 import errno
 from types import SimpleNamespace
@@ -19,14 +19,16 @@ NO_CONFIGS = {
 
 
 @pytest.mark.parametrize("body", NO_CONFIGS)
-def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
+def test_a_config_file_without_a_config_is_reported_in_one_line(tmp_path, body):
     path = tmp_path / "config.py"
     path.write_text(f"def get_config(): {body}\n")
     done = run("experiments.train", f"--config={path}", f"--workdir={tmp_path / 'new'}")
     assert done.returncode == 2, done.stderr
-    (said,) = [line for line in done.stderr.splitlines() if "did you forget a return" not in line]
-    assert said.startswith(f"error: {tmp_path}")
-    assert said.endswith(NO_CONFIGS[body])
+    (message,) = [
+        line for line in done.stderr.splitlines() if "did you forget a return" not in line
+    ]
+    assert message.startswith(f"error: {tmp_path}")
+    assert message.endswith(NO_CONFIGS[body])
     assert not (tmp_path / "new").exists()
 
 
@@ -43,21 +45,21 @@ def test_a_config_file_that_gives_no_config_is_one_sentence(tmp_path, body):
     ],
     ids=["disk", "host", "array", "device"],
 )
-def test_what_a_machine_has_too_little_of_is_one_sentence(capsys, error, sentence):
+def test_lack_of_memory_or_disk_is_reported_in_one_line(capsys, error, sentence):
     def main():
         raise error
 
     with pytest.raises(SystemExit) as end:
         cli._guarded(main, ["command"])
     assert end.value.code == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert sentence in said
-    assert said.count("\n") == 1
+    message = capsys.readouterr().err
+    assert message.startswith("error: ")
+    assert sentence in message
+    assert message.count("\n") == 1
 
 
-def test_what_is_left_of_a_failed_checkpoint_is_not_told():
-    told, other = [], SimpleNamespace(exc_value=RuntimeError("something else"))
+def test_leftovers_of_a_failed_checkpoint_are_not_reported():
+    reported, other = [], SimpleNamespace(exc_value=RuntimeError("something else"))
     for left in (SimpleNamespace(exc_value=RuntimeError("Event loop is closed")), other):
-        cli._report(left, report=told.append)
-    assert told == [other]
+        cli._report(left, report=reported.append)
+    assert reported == [other]

@@ -1,4 +1,4 @@
-"""Processes that are really killed, signalled, doubled: nothing is lost, and it is said."""
+"""Processes that are really killed, signalled or started twice: nothing is lost silently."""
 
 import random
 import resource
@@ -55,7 +55,7 @@ def wait_for(running, happened):
 def kill(running, delay=0.0):
     time.sleep(delay)
     running.signal(signal.SIGKILL)
-    assert running.end().returncode == -signal.SIGKILL  # it was in the middle of its work
+    assert running.end().returncode == -signal.SIGKILL  # it was still running
 
 
 def rows_of(workdir):
@@ -64,24 +64,24 @@ def rows_of(workdir):
 
 
 def saved(workdir):
-    """The step of the newest checkpoint that is whole, 0 where there is none."""
+    """The step of the newest complete checkpoint, 0 if there is none."""
     names = (path.name for path in (workdir / "checkpoints").glob("*"))
     return max((int(name) for name in names if name.isdigit()), default=0)
 
 
 def writing(workdir):
-    """Whether a checkpoint is being written at this moment."""
+    """Whether a checkpoint is currently being written."""
     return any((workdir / "checkpoints").glob("*tmp*"))
 
 
 def cut_last_line(workdir):
-    """Leave of the log what a kill leaves that comes while a line is written."""
+    """Leave the log as a kill in the middle of a line would."""
     log = workdir / "metrics.jsonl"
     log.write_bytes(log.read_bytes()[:-20])
 
 
 def assert_ends_like(reference, workdir, steps=STEPS, saved_every=SAVED_EVERY):
-    """Go on to the end, which must be that of a run which nothing interrupted."""
+    """Resume to the end, which must equal that of an uninterrupted run."""
     done = run(*flags(steps, saved_every), f"--workdir={workdir}")
     assert done.returncode == 0, done.stderr
     assert "resuming from step" in done.stdout
@@ -91,7 +91,7 @@ def assert_ends_like(reference, workdir, steps=STEPS, saved_every=SAVED_EVERY):
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_path):
+def test_a_run_killed_at_each_of_its_stages_resumes_to_the_same_bits(unbroken, tmp_path):
     workdir = tmp_path / "run"
 
     def kill_when(happened):
@@ -100,22 +100,22 @@ def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_
         kill(running)
 
     def kill_in_a_write(newest=0):
-        for _ in range(4):  # it takes 0.1 s, which a busy machine may miss; the next one comes
+        for _ in range(4):  # a write takes 0.1 s, which a busy machine may miss; try the next one
             kill_when(lambda: saved(workdir) >= newest and writing(workdir))
             if writing(workdir):
                 return
-        pytest.fail("no checkpoint was ever caught while it was written")
+        pytest.fail("no checkpoint was caught while it was being written")
 
-    kill_when((workdir / "config.json").exists)  # it begins to compile
+    kill_when((workdir / "config.json").exists)  # it starts to compile
     assert not rows_of(workdir)
-    kill_when(lambda: rows_of(workdir))  # the first steps, of which nothing is saved
+    kill_when(lambda: rows_of(workdir))  # the first steps, none of which is saved
     kill_in_a_write()
-    kill_in_a_write(newest=SAVED_EVERY)  # beside one that is whole
+    kill_in_a_write(newest=SAVED_EVERY)  # next to a complete one
     cut_last_line(workdir)
-    kill_when((workdir / "samples").exists)  # the folder is made to write a picture into
+    kill_when((workdir / "samples").exists)  # the folder is created to write an image
     for picture in (workdir / "samples").glob("*.png"):
         Image.open(picture).verify()
-    kill_when(lambda: saved(workdir) == STEPS)  # the last step, before the pictures of the end
+    kill_when(lambda: saved(workdir) == STEPS)  # the last step, before the final images
     assert not (workdir / "samples.png").exists()
     assert_ends_like(unbroken, workdir)
     for name in ("samples.png", f"samples/step_{PICTURED_AT:07d}.png"):
@@ -124,8 +124,8 @@ def test_a_run_killed_at_each_of_its_stages_ends_in_the_same_bits(unbroken, tmp_
 
 @pytest.mark.slow
 @pytest.mark.weekly
-def test_a_run_killed_twenty_times_at_random_ends_in_the_same_bits(tmp_path):
-    """Every other time while a checkpoint is written; each run makes a few steps at least."""
+def test_a_run_killed_twenty_times_at_random_resumes_to_the_same_bits(tmp_path):
+    """Every other time while a checkpoint is written; each run completes at least a few steps."""
     steps, saved_every, kills = 80, 2, 20
     reference, workdir = tmp_path / "unbroken", tmp_path / "run"
     assert run(*flags(steps, saved_every), f"--workdir={reference}").returncode == 0
@@ -143,8 +143,8 @@ def test_a_run_killed_twenty_times_at_random_ends_in_the_same_bits(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_second_process_is_refused_and_a_signal_ends_the_first_saved(unbroken, tmp_path):
-    """The first is halted meanwhile, so that it is still at work; afterwards it goes on."""
+def test_a_second_process_is_refused_and_a_signal_stops_the_first_after_saving(unbroken, tmp_path):
+    """The first is suspended meanwhile, so that it is still running; then it continues."""
     workdir = tmp_path / "run"
     with start(*flags(), f"--workdir={workdir}", folder=tmp_path) as first:
         wait_for(first, lambda: rows_of(workdir) >= 5)
@@ -172,12 +172,12 @@ def test_a_second_process_is_refused_and_a_signal_ends_the_first_saved(unbroken,
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_is_heard_and_the_next_acts_as_if_nobody_listened(number):
-    class Unheard(Exception):
+def test_a_signal_is_caught_and_the_next_has_its_usual_effect(number):
+    class Uncaught(Exception):
         pass
 
     def raising(number, frame):
-        raise Unheard
+        raise Uncaught
 
     before = signal.signal(number, raising)
     try:
@@ -185,7 +185,7 @@ def test_a_signal_is_heard_and_the_next_acts_as_if_nobody_listened(number):
             assert should_stop() is None
             signal.raise_signal(number)
             assert should_stop() == number.name
-            with pytest.raises(Unheard):
+            with pytest.raises(Uncaught):
                 signal.raise_signal(number)
         assert signal.getsignal(number) is raising
     finally:
@@ -193,7 +193,7 @@ def test_a_signal_is_heard_and_the_next_acts_as_if_nobody_listened(number):
 
 
 @pytest.mark.slow
-def test_a_damaged_newest_checkpoint_is_named_and_costs_only_its_steps(unbroken, tmp_path):
+def test_a_damaged_newest_checkpoint_is_named_and_loses_only_its_steps(unbroken, tmp_path):
     workdir = shutil.copytree(unbroken, tmp_path / "run")
     for path in (workdir / "checkpoints" / str(STEPS)).rglob("*"):
         if path.is_file():
@@ -206,8 +206,8 @@ def test_a_damaged_newest_checkpoint_is_named_and_costs_only_its_steps(unbroken,
 
 
 @pytest.mark.slow
-def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
-    """To the process's own end, which a command that runs among the tests does not reach."""
+def test_an_unwritable_folder_is_reported_in_one_line(tmp_path):
+    """In a separate process, to include its exit, which commands run within the tests lack."""
     (tmp_path / "file").write_text("")
     done = forked(*flags(), f"--workdir={tmp_path / 'file' / 'run'}")
     assert done.returncode == 2
@@ -216,7 +216,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_that_can_print_nothing_ends_as_any_other(unbroken, tmp_path):
+def test_a_run_that_cannot_print_ends_normally(unbroken, tmp_path):
     workdir = tmp_path / "run"
     for name in ("stdout", "stderr"):
         (tmp_path / name).symlink_to("/dev/full")
@@ -228,8 +228,8 @@ def test_a_run_that_can_print_nothing_ends_as_any_other(unbroken, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
-    """Else libraries would report errors into it: by 2>&- the number 2 is free."""
+def test_no_file_takes_the_descriptor_of_a_closed_stream(tmp_path):
+    """Otherwise libraries would print errors into that file: 2>&- frees descriptor 2."""
     done = forked("closed_stream", str(tmp_path / "file"))
     assert done.returncode == 0
     number, size = map(int, done.stdout.split())
@@ -238,8 +238,8 @@ def test_no_file_takes_the_place_of_a_closed_stream(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_that_does_not_fit_is_one_sentence_and_nothing_beside_it(tmp_path):
-    """From some step on, files may grow to less than what a checkpoint says of its arrays."""
+def test_a_checkpoint_that_does_not_fit_is_reported_in_one_line(tmp_path):
+    """From some step on, the file size limit is below a checkpoint's description of its arrays."""
     workdir = tmp_path / "run"
     with start(*flags(200), f"--workdir={workdir}", folder=tmp_path) as running:
         wait_for(running, lambda: saved(workdir))

@@ -1,4 +1,4 @@
-"""Files are whole or absent, logs outlive a kill."""
+"""Files are complete or absent; logs survive a kill."""
 
 import os
 import stat
@@ -11,7 +11,7 @@ from jaxdiff.typing import InputError
 
 
 @pytest.mark.parametrize(("data", "expected"), [(b"\x00\xff", b"\x00\xff"), ("σ\n", b"\xcf\x83\n")])
-def test_atomic_write_writes_what_it_was_given(tmp_path, data, expected):
+def test_atomic_write_writes_its_data(tmp_path, data, expected):
     path = tmp_path / "new" / "folder" / "file"
     files.atomic_write(path, data)
     assert path.read_bytes() == expected
@@ -44,7 +44,7 @@ def test_atomic_write_renames_within_one_folder_after_the_bytes_are_on_disk(tmp_
     assert calls == ["fsync", "replace"]
 
 
-def test_places_that_cannot_be_written_to_are_refused_and_left_alone(tmp_path, monkeypatch):
+def test_unwritable_paths_are_refused_and_left_unchanged(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     (tmp_path / "folder").mkdir()
     files.check_writable(tmp_path / "file", tmp_path / "new" / "folder" / "file")
@@ -52,7 +52,7 @@ def test_places_that_cannot_be_written_to_are_refused_and_left_alone(tmp_path, m
         files.check_writable(tmp_path / "file", tmp_path / "folder")
     with pytest.raises(InputError, match=r"file/new must be a folder, got the file .*/file$"):
         files.check_writable(tmp_path / "file" / "new" / "a.png")
-    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "folder")  # root may all
+    monkeypatch.setattr(os, "access", lambda path, mode: path.name != "folder")  # root may write
     with pytest.raises(InputError, match=r"a\.png cannot be written: the folder .*folder is not"):
         files.check_writable(tmp_path / "folder" / "new" / "a.png")
     assert sorted(os.listdir(tmp_path)) == ["file", "folder"]
@@ -61,7 +61,7 @@ def test_places_that_cannot_be_written_to_are_refused_and_left_alone(tmp_path, m
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError("disk full"), KeyboardInterrupt()])
 @pytest.mark.parametrize("existing", [True, False])
-def test_atomic_write_fails_whole(tmp_path, monkeypatch, broken, error, existing):
+def test_atomic_write_fails_atomically(tmp_path, monkeypatch, broken, error, existing):
     path = tmp_path / "file"
     if existing:
         path.write_bytes(b"old")
@@ -77,14 +77,14 @@ def test_atomic_write_fails_whole(tmp_path, monkeypatch, broken, error, existing
 
 
 def test_a_write_that_stops_half_way_leaves_nothing(tmp_path):
-    """A real failure in the middle of the bytes: the file may not grow beyond a limit."""
+    """A real failure in the middle of the bytes: the file size is limited."""
     with files_of_at_most(1000), pytest.raises(OSError, match="too large") as caught:
         files.atomic_write(tmp_path / "file", b"x" * 100_000)
     assert caught.value.filename == str(tmp_path / "file")
     assert os.listdir(tmp_path) == []
 
 
-def test_clearing_leaves_a_write_at_work_alone(tmp_path, monkeypatch):
+def test_clearing_does_not_disturb_a_write_in_progress(tmp_path, monkeypatch):
     replace, (whole, left) = os.replace, (tmp_path / "whole", tmp_path / f".{'0' * 32}.partial")
 
     def cleared_before(source, target):
@@ -98,7 +98,7 @@ def test_clearing_leaves_a_write_at_work_alone(tmp_path, monkeypatch):
     assert not left.exists()
 
 
-def test_files_are_whole_where_the_system_has_no_locks(tmp_path, monkeypatch):
+def test_files_are_complete_on_systems_without_locks(tmp_path, monkeypatch):
     monkeypatch.setattr(files, "fcntl", None)  # as on Windows
     files.atomic_write(tmp_path / "file", b"first")
     files.atomic_write(tmp_path / "file", b"second")
@@ -130,13 +130,13 @@ def test_append_line_and_read_back(tmp_path):
     assert files.read_lines_json(path) == [{"step": 0}, {"step": 1}, {"step": 2}]
 
 
-def test_append_line_takes_one_line(tmp_path):
+def test_append_line_requires_a_single_line(tmp_path):
     with pytest.raises(InputError, match="single line, got 2 lines"):
         files.append_line(tmp_path / "log", "a\nb")
     assert os.listdir(tmp_path) == []
 
 
-def test_a_log_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path):
+def test_a_log_cut_anywhere_keeps_its_complete_lines_and_continues(tmp_path):
     """Cut at every byte of the last line, one of them within the two bytes of σ."""
     path = tmp_path / "metrics.jsonl"
     first, last = b'{"step": 1, "loss": NaN}\n', '{"step": 2, "note": "σ {}"}'.encode()
@@ -145,11 +145,11 @@ def test_a_log_cut_anywhere_keeps_its_whole_lines_and_goes_on(tmp_path):
         assert [row["step"] for row in files.read_lines_json(path)] == [1]
         files.append_line(path, '{"step": 3}')
         assert [row["step"] for row in files.read_lines_json(path)] == [1, 3]
-    path.write_bytes(first + last)  # only the newline is missing: the object is whole
+    path.write_bytes(first + last)  # only the newline is missing: the object is complete
     assert [row["step"] for row in files.read_lines_json(path)] == [1, 2]
 
 
-def test_read_lines_json_of_what_is_no_log(tmp_path):
+def test_read_lines_json_refuses_what_is_not_a_log(tmp_path):
     with pytest.raises(InputError, match=r"none\.jsonl cannot be read: No such"):
         files.read_lines_json(tmp_path / "none.jsonl")
     (tmp_path / "empty").write_text("")
@@ -161,7 +161,7 @@ def test_read_lines_json_of_what_is_no_log(tmp_path):
     [b"\0" * 4096, b"[1, 2]", b"3", b'"step"', b"\xff\xfe", b'{"loss": 1.0}', b'{"step": "2"}'],
     ids=["NUL bytes", "list", "number", "text", "no text", "no step", "no number"],
 )
-def test_a_line_that_is_no_row_is_left_out_with_a_warning(tmp_path, left):
+def test_a_line_that_is_not_a_row_is_skipped_with_a_warning(tmp_path, left):
     path = tmp_path / "metrics.jsonl"
     path.write_bytes(b'{"step": 1}\n' + left)
     files.append_line(path, '{"step": 3}')

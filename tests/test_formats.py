@@ -1,4 +1,4 @@
-"""A run whose checkpoint has the first layout, as the version before players wrote it."""
+"""A run whose checkpoint has the first layout, from the version before players."""
 
 import zipfile
 from pathlib import Path
@@ -17,7 +17,7 @@ from jaxdiff.train.formats import as_stored, from_stored
 from jaxdiff.typing import InputError
 
 STORED = Path(__file__).parent / "stored" / "checkpoint_format_1.zip"
-# What the version that wrote it printed of its own run.
+# As printed by the version that wrote it.
 SAMPLES = [[0.11550376564264297, -0.45135876536369324], [-0.7467293739318848, -0.2378663867712021]]
 SUMS = {"Dense_1": 1.6916655162349343, "Dense_2": -4.1029889192432165}
 
@@ -39,7 +39,7 @@ def test_it_loads_with_the_numbers_that_were_saved(workdir):
     assert jax.tree.structure(stored.params) == jax.tree.structure(run.params)
 
 
-def test_a_run_goes_on_from_it_and_writes_the_layout_of_today(workdir):
+def test_a_run_resumes_from_it_and_writes_the_current_layout(workdir):
     config, shape, num_classes = read_config(workdir)
     model = assemble(config, shape, num_classes)
     with Checkpoints(workdir, keep=config.training) as checkpoints:
@@ -59,7 +59,7 @@ def test_every_part_of_a_state_keeps_its_place_in_the_first_layout(workdir):
         assert a is b
 
 
-def test_a_format_of_a_later_version_is_told_from_damage(workdir):
+def test_a_later_format_is_distinguished_from_damage(workdir):
     model = assemble(*read_config(workdir))
     with pytest.raises(
         InputError, match="format must be at most 2, got 3, written by a newer version"

@@ -1,4 +1,4 @@
-"""Networks of score_sde_pytorch and diffusers, read from their tensors, give what they gave."""
+"""Networks of score_sde_pytorch and diffusers, converted, reproduce their original outputs."""
 
 import golden
 import jax
@@ -11,7 +11,7 @@ from jaxdiff.nets import convert
 
 
 def answer(name):
-    """What ours gives for the stored input, and what theirs gave."""
+    """Our output for the stored input, and theirs."""
     config, x, label, expected, state = golden.read(name)
     if name.startswith("diffusers"):
         net = convert.diffusers_network(config)
@@ -19,7 +19,7 @@ def answer(name):
     else:
         net = convert.score_sde_network(config)
         variables = convert.from_score_sde(state, net)
-    # a Fourier network of score_sde takes σ, and looks at its logarithm
+    # a Fourier network of score_sde takes σ, and computes its logarithm
     level = np.log(label) if net.embedding == "fourier" else label
     got = jax.jit(net.apply)(variables, jnp.asarray(x), jnp.asarray(level, jnp.float32))
     if config.get("scale_by_sigma"):
@@ -33,7 +33,7 @@ def answer(name):
         ["score_sde_ddpmpp_vp_tiny", "score_sde_ncsnpp_ve_tiny", "diffusers_unet2d_ddpm_tiny"]
     ),
 )
-def test_a_network_of_another_system_gives_what_it_gave_there(name):
+def test_a_converted_network_reproduces_its_original_output(name):
     got, expected = answer(name)
     assert got.shape == expected.shape
     # float32 on both sides: some 30 layers of some 300 terms, at √(30·300)·2⁻²⁴ ≈ 10⁻⁵ each way

@@ -1,4 +1,4 @@
-"""Importing jaxdiff is light, and the names that outside code relies on are there."""
+"""Importing jaxdiff is light, and all names that users rely on exist."""
 
 import functools
 import importlib
@@ -62,10 +62,10 @@ NAMES = {
 
 @functools.cache
 def loaded_by(statement):
-    """Names of all modules that a fresh interpreter holds after one statement.
+    """Names of all modules that a fresh interpreter has loaded after one statement.
 
-    Stand-ins for the two that are not installed, behind all else on the path, make an import of
-    them succeed and be seen.
+    Stubs for the two that may not be installed, last on the path, let imports of them succeed and
+    be detected.
     """
     with tempfile.TemporaryDirectory() as folder:
         for name in ("tensorflow", "torch"):
@@ -87,13 +87,13 @@ def test_importing_jaxdiff_imports_nothing_heavy(module):
     assert module not in loaded
 
 
-def test_a_heavy_import_would_be_seen():
+def test_a_heavy_import_would_be_detected():
     assert {"scipy", "scipy.special"} <= loaded_by("import scipy.special")
     assert {"tensorflow", "torch"} <= loaded_by("import tensorflow, torch")
 
 
 @pytest.mark.parametrize("module", NAMES)
-def test_public_names_are_there_and_exported(module):
+def test_public_names_exist_and_are_exported(module):
     exported = importlib.import_module(module)
     missing = [name for name in NAMES[module].split() if not hasattr(exported, name)]
     assert not missing

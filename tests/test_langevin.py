@@ -1,4 +1,4 @@
-"""Langevin correctors against the published steps, and where many of them come to rest."""
+"""Langevin correctors against the published steps, and their stationary distributions."""
 
 import functools
 from typing import NamedTuple
@@ -44,11 +44,11 @@ def test_langevin_is_the_published_corrector(i, norms, num_steps):
         step = 2 * (r * lengths[0] / lengths[1]) ** 2
         expected = expected + step * g + np.sqrt(2 * step) * z
     solver = langevin(linear_model(DDPM, gain), DDPM, snr=r, num_steps=num_steps, norms=norms)
-    for s in (i / 1000, 0.001):  # the second time changes nothing
+    for s in (i / 1000, 0.001):  # the second time has no effect
         np.testing.assert_allclose(one(solver, KEY, x, i / 1000, s), expected, rtol=2e-5, atol=2e-5)
 
 
-def test_langevin_steps_are_scaled_by_sigma_on_the_ladder():
+def test_langevin_steps_are_scaled_by_sigma_for_ve():
     """Song et al. 2021, algorithm 4, at σ_i = 50 and at 0.1."""
     x, eps = numbers(2, 5, 3)
     (z,) = normals(KEY, x.shape, 1)
@@ -60,7 +60,7 @@ def test_langevin_steps_are_scaled_by_sigma_on_the_ladder():
         np.testing.assert_allclose(got, x + step * g + np.sqrt(2 * step) * z, rtol=2e-4, atol=1e-4)
 
 
-ANNEALED = {  # ε, steps at a rung, and what the paper multiplies the score and the noise by
+ANNEALED = {  # ε, steps per noise scale, and the paper's factors of the score and the noise
     "ncsn": (2e-5, 100, lambda a: (a / 2, np.sqrt(a))),
     "ncsnv2": (6.2e-6, 5, lambda a: (a, np.sqrt(2 * a))),
 }
@@ -69,10 +69,10 @@ STEP_SIZES = {"ncsn": 0.1, "ncsnv2": 0.062}
 
 @pytest.mark.parametrize("i", [232, 64, 1])
 @pytest.mark.parametrize("paper", ANNEALED)
-def test_annealed_langevin_is_the_published_sampler_at_every_rung(paper, i):
+def test_annealed_langevin_is_the_published_sampler_at_every_noise_scale(paper, i):
     """Song & Ermon 2019, algorithm 1, and 2020, algorithm 1: α_i = ε σ_i²/σ_L², σ_L = 0.01.
 
-    At the last rung NCSNv2 goes on to x + σ_L² score.
+    At the last noise scale NCSNv2 continues to x + σ_L² score.
     """
     x, gain = LADDER[i] * numbers(4, 3), 0.8 / LADDER[i]
     size, num_steps, factors = ANNEALED[paper]
@@ -89,9 +89,9 @@ def test_annealed_langevin_is_the_published_sampler_at_every_rung(paper, i):
     np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4 * LADDER[i])
 
 
-# What many steps come to
+# The limit of many steps
 
-QUICK = jax.random.key(0, impl="rbg")  # which draws many numbers in a third of the time
+QUICK = jax.random.key(0, impl="rbg")  # draws many numbers in a third of the time
 
 
 @functools.partial(jax.jit, static_argnums=(3, 4, 5))
@@ -105,61 +105,61 @@ SNR = 0.4
 
 
 @pytest.mark.parametrize(("process", "t"), [(VP(), 0.4), (VE(0.01, 50.0), 0.6)], ids=["vp", "ve"])
-def test_batch_norms_come_to_rest_at_one_plus_snr_squared_of_the_variance(process, t):
-    """V = v/(1 − a/2v) at rest with a step of a; a = 2r²v²/V by the norms, so V = v(1 + r²)."""
-    law, draws = resting(process, t, "batch", dim=2, batch=8192)
-    assert_mean_close(draws, law.mean)
-    assert_variance_close(draws, law.variance * (1 + SNR**2), mean=law.mean)
+def test_batch_norms_reach_one_plus_snr_squared_times_the_variance(process, t):
+    """V = v/(1 − a/2v) is stationary for step a; a = 2r²v²/V by the norms, so V = v(1 + r²)."""
+    exact, draws = settled(process, t, "batch", dim=2, batch=8192)
+    assert_mean_close(draws, exact.mean)
+    assert_variance_close(draws, exact.variance * (1 + SNR**2), mean=exact.mean)
     with pytest.raises(AssertionError):  # so that the bias is measured, not tolerated
-        assert_variance_close(draws, law.variance, mean=law.mean)
+        assert_variance_close(draws, exact.variance, mean=exact.mean)
 
 
 @pytest.mark.parametrize(("process", "t"), [(VP(), 0.4), (VE(0.01, 50.0), 0.6)], ids=["vp", "ve"])
-def test_norms_of_an_example_come_to_rest_where_their_own_balance_says(process, t):
-    """E‖y‖⁻² = 1/(v(1 + r²)(D + 2)) at rest, y = x − αm, in any dimension D.
+def test_norms_of_an_example_reach_their_own_balance(process, t):
+    """Stationary E‖y‖⁻² = 1/(v(1 + r²)(D + 2)), y = x − αm, in any dimension D.
 
-    y' = y − 2r²v (‖z‖²/‖y‖²) y + 2rv (‖z‖/‖y‖) z: what ‖y‖² loses, 4r²v E‖z‖², it must gain,
-    4(r² + r⁴)v² E‖z‖⁴ E‖y‖⁻², and E‖z‖⁴ = (D + 2) E‖z‖².
+    y' = y − 2r²v (‖z‖²/‖y‖²) y + 2rv (‖z‖/‖y‖) z: the loss of ‖y‖², 4r²v E‖z‖², must equal its
+    gain, 4(r² + r⁴)v² E‖z‖⁴ E‖y‖⁻², and E‖z‖⁴ = (D + 2) E‖z‖².
     """
     dim = 16
-    law, draws = resting(process, t, "example", dim=dim, batch=2048)
-    assert_mean_close(draws, law.mean)
-    inverse = 1 / (law.variance * (1 + SNR**2) * (dim + 2))
-    assert_mean_close(np.sum((draws - law.mean) ** 2, axis=1, keepdims=True) ** -1, inverse)
+    exact, draws = settled(process, t, "example", dim=dim, batch=2048)
+    assert_mean_close(draws, exact.mean)
+    inverse = 1 / (exact.variance * (1 + SNR**2) * (dim + 2))
+    assert_mean_close(np.sum((draws - exact.mean) ** 2, axis=1, keepdims=True) ** -1, inverse)
     with pytest.raises(AssertionError):
         assert_mean_close(
-            np.sum((draws - law.mean) ** 2, axis=1, keepdims=True) ** -1, inverse * (1 + SNR**2)
+            np.sum((draws - exact.mean) ** 2, axis=1, keepdims=True) ** -1, inverse * (1 + SNR**2)
         )
 
 
-class Law(NamedTuple):
-    """Of each coordinate at t."""
+class Marginal(NamedTuple):
+    """Mean and variance of each coordinate at t."""
 
     mean: float
     variance: float
 
 
-def law_at(process, t):
+def marginal_at(process, t):
     """For data N(0.7, 0.5), from the papers' α and σ: Song et al. 2021, eq. 29."""
     if isinstance(process, VP):
         alpha2 = np.exp(-0.5 * t**2 * 19.9 - 0.1 * t)
-        return Law(0.7 * np.sqrt(alpha2), 0.5 * alpha2 + 1 - alpha2)
-    return Law(0.7, 0.5 + (0.01 * 5000**t) ** 2)
+        return Marginal(0.7 * np.sqrt(alpha2), 0.5 * alpha2 + 1 - alpha2)
+    return Marginal(0.7, 0.5 + (0.01 * 5000**t) ** 2)
 
 
-def resting(process, t, norms, *, dim, batch):
-    """Draws after 60 corrections from the exact law, each of which forgets a quarter."""
-    law = law_at(process, t)
-    x = (law.mean + np.sqrt(law.variance) * numbers(batch, dim)).astype(np.float32)
+def settled(process, t, norms, *, dim, batch):
+    """Draws after 60 corrections from the exact marginal, each of which forgets a quarter."""
+    exact = marginal_at(process, t)
+    x = (exact.mean + np.sqrt(exact.variance) * numbers(batch, dim)).astype(np.float32)
     x = correct_for_long(QUICK, process, x, 60, norms, dim, SNR, t, 0.7, 0.5)
-    return law, np.asarray(x, np.float64)
+    return exact, np.asarray(x, np.float64)
 
 
-def test_annealed_langevin_follows_the_variance_of_ncsnv2_through_the_ladder():
-    """Song & Ermon 2020, proposition 3, rung for rung: all data in one point, γ = σ_{i−1}/σ_i.
+def test_annealed_langevin_has_the_variance_of_ncsnv2_at_every_noise_scale():
+    """Song & Ermon 2020, proposition 3, at each noise scale: data at one point, γ = σ_{i−1}/σ_i.
 
     s_T²/σ_i² = (1 − c)^{2T} (γ² − 2c/(1 − (1 − c)²)) + 2c/(1 − (1 − c)²), c = ε/σ_L², times what
-    the rung above was off by.
+    the relative error at the previous noise scale.
     """
     count, c, num_steps = 30, 0.1, 5
     sigmas = np.geomspace(0.1, 10.0, count)
@@ -177,7 +177,7 @@ def test_annealed_langevin_follows_the_variance_of_ncsnv2_through_the_ladder():
         return jaxdiff.sample(key, solver, x, schedules.uniform_times(count))
 
     x = run(QUICK, 10 * numbers(8192, 2))
-    assert 1.1 < off < 1.6  # the ladder falls faster than the walk follows
+    assert 1.1 < off < 1.6  # the noise scales fall faster than the sampler can follow
     assert_variance_close(x, off * sigmas[0] ** 2, mean=0.0)
     assert_mean_close(x, 0.0)
 
@@ -187,10 +187,10 @@ MODES = np.array([0.3, 0.7]), np.array([-2.0, 2.0]), np.array([0.3, 0.5])
 
 @pytest.mark.slow
 def test_annealed_langevin_finds_both_modes_with_the_weights_of_its_own_chain():
-    """The density of the published chain is pushed through every step by the trapezoidal rule.
+    """The density of the published chain is propagated through every step by quadrature.
 
-    The weights lag behind those at rest by a share that falls with the steps at a rung: of the
-    right mode's 0.7 the chain has 0.656, 0.677, 0.687 and 0.694 at 10, 20, 40 and 80 of them.
+    The weights lag behind the stationary ones, the less the more steps per noise scale: for the
+    right mode's 0.7 the chain has 0.656, 0.677, 0.687 and 0.694 at 10, 20, 40 and 80 steps.
     """
     weights, means, stds = MODES
     count, c, num_steps = 12, 0.1, 40
@@ -200,7 +200,7 @@ def test_annealed_langevin_finds_both_modes_with_the_weights_of_its_own_chain():
     density = np.exp(-0.5 * (grid / 6) ** 2)
     density /= np.sum(density)
     for sigma in sigmas[::-1]:
-        kept = slice(*np.flatnonzero(density > 1e-20)[[0, -1]])  # it draws together, rung by rung
+        kept = slice(*np.flatnonzero(density > 1e-20)[[0, -1]])  # contracts with every noise scale
         grid, density = grid[kept], density[kept]
         spread = np.hypot(stds, sigma)
         parts = weights / spread * np.exp(-0.5 * ((grid[:, None] - means) / spread) ** 2) + 1e-300

@@ -1,4 +1,4 @@
-"""Latent codes: there and back again, by the ODE and by DDIM, and the paths between codes."""
+"""Latent codes: round trips by the ODE and by DDIM, and the paths between codes."""
 
 import functools
 
@@ -38,8 +38,8 @@ def there_and_back(process, x):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("process", QUICK)
-def test_an_example_returns_from_its_code_and_the_code_is_exact(process):
-    """Of a process of each family; test_adaptive.py tries the same solution on all of them."""
+def test_encoding_is_exact_and_decoding_inverts_it(process):
+    """For a process of each family; test_adaptive.py runs the same solution on all of them."""
     row, x = PROCESSES[process], data("mixture")
     code, back = there_and_back(one_of(process, tuple(QUICK)), x)
     np.testing.assert_allclose(back, x, atol=1e-4)
@@ -68,14 +68,14 @@ def log_snr_times(process, n):
 
 @pytest.mark.parametrize("process", PROCESSES)
 @pytest.mark.parametrize("model", DIM)
-def test_ddim_inversion_returns_to_a_thousandth_in_a_hundred_steps(model, process):
+def test_ddim_inversion_is_accurate_to_a_thousandth_in_a_hundred_steps(model, process):
     x, evenly = data(model), np.linspace(1.0, T_MIN, 101, dtype=np.float32)
     for times in (log_snr_times(one_of(process), 100), evenly):
         back = ddim_round_trip(model, solvers.ddim_inversion)(one_of(process), x, times)
         np.testing.assert_allclose(back, x, atol=1e-3)
 
 
-def test_ddim_on_increasing_times_returns_to_its_order_only():
+def test_ddim_on_increasing_times_inverts_only_to_its_order():
     """The usual inversion: not the inverse of the sampler, but another solution of the ODE."""
     process, x = PROCESSES["vp"].process, data("gaussian")
     run, errors = ddim_round_trip("gaussian", solvers.ddim), []
@@ -109,8 +109,8 @@ def test_a_step_of_ddim_undoes_its_inversion_exactly(process):
     assert errors[-1] < 1e-9
 
 
-def test_inversion_asks_no_model_about_noise_of_zero():
-    """From t = 0, where VP's σ is 0: every evaluation is at the later time, as many as asked."""
+def test_inversion_never_evaluates_the_model_at_zero_noise():
+    """From t = 0, where VP's σ is 0: all evaluations are at the later time, as many as set."""
     process, seen = PROCESSES["vp"].process, []
 
     def model(x, t):
@@ -140,8 +140,8 @@ def test_inversion_without_iterations_is_refused():
 interpolate = jax.jit(latents.interpolate)
 
 
-def test_interpolation_walks_the_great_circle_at_an_even_pace():
-    """In the plane of the codes, by angles of w θ; codes of one norm keep it."""
+def test_interpolation_follows_the_great_circle_at_constant_speed():
+    """In the plane of the codes, by angles of w θ; the norm of codes of equal norm is preserved."""
     rng, weights = np.random.default_rng(0), np.linspace(0, 1, 7)
     z0, z1 = rng.normal(size=(2, 5, 4, 3))
     z1 *= np.linalg.norm(z0, axis=(1, 2), keepdims=True) / np.linalg.norm(
@@ -157,13 +157,13 @@ def test_interpolation_walks_the_great_circle_at_an_even_pace():
     angles = np.arccos(np.clip(np.sum(units * units[:1], -1), -1, 1))
     np.testing.assert_allclose(angles, weights[:, None] * angles[-1], atol=1e-3)
     flat_ends = np.stack([z0, z1]).reshape(2, 5, 12)
-    for row in range(5):  # and it lies in their plane
+    for row in range(5):  # and the result lies in their plane
         assert (
             np.linalg.matrix_rank(np.concatenate([flat[:, row], flat_ends[:, row]]), tol=1e-4) == 2
         )
 
 
-def test_interpolation_keeps_the_law_of_independent_codes():
+def test_interpolation_preserves_the_distribution_of_independent_codes():
     """Two draws of N(0, I) mix to N(0, I), up to the little by which their norms differ."""
     z0, z1 = np.random.default_rng(0).normal(size=(2, 200, 3000)).astype(np.float32)
     middle = np.asarray(interpolate(z0, z1, np.float32([0.5]))[0])
@@ -182,7 +182,7 @@ def test_parallel_and_opposite_codes_mix_linearly():
     chex.assert_tree_all_finite([slopes(a, z, weights) for a in (z, -z, 0 * z)])
 
 
-def test_what_cannot_be_mixed_is_refused():
+def test_codes_of_different_shapes_are_refused():
     z = jnp.ones((2, 3))
     for args in ((z, z[:1], jnp.ones(2)), (z, z, jnp.ones(()))):
         with pytest.raises(InputError, match="z0 and z1 must be batches of the same shape"):

@@ -1,4 +1,4 @@
-"""Imports run downward only: the layers of the design, read off the source of every module."""
+"""Imports run downward only: the layers of the design, checked in the source of every module."""
 
 import ast
 import graphlib
@@ -21,7 +21,7 @@ LAYERS = {
     9: "recipes",
 }
 LAYER_OF = {unit: layer for layer, units in LAYERS.items() for unit in units.split()}
-# The one file that sees networks, solvers and losses together: all that has a name.
+# The only file that imports networks, solvers and losses together: it maps names to them.
 NAMES = "jaxdiff.recipes.names"
 
 
@@ -42,7 +42,7 @@ def imported_units(module, source, *, is_package=False):
 
 
 def violations(module, source, *, is_package=False):
-    """What a module imports against the rules, one sentence each."""
+    """The imports of a module that violate the rules, as one message each."""
     unit = module.split(".")[1]
     if unit not in LAYER_OF:
         return [f"{module} has no layer in the design"]
@@ -63,7 +63,7 @@ def violations(module, source, *, is_package=False):
 
 
 def modules():
-    """(name, source, is_package) of every module but the package's own front page."""
+    """(name, source, is_package) of every module except the package's own ``__init__``."""
     for path in sorted(ROOT.rglob("*.py")):
         parts = path.relative_to(ROOT.parent).with_suffix("").parts
         is_package = parts[-1] == "__init__"
@@ -91,7 +91,7 @@ def test_no_two_units_import_each_other_even_within_a_layer():
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
-def test_the_checker_reads_the_modules_that_are_there():
+def test_the_checker_reads_the_existing_modules():
     seen = {name: imported_units(name, source, is_package=p) for name, source, p in modules()}
     assert {"jaxdiff.arrays", "jaxdiff.processes.algebra", "jaxdiff.losses", NAMES} <= seen.keys()
     assert {"arrays", "typing"} <= seen["jaxdiff.processes.algebra"]
@@ -99,7 +99,7 @@ def test_the_checker_reads_the_modules_that_are_there():
 
 
 @pytest.mark.parametrize(
-    ("module", "source", "says"),
+    ("module", "source", "message"),
     [
         ("jaxdiff.processes.bad", "from jaxdiff.losses import weights", "(L1) imports losses (L3)"),
         ("jaxdiff.losses.bad", "import jaxdiff.nets.unet as unet", "(L3) imports nets (L6)"),
@@ -117,8 +117,8 @@ def test_the_checker_reads_the_modules_that_are_there():
         ("jaxdiff.recipes.bad", "from jaxdiff import losses, nets, solvers", "only jaxdiff."),
     ],
 )
-def test_the_checker_catches_a_violation(module, source, says):
-    assert any(says in sentence for sentence in violations(module, source))
+def test_the_checker_catches_a_violation(module, source, message):
+    assert any(message in sentence for sentence in violations(module, source))
 
 
 @pytest.mark.parametrize(
@@ -130,12 +130,12 @@ def test_the_checker_catches_a_violation(module, source, says):
         ("jaxdiff.losses.fine", '"""Example:\n\n    >>> from jaxdiff import nets\n"""'),
     ],
 )
-def test_the_checker_lets_pass_what_is_allowed(module, source):
+def test_the_checker_accepts_allowed_imports(module, source):
     assert violations(module, source) == []
 
 
-def test_the_settings_of_the_tests_lie_above_all_of_them(pytestconfig):
-    """Where pytest finds them also for the examples of a single module of the library."""
+def test_the_conftest_lies_above_all_tests(pytestconfig):
+    """Where pytest also finds it for the docstring examples of a single module."""
     settings = pytestconfig.pluginmanager.get_plugin(str(pytestconfig.rootpath / "conftest.py"))
     assert settings is not None
     assert all((pytestconfig.rootpath / name).is_dir() for name in pytestconfig.getini("testpaths"))
