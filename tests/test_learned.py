@@ -1,4 +1,4 @@
-"""The learned schedule: monotone whatever its parameters, its shape free, its ends not."""
+"""The learned schedule: monotone for all parameters, with a free shape and fixed ends."""
 
 import dataclasses
 
@@ -22,7 +22,7 @@ N = 10_000
 
 
 def shaped(seed, *, log_snr_max=7.0, log_snr_min=-6.0, num_steps=5):
-    """Fixed ends, and an inner shape drawn at random: slopes from next to nothing to steep."""
+    """Fixed ends, and a random inner shape: slopes from almost flat to steep."""
     rng = np.random.default_rng(seed)
     start = LearnedVP.create(log_snr_max=log_snr_max, log_snr_min=log_snr_min, num_steps=num_steps)
     return dataclasses.replace(
@@ -65,14 +65,14 @@ def schedule(process, t):
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_schedule_falls_strictly_between_its_ends_whatever_its_parameters(seed):
+def test_schedule_falls_strictly_between_its_ends_for_any_parameters(seed):
     log_snr, alpha, variance = schedule(shaped(seed), np.linspace(0, 1, 300, dtype=np.float32))
     assert np.all(np.diff(log_snr) < 0)
     np.testing.assert_allclose(log_snr[[0, -1]], [7.0, -6.0], rtol=1e-4)
     np.testing.assert_allclose(alpha**2 + variance, 1.0, rtol=1e-5)
 
 
-def test_a_start_is_close_to_the_straight_line():
+def test_the_initial_schedule_is_close_to_a_straight_line():
     process = LearnedVP.create(log_snr_max=13.3, log_snr_min=-5.0)
     t = np.linspace(0, 1, 300, dtype=np.float32)
     np.testing.assert_allclose(schedule(process, t)[0], 13.3 - 18.3 * t, atol=0.3)
@@ -86,8 +86,8 @@ def test_the_bound_does_not_depend_on_the_inner_shape(seed):
 
 
 @pytest.mark.slow
-def test_gradients_of_the_bound_are_nothing_in_the_shape_and_known_at_the_ends():
-    """d/da ½ log(1 + c e^a) = ½ c e^a/(1 + c e^a); the range moves the lower end alone."""
+def test_gradients_of_the_bound_vanish_in_the_shape_and_are_known_at_the_ends():
+    """d/da ½ log(1 + c e^a) = ½ c e^a/(1 + c e^a); the range moves only the lower end."""
     keys = jax.random.split(jax.random.key(3), 16)
     process = shaped(4)
     slope = jax.jit(jax.vmap(jax.grad(lambda p, k: jnp.mean(integral(k, p))), (None, 0)))
@@ -109,7 +109,7 @@ def test_gradients_of_the_bound_are_nothing_in_the_shape_and_known_at_the_ends()
 @pytest.mark.parametrize(
     ("hold", "held"), [(processes.with_fixed_ends, ENDS), (processes.with_fixed_shape, SHAPE)]
 )
-def test_holding_stops_the_gradients_it_says_and_no_other(hold, held):
+def test_holding_stops_exactly_the_named_gradients(hold, held):
     times = np.float32([0.1, 0.5, 0.9])
     slope = jax.jit(jax.grad(lambda p, t: jnp.sum(hold(p).log_snr(t))))(LEARNED, times)
     for name in ENDS | SHAPE:
@@ -119,7 +119,7 @@ def test_holding_stops_the_gradients_it_says_and_no_other(hold, held):
 
 
 @pytest.mark.slow
-def test_training_the_shape_by_the_square_of_the_bound_makes_it_vary_less():
+def test_training_the_shape_by_the_squared_bound_reduces_variance():
     process, optimizer = shaped(0), optax.adam(0.1)
     keys = jax.random.split(jax.random.key(5), 41)
 
@@ -136,11 +136,11 @@ def test_training_the_shape_by_the_square_of_the_bound_makes_it_vary_less():
     before, after = (np.asarray(integral(keys[0], p), np.float64) for p in (process, trained))
     assert after.std() < 0.8 * before.std()
     error = after.std() / np.sqrt(N)
-    assert abs(after.mean() - exact_integral(7.0, -6.0)) < 5 * error  # and is the same bound
+    assert abs(after.mean() - exact_integral(7.0, -6.0)) < 5 * error  # and the bound is unchanged
     np.testing.assert_array_equal(trained.log_snr_max, process.log_snr_max)
 
 
 @pytest.mark.parametrize("options", [{"log_snr_min": 14.0}, {"num_steps": 0}])
-def test_a_schedule_that_does_not_fall_is_refused(options):
+def test_a_schedule_that_does_not_decrease_is_refused(options):
     with pytest.raises(InputError, match="log_snr_min < log_snr_max and an integer num_steps >= 1"):
         LearnedVP.create(**options)

@@ -1,4 +1,4 @@
-"""Ancestral sampling with the variance that a model has learned."""
+"""Ancestral sampling with a learned variance."""
 
 import functools
 
@@ -33,8 +33,8 @@ def spread(*args, **options):
 
 
 @pytest.mark.parametrize("name", SMOOTH)
-def test_the_models_own_fraction_lies_on_the_line_of_log_variances(name):
-    """Nichol & Dhariwal 2021, eq. 15, each number by its own fraction."""
+def test_the_models_own_fraction_interpolates_log_variances(name):
+    """Nichol & Dhariwal 2021, eq. 15, each component by its own fraction."""
     (a_t, a_s), (s_t, s_s) = exact_scales(name, np.array([T, S]))
     large = s_t**2 - (a_t / a_s) ** 2 * s_s**2
     small = large * s_s**2 / s_t**2
@@ -55,7 +55,7 @@ def test_the_last_step_adds_no_noise(variance):
     assert np.all(spread(one_of("vp"), np.float32([0.7, 0.7]), 0.0, variance=variance) < 1e-6)
 
 
-def test_a_variance_that_does_not_exist_is_refused():
+def test_an_unknown_variance_is_refused():
     with pytest.raises(
         InputError, match="variance must be one of own, posterior, transition, got 'b'"
     ):

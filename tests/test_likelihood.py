@@ -28,8 +28,8 @@ pytestmark = pytest.mark.usefixtures("nan_where_short")
         pytest.param("gaussian", 64, "ve", marks=pytest.mark.slow),
     ],
 )
-def test_log_likelihood_is_the_closed_form(kind, dim, process):
-    """To 1e-4 nats a dimension with the exact divergence at rtol = 1e-5, and the code with it."""
+def test_log_likelihood_matches_the_closed_form(kind, dim, process):
+    """To 1e-4 nats per dimension with the exact divergence at rtol = 1e-5; the code as well."""
     row, data = PROCESSES[process], data_of(kind, dim)
     x = data.draw(24).astype(np.float32)
     got = run(kind, dim, one_of(process) if (kind, dim) == ("mixture", 2) else row.process, x)
@@ -40,7 +40,7 @@ def test_log_likelihood_is_the_closed_form(kind, dim, process):
 
 
 @pytest.mark.parametrize("process", [name for name in PROCESSES if name not in SMOOTH])
-def test_other_processes_have_their_closed_form_too(process):
+def test_other_processes_match_their_closed_form_too(process):
     row, data = PROCESSES[process], data_of("mixture", 2)
     x = data.draw(24).astype(np.float32)
     got = run("mixture", 2, one_of(process), x, t_min=row.first_noise)
@@ -63,7 +63,7 @@ def test_error_falls_with_the_tolerance():
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_on_a_fixed_grid_the_order_is_five_and_rows_stand_alone():
+def test_on_a_fixed_grid_the_order_is_five_and_rows_are_independent():
     row, data, errors = PROCESSES["vp"], data_of("gaussian", 2), []
     x, counts = data.draw(8), np.array([16, 36])
     expected, _ = data.log_prob(x, row)
@@ -73,7 +73,7 @@ def test_on_a_fixed_grid_the_order_is_five_and_rows_stand_alone():
         )
     )
     for n in counts:
-        # even in the logarithm of time, which is smooth where the flow is
+        # even in the logarithm of time, in which the flow is smooth
         times = np.geomspace(T_MIN, 1.0, n + 1)
         got = solve(row.process, x, times)
         errors.append(np.max(np.abs(got.log_prob - expected)))
@@ -85,13 +85,13 @@ def test_on_a_fixed_grid_the_order_is_five_and_rows_stand_alone():
     assert errors[-1] < 1e-4
 
 
-# What it is used for
+# Uses
 
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("x64")
-def test_gradients_are_the_score_and_the_slopes_of_the_closed_form():
-    """In x: minus C⁻¹(x − m) of the model's law, a Gaussian; in the mean of the data: the same."""
+def test_gradients_match_the_score_and_the_closed_form():
+    """In x: −C⁻¹(x − m) of the model's Gaussian distribution; likewise in the mean of the data."""
     process, variance, mean = PROCESSES["vp"].process, 0.5, 0.7
 
     @jax.jit
@@ -107,22 +107,24 @@ def test_gradients_are_the_score_and_the_slopes_of_the_closed_form():
     a_1, sd_1, _, _ = PROCESSES["vp"].scales(1.0)
     std, std_1 = np.hypot(alpha * variance**0.5, sigma), np.hypot(a_1 * variance**0.5, sd_1)
 
-    def law(x, m):  # the prior, carried back by x ↦ αm + (std/std_1)(z − α_1 m)
+    def exact(x, m):  # the prior, carried back by x ↦ αm + (std/std_1)(z − α_1 m)
         z = a_1 * m + std_1 / std * (x - alpha * m)
         return -0.5 * (z / sd_1) ** 2 + np.log(std_1 / std / sd_1 / np.sqrt(2 * np.pi))
 
     x, h = 1.3, 1e-5
     value, (in_x, in_m) = log_prob(jnp.array([x]), mean)
-    assert float(value) == pytest.approx(law(x, mean), abs=1e-6)
-    assert float(in_x[0]) == pytest.approx((law(x + h, mean) - law(x - h, mean)) / 2 / h, abs=1e-5)
-    assert float(in_m) == pytest.approx((law(x, mean + h) - law(x, mean - h)) / 2 / h, abs=1e-5)
+    assert float(value) == pytest.approx(exact(x, mean), abs=1e-6)
+    assert float(in_x[0]) == pytest.approx(
+        (exact(x + h, mean) - exact(x - h, mean)) / 2 / h, abs=1e-5
+    )
+    assert float(in_m) == pytest.approx((exact(x, mean + h) - exact(x, mean - h)) / 2 / h, abs=1e-5)
 
 
-# Mistakes
+# Invalid arguments
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("options", "message"),
     [
         ({"t_min": 1.0}, r"t_min must be in \[0, 1\), got 1.0"),
         ({"t_min": -0.1}, "t_min must be in"),
@@ -135,9 +137,9 @@ def test_gradients_are_the_score_and_the_slopes_of_the_closed_form():
         ({"method": "euler"}, "method must be one of tsit5, dopri5, got 'euler'"),
     ],
 )
-def test_options_that_mean_nothing_are_refused(options, says):
+def test_invalid_options_are_refused(options, message):
     process = PROCESSES["vp"].process
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         log_likelihood(
             jax.random.key(0), data_of("gaussian", 2).model(process), process, jnp.ones((1, 2)),
             **options,

@@ -1,4 +1,4 @@
-"""Log-likelihoods by random probes: unbiased, of a known variance, drawn once, finite."""
+"""Log-likelihoods by random probes: unbiased, with known variance, drawn once, finite."""
 
 import chex
 import jax
@@ -17,7 +17,7 @@ NUM_PROBES = 4096
 
 
 @pytest.mark.parametrize("probe", first_is_quick(["rademacher", "gaussian"]))
-def test_probes_are_unbiased_with_the_variance_that_theory_gives(probe):
+def test_probes_are_unbiased_with_the_theoretical_variance(probe):
     """On Gaussians every estimate is log p + vᵀMv − tr M, with M known.
 
     Along an eigenvector of the covariance y/√v is constant, so that the slope of the field
@@ -53,7 +53,7 @@ def test_probes_are_unbiased_on_images_of_a_mixture():
 
 
 def by_probe(process, x, seed=0, **options):
-    """Estimates of two rows, by as many probes as the tests of their law take."""
+    """Estimates of two rows, with as many probes as the tests of their distribution use."""
     options = {"num_probes": NUM_PROBES, "probe": "rademacher", **options}
     return np.asarray(run("gaussian", 2, process, x, seed=seed, **options).log_prob)
 
@@ -66,7 +66,7 @@ def test_probes_are_drawn_once_from_the_key():
     assert len(np.unique(one[:, 0])) > 1
 
 
-def test_the_log_likelihood_is_the_mean_over_probes_and_other_numbers_never_another_trace():
+def test_the_log_likelihood_is_the_mean_over_probes_and_numbers_never_retrace():
     vp, x, traces = PROCESSES["vp"].process, data_of("gaussian", 2).draw(2), []
 
     @jax.jit

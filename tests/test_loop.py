@@ -1,4 +1,4 @@
-"""What the loop leaves beside parameters: held-out loss, events, a trace; and what it refuses."""
+"""The loop's outputs besides parameters: held-out loss, events, a profile; and its errors."""
 
 import contextlib
 import dataclasses
@@ -69,8 +69,8 @@ def test_events_are_written(trained):
         assert name in content
 
 
-def test_events_are_framed_as_tensorflow_frames_them(tmp_path):
-    """Read back by the published format: length, masked CRC-32C of it, content, that of it."""
+def test_events_have_the_framing_of_tensorflow(tmp_path):
+    """Read in the published format: length, its masked CRC-32C, content, its masked CRC-32C."""
     log = Events(tmp_path, first=5)
     log.add(5, {"loss": 0.25, "grad_norm": 2.0})
     with files_of_at_most(1), pytest.raises(OSError, match="too large") as caught:
@@ -92,7 +92,7 @@ def test_events_are_framed_as_tensorflow_frames_them(tmp_path):
 
 
 def masked_crc32c(data):
-    """RFC 3720's CRC, bit by bit, rotated and moved as TFRecords have it."""
+    """RFC 3720's CRC, bit by bit, rotated and offset as in TFRecords."""
     crc = 2**32 - 1
     for byte in data:
         crc ^= byte
@@ -107,7 +107,7 @@ class Unprintable(io.StringIO):
         raise BrokenPipeError
 
 
-def test_progress_that_cannot_be_printed_stops_nothing(tmp_path, monkeypatch):
+def test_unprintable_progress_does_not_stop_training(tmp_path, monkeypatch):
     metrics = {"loss": 0.5, "grad_norm": 1.0, "skipped": 0}
     for stderr in (Unprintable(), None):
         monkeypatch.setattr("sys.stderr", stderr)
@@ -119,12 +119,12 @@ def test_progress_that_cannot_be_printed_stops_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_trace_of_the_asked_steps_is_written(tmp_path):
+def test_the_profile_of_the_requested_steps_is_written(tmp_path):
     recipes.train(CONFIG, tmp_path, profile_steps=(1, 2), say=lambda line: None)
     assert len(list((tmp_path / "profile").rglob("*.xplane.pb"))) == 1
 
 
-def test_waiting_counts_only_where_the_device_had_nothing_to_do():
+def test_waiting_is_counted_only_while_the_device_is_idle():
     class Busy:
         def is_ready(self):
             return False
@@ -139,7 +139,7 @@ def test_waiting_counts_only_where_the_device_had_nothing_to_do():
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_under_other_microbatches_to_nearly_the_same_end(
+def test_a_run_resumes_with_other_microbatches_to_nearly_the_same_end(
     trained, tmp_path, monkeypatch
 ):
     run, _ = trained
@@ -165,7 +165,7 @@ def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize(
-    ("index", "count", "says"),
+    ("index", "count", "message"),
     [
         (2, 2, "shard_index must be an integer from 0 to 1, got 2"),
         (-1, 2, "shard_index must be an integer from 0 to 1, got -1"),
@@ -173,13 +173,13 @@ def test_microbatches_that_do_not_divide_are_refused_before_anything_is_written(
         (0, 0, "shard_count must be an integer of at least 1, got 0"),
     ],
 )
-def test_a_shard_that_does_not_exist_is_refused(index, count, says):
+def test_an_invalid_shard_is_refused(index, count, message):
     options = {"batch_size": 16, "seed": 0, "shard_index": index, "shard_count": count}
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         data.batches(data.load("toy:moons").train, **options)
 
 
-def test_shards_of_a_batch_are_the_batch(tmp_path):
+def test_the_shards_of_a_batch_make_up_the_batch(tmp_path):
     source = data.load("digits").train
     options = {"batch_size": 12, "seed": 3, "start_step": 5}
     whole = next(data.batches(source, **options))
@@ -189,7 +189,7 @@ def test_shards_of_a_batch_are_the_batch(tmp_path):
         np.testing.assert_array_equal(np.concatenate([p[name] for p in parts]), whole[name])
 
 
-def test_a_state_is_made_under_any_layout():
+def test_a_state_can_be_created_under_any_layout():
     run = Run(assemble(CONFIG, (2,), None))
     mesh = sharding.mesh(devices=jax.devices()[:1])
     make = functools.partial(fresh_state, run.model)
@@ -199,7 +199,7 @@ def test_a_state_is_made_under_any_layout():
 
 
 @pytest.mark.slow
-def test_worker_processes_change_nothing_in_a_batch():
+def test_worker_processes_do_not_change_batches():
     source = data.load("digits").train
     options = {"batch_size": 12, "seed": 3, "start_step": 5}
     if not flags.FLAGS.is_parsed():

@@ -55,7 +55,7 @@ def ts(x):
 
 
 def nodes(x):
-    """Of a chain of five steps; rounded before the precision of x has a say."""
+    """Nodes of a chain of five steps, rounded before the precision of x matters."""
     return jnp.asarray(np.ceil(5 * np.linspace(0.2, 0.9, len(x))) / 5, x.dtype)
 
 
@@ -120,12 +120,12 @@ def data(event, n=4):
 
 
 def without_stop(theta, key, process, x):
-    """The part of ``hybrid`` whose slope is that of its value: a stopped gradient is not."""
+    """The part of ``hybrid`` that has no stopped gradient, so that slopes match values."""
     return losses.denoising(key, model_of(theta, process, learned=True), process, x, nodes(x))
 
 
 def with_slopes(loss, thetas, keys, process, x):
-    """Values ``[n, batch]``, and both slopes in θ of their sum, by gradients of gradients."""
+    """Values ``[n, batch]``, and first and second derivatives of their sum in θ."""
 
     def total(theta, key, process, x):
         values = loss(theta, key, process, x)
@@ -144,11 +144,11 @@ def with_slopes(loss, thetas, keys, process, x):
 
 
 @pytest.mark.parametrize("name", first_is_quick(LOSSES))
-def test_jit_vmap_and_rank_change_nothing_and_slopes_are_those_of_differences(name):
-    """In float64, where central differences of the loss tell its first two slopes to 1e-6.
+def test_jit_vmap_and_rank_change_nothing_and_derivatives_match_differences(name):
+    """In float64, where central differences give the first two derivatives to 1e-6.
 
-    The same numbers are vectors where each loss is called by itself, and images of two channels
-    under jit and vmap.
+    The same numbers are vectors when each loss is called directly, and images of two channels under
+    jit and vmap.
     """
     loss, h = LOSSES[name], 1e-4
     with float64():
@@ -210,8 +210,8 @@ def every_weight(theta, key, process, x0, t):
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_both_ends_of_time_are_finite_in_value_and_slope(name):
-    """With the exact model times θ, whose error at the data is nothing but rounding."""
+def test_value_and_slope_are_finite_at_both_ends_of_time(name):
+    """With the exact model times θ, whose error at the data is only rounding."""
     ends = np.float32([0.0, 1.0])
     found = every_weight(1.0, jax.random.key(0), one_of(name), data((3,), n=2), ends)
     chex.assert_tree_all_finite(found)
@@ -242,7 +242,7 @@ def test_exact_forms_agree_with_numpy_in_both_precisions():
 
 @pytest.mark.slow
 def test_float32_agrees_with_float64_given_the_same_noise(monkeypatch):
-    """The noise is drawn once, so that both precisions measure the same numbers."""
+    """The noise is drawn once, so that both precisions see the same numbers."""
     x, key = data((5,), n=64), jax.random.key(2)
     noise = np.asarray(jax.random.normal(key, x.shape))
     monkeypatch.setattr(

@@ -32,7 +32,7 @@ def draw(n):
 
 
 def minimum(target, alpha, sigma, cov=COV):
-    """tr Cov(target | x_t) for Gaussian data, from the joint law of target and x_t."""
+    """tr Cov(target | x_t) for Gaussian data, from the joint distribution of target and x_t."""
     one = np.eye(len(cov))
     own, shared = {
         "eps": (one, sigma * one),
@@ -54,7 +54,7 @@ def losses_of_the_exact_model(process, x0, t):
 
 
 @every_process
-def test_loss_of_the_exact_model_is_the_least_possible_at_every_time_whatever_the_target(name):
+def test_loss_of_the_exact_model_is_minimal_at_every_time_for_every_target(name):
     n = 3000
     x0, t = np.tile(draw(n), (len(T), 1)), np.repeat(T, n)
     for target, found in losses_of_the_exact_model(one_of(name), x0, t).items():
@@ -62,7 +62,7 @@ def test_loss_of_the_exact_model_is_the_least_possible_at_every_time_whatever_th
         assert_mean_close(found.reshape(len(T), n).T, expected)
 
 
-def test_loss_is_the_squared_distance_written_out_by_hand():
+def test_loss_is_the_squared_distance_by_hand():
     key, x0 = (
         jax.random.key(3),
         np.random.default_rng(0).standard_normal((4, 2, 2, 1)).astype(np.float32),
@@ -97,7 +97,7 @@ def test_loss_is_the_squared_distance_written_out_by_hand():
 @functools.partial(jax.vmap, in_axes=(None, 0, 0, None, None, None))
 @jax.grad
 def gradient(parameters, x0, key, process, scales, t):
-    """Of the loss of one example in a linear model of the noise."""
+    """Gradient of the loss of one example in a linear model of the noise."""
     alpha, sigma = scales
 
     def linear(x_t, t):
@@ -154,8 +154,8 @@ def every_weight(name):
 
 
 @every_process
-def test_target_never_changes_a_weighted_loss(name):
-    # One error in x0, and what it is in the other views: α Δx0 + σ Δε = 0.
+def test_the_target_never_changes_a_weighted_loss(name):
+    # One error in x0, expressed in the other views: α Δx0 + σ Δε = 0.
     alpha, sigma = exact_scales(name, T)
     x0 = 0.7
     eps = -alpha * x0 / sigma
@@ -190,13 +190,13 @@ def test_likelihood_weight_is_half_the_rate_at_which_snr_falls(name):
         weight = weights_of(one_of(name), t)["likelihood"]["x0"]
     (alpha, sigma), (alpha_h, sigma_h) = exact_scales(name, t - h), exact_scales(name, t + h)
     slope = ((alpha_h / sigma_h) ** 2 - (alpha / sigma) ** 2) / (2 * h)
-    # The chains' tables are float32; their differences have fewer digits.
+    # The chains' tables are float32; their differences lose digits.
     np.testing.assert_allclose(weight, -0.5 * slope, rtol=2e-4)
 
 
 @every_process
 def test_edm_weight_measures_the_error_in_f(name):
-    # The error that one Δx0 makes in F = (σ x_0 − α σ_d² ε)/(σ_d √(α²σ_d² + σ²)).
+    # The error that one Δx0 causes in F = (σ x_0 − α σ_d² ε)/(σ_d √(α²σ_d² + σ²)).
     d = 0.5
     alpha, sigma = exact_scales(name, T)
     in_f = (sigma + alpha**2 * d**2 / sigma) / (d * np.sqrt((alpha * d) ** 2 + sigma**2))
@@ -211,7 +211,7 @@ def test_weights_on_eps_are_finite_at_both_ends(name):
     assert np.all(np.asarray(found) >= 0)
 
 
-def test_a_target_that_does_not_exist_is_refused():
+def test_an_unknown_target_is_refused():
     with pytest.raises(InputError, match="eps, x0, v, score"):
         weights.eps(PROCESSES["vp"].process, jnp.ones(1), target="noise")
     x0, t = jnp.ones((1, 2)), jnp.ones(1)
@@ -253,7 +253,7 @@ def test_times_lie_above_t_min_up_to_t_max_and_each_is_uniform(sampler):
     t, _ = sampled(sampler, t_min=0.1, t_max=0.9)
     assert t.min() > 0.1
     assert t.max() <= np.float32(0.9)
-    for place in (0, 3, BATCH - 1):  # whatever example of a batch it falls to
+    for place in (0, 3, BATCH - 1):  # for any example of a batch
         assert_equally_frequent(np.histogram(t[:, place], bins=20, range=(0.1, 0.9))[0])
     default, _ = sampled(sampler)
     assert default.min() > 0

@@ -1,4 +1,4 @@
-"""What a configuration makes is made once on the way of a run, and handed down."""
+"""Objects built from a configuration are built once per run and passed on."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ MAKERS = {
 
 @pytest.fixture
 def calls(monkeypatch):
-    """How often each maker is called from here on."""
+    """Counts of the calls of each maker from now on."""
     counted = Counter()
 
     def counting(name, make):
@@ -38,7 +38,7 @@ def calls(monkeypatch):
     return counted
 
 
-def test_a_configuration_is_turned_into_things_once(calls, tmp_path):
+def test_a_configuration_is_built_once(calls, tmp_path):
     recipes.train(tiny_config(num_steps=4), tmp_path, say=lambda line: None)
     counted = {name: calls[name] for name in calls if name != "weight"}
     once = ("process", "network", "optimizer", "ema_schedules", "dataset", "objective")

@@ -30,7 +30,7 @@ def rotation(rng, dim):
 
 @pytest.mark.parametrize("dim", [1, 2, 5, 20])
 @pytest.mark.parametrize("seed", range(3))
-def test_frechet_from_moments_is_scipys(seed, dim):
+def test_frechet_from_moments_matches_scipy(seed, dim):
     rng = np.random.default_rng(seed)
     (mx, cx), (my, cy) = random_gaussian(rng, dim), random_gaussian(rng, dim)
     root = scipy.linalg.sqrtm(cx @ cy)  # the form of Heusel et al. 2017, eq. 6
@@ -39,7 +39,7 @@ def test_frechet_from_moments_is_scipys(seed, dim):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_frechet_distance_fits_mean_and_unbiased_covariance(seed):
+def test_frechet_distance_uses_mean_and_unbiased_covariance(seed):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(40, 2, 3)), 2 + rng.gumbel(size=(30, 2, 3))
     fx, fy = x.reshape(40, 6), y.reshape(30, 6)
@@ -69,7 +69,7 @@ def test_frechet_in_one_dimension_from_samples():
 
 @given(st.integers(0, 2**32 - 1), st.floats(0.1, 10.0))
 @settings(max_examples=20, deadline=None)
-def test_frechet_is_symmetric_rotates_and_scales(seed, scale):
+def test_frechet_is_symmetric_rotation_invariant_and_scales(seed, scale):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(12, 4)), rng.exponential(size=(9, 4))
     distance = metrics.frechet_distance(x, y)
@@ -89,7 +89,7 @@ def test_frechet_of_a_set_with_itself_is_zero(shape):
 
 
 def test_frechet_of_singular_covariances():
-    """On orthogonal lines the roots do not overlap: tr Cx + tr Cy. A point mass: tr Cy."""
+    """On orthogonal lines the product vanishes: tr Cx + tr Cy. A point mass: tr Cy."""
     rng = np.random.default_rng(0)
     u, v = rotation(rng, 5)[:, :2].T
     zero = np.zeros(5)
@@ -100,7 +100,7 @@ def test_frechet_of_singular_covariances():
     assert metrics.frechet_distance(np.ones((3, 2)), [[0.0, 0.0], [2.0, 2.0]]) == pytest.approx(4.0)
 
 
-def test_frechet_takes_jax_arrays():
+def test_frechet_accepts_jax_arrays():
     x = jnp.array([[0.0], [2.0]])
     assert metrics.frechet_distance(x, x + 3) == pytest.approx(9.0)
 
@@ -124,7 +124,7 @@ def precision_recall_by_definition(real, fake, k):
 
 @pytest.mark.parametrize("k", [1, 2, 3, 5])
 @pytest.mark.parametrize("seed", range(4))
-def test_precision_recall_is_the_papers(seed, k):
+def test_precision_recall_matches_the_paper(seed, k):
     rng = np.random.default_rng(seed)
     real, fake = rng.normal(size=(23, 3)), 0.7 + 1.5 * rng.normal(size=(17, 3))
     expected = precision_recall_by_definition(real, fake, k)
@@ -133,8 +133,8 @@ def test_precision_recall_is_the_papers(seed, k):
 
 
 @pytest.mark.parametrize("offset", [0.0, 1000.0])
-def test_ties_are_inside_as_the_paper_has_it(offset):
-    """On integer points many distances equal a radius: rounding must not decide."""
+def test_ties_count_as_inside_as_in_the_paper(offset):
+    """On integer points many distances equal a radius: rounding must not matter."""
     rng = np.random.default_rng(1)
     real, fake = rng.integers(0, 6, size=(25, 2)) * 1.0, rng.integers(0, 6, size=(20, 2)) * 1.0 + 1
     expected = precision_recall_by_definition(real, fake, 1)
@@ -150,7 +150,7 @@ def test_precision_recall_of_equal_and_of_far_sets():
     assert metrics.precision_recall(copies, copies + 0.1) == (0.0, 0.0)
 
 
-def test_a_dropped_mode_costs_recall_only():
+def test_a_dropped_mode_lowers_only_recall():
     rng = np.random.default_rng(0)
     modes = np.array([[0.0, 0.0], [50.0, 0.0]])
     real = np.concatenate([mode + rng.normal(size=(100, 2)) for mode in modes])
@@ -165,7 +165,7 @@ def test_a_dropped_mode_costs_recall_only():
 # Nearest distances
 
 
-def test_nearest_distances_by_brute_force():
+def test_nearest_distances_match_brute_force():
     rng = np.random.default_rng(0)
     x, reference = rng.normal(size=(15, 4, 2)), rng.normal(size=(11, 4, 2))
     expected = [min(np.sqrt(np.sum((a - b) ** 2)) for b in reference) for a in x]
@@ -180,7 +180,7 @@ def test_a_copy_is_at_distance_zero_however_far_from_the_origin():
 
 
 @pytest.mark.parametrize("entries", [1, 7, 50, 100])
-def test_chunks_change_nothing(monkeypatch, entries):
+def test_chunking_does_not_change_the_result(monkeypatch, entries):
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(31, 3)), rng.normal(size=(19, 3)) + 0.5
     whole = metrics.precision_recall(x, y), metrics.nearest_distances(x, y)
@@ -188,12 +188,12 @@ def test_chunks_change_nothing(monkeypatch, entries):
     rows = [len(block) for _, block in neighbours._squared(x, y)]
     assert len(rows) > 1
     assert sum(rows) == 31
-    assert all(r * 19 <= max(entries, 19) for r in rows)  # never more than asked, but for one row
+    assert all(r * 19 <= max(entries, 19) for r in rows)  # never more, except for a single row
     assert metrics.precision_recall(x, y) == whole[0]
     np.testing.assert_array_equal(metrics.nearest_distances(x, y), whole[1])
 
 
-# Mistakes
+# Invalid arguments
 
 NAN = np.array([[0.0], [np.nan], [1.0]])
 X = np.arange(10.0).reshape(5, 2)
@@ -201,7 +201,7 @@ EYE, ZERO = np.eye(2), np.zeros(2)
 
 
 @pytest.mark.parametrize(
-    ("call", "says"),
+    ("call", "message"),
     [
         (lambda: metrics.frechet_distance(X[:1], X), "x must hold at least 2 examples, got 1"),
         (lambda: metrics.frechet_distance(X, X[:, :1]), "the same number of features, got 2 and 1"),
@@ -225,14 +225,14 @@ EYE, ZERO = np.eye(2), np.zeros(2)
         (lambda: metrics.nearest_distances(NAN, NAN), "x must be finite"),
     ],
 )
-def test_mistakes_are_one_sentence(call, says):
-    with pytest.raises(InputError, match=says) as error:
+def test_invalid_arguments_are_reported_in_one_line(call, message):
+    with pytest.raises(InputError, match=message) as error:
         call()
     assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("module", [features, frechet, neighbours])
-def test_numpy_is_all_that_importing_needs(module):
+def test_importing_needs_only_numpy(module):
     tree = ast.parse(inspect.getsource(module))
     names = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
     names += [a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names]

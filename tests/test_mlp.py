@@ -1,4 +1,4 @@
-"""The multilayer perceptron: any event, its parameters by its diagram, one block in numpy."""
+"""The multilayer perceptron: any event shape, its parameter count, one block in numpy."""
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,7 @@ LEVEL = jnp.array([0.1, 0.5, 0.9])
 
 
 @pytest.mark.parametrize("event", [(), (2, 3), (4, 4, 1)])
-def test_mlp_takes_events_of_any_rank_and_sees_all_of_them(event):
+def test_mlp_accepts_events_of_any_rank_and_uses_all_of_them(event):
     net = MLP(width=8, depth=1)
     x = jnp.asarray(normal((3, *event)))
     params = any_params(shapes_of(net, x, LEVEL))
@@ -50,8 +50,8 @@ def test_mlp_has_as_many_parameters_as_its_diagram(width, depth, dim, classes, e
     assert count(shapes) - expected == (width // 2 if embedding == "fourier" else 0)
 
 
-def test_mlp_is_the_published_residual_network():
-    """One block in numpy: LayerNorm, modulation, SiLU, layer, SiLU, layer, beside the identity."""
+def test_mlp_matches_the_published_residual_network():
+    """One block in numpy: LayerNorm, modulation, SiLU, layer, SiLU, layer, plus the identity."""
     net, x = MLP(width=8, depth=1), normal((3, 2))
     params = any_params(shapes_of(net, x, LEVEL))
     p = params["params"]

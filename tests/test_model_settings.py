@@ -1,4 +1,4 @@
-"""What a configuration says of the model: withheld labels, levels, reductions, constants."""
+"""Model settings of a configuration: label dropout, noise conditioning, reductions, constants."""
 
 import dataclasses
 import functools
@@ -28,20 +28,20 @@ def run_of(**model):
     return dataclasses.replace(run, params=any_params(shapes))
 
 
-def test_the_share_of_withheld_labels_is_the_one_asked_for_and_they_are_the_last_class():
+def test_labels_are_dropped_at_the_configured_rate_to_the_last_class():
     run = run_of(label_dropout=0.25)
     assert run.network.num_classes == 4
     label = np.tile(np.arange(3), 20_000)
 
     @jax.jit
-    def withheld(key, label):
+    def with_dropout(key, label):
         keys = objective.keys_per_row(key, jnp.arange(60_000))
         return objective.drop_labels(keys, label, 0.25, run.network.num_classes)
 
-    told = np.asarray(withheld(jax.random.key(0), label))
-    dropped = told == 3
-    np.testing.assert_array_equal(told[~dropped], label[~dropped])
-    # a share of n = 60,000 draws has the standard error √(¼·¾/n)
+    given = np.asarray(with_dropout(jax.random.key(0), label))
+    dropped = given == 3
+    np.testing.assert_array_equal(given[~dropped], label[~dropped])
+    # a fraction of n = 60,000 draws has the standard error √(¼·¾/n)
     assert abs(dropped.mean() - 0.25) < 5 * np.sqrt(0.25 * 0.75 / len(label))
 
 
@@ -53,7 +53,7 @@ def test_without_a_label_such_a_network_is_the_unconditional_model():
     assert np.max(np.abs(without - conditioned(np.zeros(3, int)))) > 1e-3
 
 
-def test_without_label_dropout_a_label_is_needed():
+def test_without_label_dropout_a_label_is_required():
     run = run_of()
     assert run.network.num_classes == 3
     with pytest.raises(InputError, match="label must be given, as in run"):
@@ -74,7 +74,7 @@ def test_without_label_dropout_a_label_is_needed():
         ([[0, 1], [2]], r"got \[\[0, 1\], \[2\]\]"),
     ],
 )
-def test_what_is_no_class_is_refused_in_one_sentence(label, got):
+def test_invalid_classes_are_refused(label, got):
     run = run_of()
     for use in (
         lambda: run.sample(jax.random.key(0), 3, label=label),
@@ -88,7 +88,7 @@ def test_what_is_no_class_is_refused_in_one_sentence(label, got):
         run.sample(jax.random.key(0), 3, label=[0, 1])
 
 
-def test_the_floats_of_a_table_are_labels():
+def test_whole_floats_are_labels():
     run = run_of()
     table = np.loadtxt(["0.0,1", "0.3,0", "0.2,2"], delimiter=",")[:, 1]
     key = jax.random.key(0)
@@ -112,11 +112,11 @@ def test_label_dropout_without_classes_is_refused():
         Run(assemble(config, (2,), 3))
 
 
-def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
+def test_the_step_index_counts_from_0_to_the_number_of_steps_minus_1():
     chain = processes.DiscreteVP.from_betas(np.linspace(0.01, 0.2, 10, dtype=np.float32))
     t = np.float32(np.arange(1, 11) / 10)
     np.testing.assert_allclose(denoisers.chain_index(chain, t), np.arange(10), atol=1e-5)
-    # NCSN lists its σ from the largest down, and tells its network the place in that list
+    # NCSN lists its σ from the largest down, and gives its network the index in that list
     listed = np.geomspace(50.0, 0.01, 10)
     ladder = processes.DiscreteVE.from_sigmas(np.float32(listed[::-1]))
     place = np.rint(denoisers.chain_index(ladder, t)).astype(int)
@@ -126,7 +126,7 @@ def test_the_index_of_a_step_counts_from_0_to_one_below_its_number():
         denoisers.chain_index(processes.VP(), t)
 
 
-def test_half_a_sum_is_half_the_mean_times_the_numbers():
+def test_the_sum_reduction_is_half_the_mean_times_the_dimension():
     def loss(reduction, key):
         run = Run(assemble(tiny_config(loss=recipes.LossConfig(reduction=reduction)), (2,), None))
         params = any_params(shapes_of(run.network, jnp.zeros((1, 2)), jnp.ones(1)))
@@ -137,8 +137,8 @@ def test_half_a_sum_is_half_the_mean_times_the_numbers():
     np.testing.assert_allclose(total, mean * 2 / 2, rtol=1e-6)
 
 
-def test_constants_neither_move_nor_decay_nor_drift():
-    """Fourier frequencies under AdamW, whose decay would otherwise draw them to zero."""
+def test_constants_are_neither_trained_nor_decayed_nor_averaged():
+    """Fourier frequencies under AdamW, whose decay would otherwise pull them to zero."""
     config = tiny_config(model=recipes.ModelConfig(noise_cond="fourier"), loss=recipes.LossConfig())
     run = Run(assemble(config, (2,), None))
     assert run.network.embedding == "fourier"
@@ -154,7 +154,7 @@ def test_constants_neither_move_nor_decay_nor_drift():
     assert sum(jax.tree.leaves(moved)) > len(jax.tree.leaves(moved)) // 2
 
 
-def test_the_average_of_what_never_changes_is_itself_to_the_bit():
+def test_the_average_of_a_constant_is_itself_bit_for_bit():
     step = jax.jit(lambda average, value, k: update(average, value, exponential(0.9999)(k)))
     average = value = np.random.default_rng(0).normal(size=1000).astype(np.float32)
     for k in range(20):
@@ -162,7 +162,7 @@ def test_the_average_of_what_never_changes_is_itself_to_the_bit():
     np.testing.assert_array_equal(average, value)
 
 
-def test_an_optional_count_takes_a_number_or_none():
+def test_an_optional_count_accepts_a_number_or_none():
     for groups in (None, 4):
         config = tiny_config(network=choice("unet", channels=8, groups=groups))
         assert Run(assemble(config, (8, 8, 1), None)).network.groups == groups

@@ -1,4 +1,4 @@
-"""Every loss that a configuration can name: its mean in closed form, its rows, its slopes."""
+"""Every loss that a configuration can name: closed-form mean, rows, gradients."""
 
 import dataclasses
 import functools
@@ -48,7 +48,7 @@ SETTINGS = {
 
 MANY = 40_000
 HALVES = range(MANY // 2), range(MANY // 2, MANY)
-OWN = ("hybrid", "learned")  # with parameters of their own; the other cases share one network
+OWN = ("hybrid", "learned")  # have their own parameters; the other cases share one network
 
 
 @functools.cache
@@ -57,13 +57,13 @@ def model_of(name):
 
 
 def trained_params(model):
-    """As after training: nowhere zero."""
+    """Parameters as after training: nowhere zero."""
     shapes = shapes_of(model.network, jnp.zeros((1, 2)), jnp.ones(1))
     return build.with_process(any_params(shapes), model.process)
 
 
 def history():
-    """Of any losses, as the loss-aware times see it."""
+    """A history of arbitrary losses, as seen by the loss-aware times."""
     counts = model_of("loss-aware").objective.carry.counts
     return losses.loss_aware.LossHistory(
         np.exp(normal((*counts.shape, 2))), np.full(counts.shape, 2, counts.dtype)
@@ -74,7 +74,7 @@ def history():
 def every_loss():
     """``(params, key, x, rows) -> {name: (losses, aux)}`` of these rows of a batch of MANY.
 
-    In one program, which XLA compiles sooner than one for each: they have much in common.
+    In one program, which XLA compiles faster than one for each: they share much code.
     """
     objectives = {name: model_of(name).objective for name in SETTINGS}
     carries = {name: objective.carry for name, objective in objectives.items()}
@@ -94,7 +94,7 @@ def every_loss():
 
 @functools.cache
 def of_rows(rows, *, trained=True):
-    """Every loss of half the rows, which are draws of N(0, I), in nats per dimension."""
+    """All losses of half the rows, which are draws of N(0, I), in nats per dimension."""
     params = {name: trained_params(model_of(name)) for name in OWN}
     shared = model_of("denoising")
     params["shared"] = trained_params(shared) if trained else player_of(fresh_state(shared)).params
@@ -116,7 +116,7 @@ def assert_means_differ_by(found, other, difference):
     assert abs(found.mean() - other.mean() - difference) < 5 * error
 
 
-def test_there_is_a_case_of_every_loss():
+def test_there_is_a_case_for_every_loss():
     assert {settings["loss"].name for settings in SETTINGS.values()} == set(MEASURES)
 
 
@@ -126,14 +126,14 @@ def test_dsm_is_half_the_error_of_the_noise():
 
 
 @pytest.mark.parametrize("name", ["ism", "ism estimated", "ssm", "ssm_vr", "fd_ssm"])
-def test_score_matching_without_the_noise_lacks_half_of_it_per_dimension(name):
-    """σ² J_DSM = σ² J_ISM + ½ E‖ε‖² at every t, whatever the model (Vincent 2011, eq. 11)."""
+def test_score_matching_without_the_noise_is_lower_by_half_per_dimension(name):
+    """σ² J_DSM = σ² J_ISM + ½ E‖ε‖² at every t, for any model (Vincent 2011, eq. 11)."""
     assert_means_differ_by(drawn("dsm", trained=True), drawn(name, trained=True), 0.5)
 
 
 @pytest.mark.parametrize("name", ["girsanov", "girsanov estimated"])
 def test_the_bound_of_the_exact_model_is_the_entropy(name):
-    """Before training D(x) = c_skip x, which is exact for N(0, I); so is VP's last latent."""
+    """Before training D(x) = c_skip x, which is exact for N(0, I), like VP's last latent."""
     found = drawn(name, trained=False)
     assert_means_differ_by(found, np.array([0.5 * math.log(2 * math.pi * math.e)]), 0.0)
     assert found.std() > 0.1
@@ -147,8 +147,8 @@ def test_the_bound_with_a_decoder_is_the_entropy_and_the_decoders_gap():
     assert_means_differ_by(drawn("elbo", trained=False), np.array([expected]), 0.0)
 
 
-def test_the_bounds_in_continuous_time_differ_by_the_decoder_alone():
-    """Whatever the model: its error at t_min against the entropy of the noise there."""
+def test_the_continuous_time_bounds_differ_only_by_the_decoder():
+    """For any model: its error at t_min against the entropy of the noise there."""
     elbo, girsanov = drawn("elbo", trained=True), drawn("girsanov", trained=True)
     model = model_of("elbo")
     params, process = trained_params(model), model.process
@@ -185,13 +185,13 @@ def test_vlb_is_the_sum_of_the_chains_terms():
 
 @pytest.mark.parametrize("name", SETTINGS)
 def test_a_row_is_the_same_in_any_part_of_the_batch(name):
-    """The odd rows among themselves, and in the halves of the batch."""
+    """The odd rows alone, and within the halves of the batch."""
     odd = range(1, MANY, 2)
     np.testing.assert_allclose(of_rows(odd)[name][0], drawn(name, trained=True)[odd], rtol=2e-5)
 
 
-def test_loss_aware_times_change_the_times_and_not_the_mean():
-    """With a history of any losses, each as often as it was large, weighted back."""
+def test_loss_aware_times_do_not_change_the_mean():
+    """With arbitrary past losses, steps are drawn in proportion to them and reweighted."""
     found, (t, error) = of_all_rows("loss-aware")
     assert_means_differ_by(np.float64(found), drawn("vlb", trained=True), 0.0)
     share = np.bincount(np.rint(np.asarray(t) * 20).astype(int), minlength=21)[1:] / len(t)
@@ -216,7 +216,7 @@ def test_fixed_times_are_those_of_one_noise_level():
     np.testing.assert_allclose(*found_and_expected(key, x), rtol=1e-4, atol=1e-6)
 
 
-def test_a_step_records_the_losses_that_it_saw_at_their_times():
+def test_a_step_records_its_losses_at_their_times():
     model = model_of("loss-aware")
     init, step = algorithm(model)
     state = init(jax.random.key(0))
@@ -226,11 +226,11 @@ def test_a_step_records_the_losses_that_it_saw_at_their_times():
     assert counts.sum() == 16
     assert np.all(counts <= 2)  # even draws at first, 16 over 20 nodes
     prior = metrics["loss"] - kept.sum() / 16
-    assert 0 < prior < 0.5  # a loss is that at its time, and the prior's part that all share
+    assert 0 < prior < 0.5  # a loss is the part at its time plus the prior's part, common to all
 
 
-def test_the_ends_follow_the_bound_and_the_shape_its_square():
-    """By the parts of the library, with the times and the noise of the loss."""
+def test_the_ends_minimise_the_bound_and_the_shape_its_square():
+    """From the library's parts, with the times and the noise of the loss."""
     model, key, x = model_of("learned"), jax.random.key(3), normal((64, 2))
     params, loss = trained_params(model), loss_of(model)
 
@@ -260,7 +260,7 @@ def test_the_ends_follow_the_bound_and_the_shape_its_square():
         assert np.all(np.abs(slope) > 0)
 
 
-def test_a_learned_schedule_moves_at_its_own_rate_and_is_that_of_the_run():
+def test_a_learned_schedule_trains_at_its_own_rate_and_is_used_by_the_run():
     config = tiny_config(**SETTINGS["learned"])
     config = dataclasses.replace(
         config, optimizer=dataclasses.replace(config.optimizer, process_learning_rate=0.125)

@@ -1,4 +1,4 @@
-"""What saves memory changes nothing: remat to rounding, bfloat16 to its eight bits."""
+"""Saving memory does not change results: remat up to rounding, bfloat16 up to its eight bits."""
 
 import functools
 
@@ -19,7 +19,7 @@ DTYPES = ("float32", "bfloat16")
 
 @functools.cache
 def program(**options):
-    """The program of the gradients of mean output² in training, with the output; and its inputs."""
+    """The program for the gradients of mean output² in training and the output; and its inputs."""
     net = TINY(**options)
     variables = any_params(shapes_of(net, X, LEVEL))
 
@@ -37,14 +37,14 @@ def gradients(**options):
     return lambda seed: run(variables, jax.random.key(seed))
 
 
-def together(tree):
+def concatenated(tree):
     return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(tree)])
 
 
 @pytest.mark.slow
-def test_remat_gives_the_same_output_and_gradients_and_drops_the_same():
+def test_remat_gives_the_same_output_gradients_and_dropout():
     for got, expected in zip(gradients(remat=True)(0), gradients()(0), strict=True):
-        got, expected = together(got), together(expected)
+        got, expected = concatenated(got), concatenated(expected)
         # the same sums in another order, ten layers of ≤ 3·16 terms: 2⁻²⁴ for each
         assert np.linalg.norm(got - expected) < 10 * 48 * 2**-24 * np.linalg.norm(expected)
 
@@ -56,8 +56,8 @@ def test_dropout_under_remat_follows_its_key():
     assert np.max(np.abs(one - other)) > 1e-2
 
 
-def test_remat_computes_a_convolution_again_in_every_block():
-    """Seen in the program. The last one of a block is not, for no gradient needs its output."""
+def test_remat_recomputes_a_convolution_in_every_block():
+    """In the program. A block's last one is not recomputed, since no gradient needs its output."""
     again, once = (
         str(traced.jaxpr).count("conv_general_dilated[")
         for traced, _ in (program(remat=True), program())
@@ -72,20 +72,20 @@ def test_bfloat16_is_near_float32_and_returns_it():
     expected, got = (jax.jit(net.apply)(variables, x, LEVEL) for net in nets)
     assert got.dtype == jnp.float32
     error = np.linalg.norm(got - expected) / np.linalg.norm(expected)
-    assert 1e-4 < error < 0.02  # 2⁻⁹ a rounding, some twenty of them one after another; not none
+    assert 1e-4 < error < 0.02  # 2⁻⁹ per rounding, about twenty in sequence; but not zero
 
 
 @pytest.mark.slow
 def test_gradients_in_bfloat16_are_finite_float32_and_near_those_of_float32():
     (got, _), (expected, _) = gradients(dtype="bfloat16")(0), gradients()(0)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(got)} == {"float32"}
-    got, expected = together(got), together(expected)
+    got, expected = concatenated(got), concatenated(expected)
     assert np.all(np.isfinite(got))
-    # 2⁻⁹ a rounding, some ten of them one after another
+    # 2⁻⁹ per rounding, about ten in sequence
     assert np.linalg.norm(got - expected) < 0.02 * np.linalg.norm(expected)
 
 
-def test_in_bfloat16_parameters_are_float32_and_so_are_the_two_ends_alone():
+def test_in_bfloat16_only_parameters_input_and_output_are_float32():
     net = TINY(dtype="bfloat16")
     variables = shapes_of(net, X, LEVEL)
     assert {leaf.dtype.name for leaf in jax.tree.leaves(variables)} == {"float32"}

@@ -1,4 +1,4 @@
-"""Whole networks: what their output sees, labels, dropout, sizes they take."""
+"""Whole networks: dependence of the output, labels, dropout, supported sizes."""
 
 import functools
 import re
@@ -13,7 +13,7 @@ from net_tools import any_params, normal, shapes_of
 from jaxdiff.nets import MLP, UNet
 from jaxdiff.typing import InputError
 
-# Whole networks: the same claims for both
+# Whole networks: the same properties for both
 
 SMALL = {
     "unet": (functools.partial(UNet, channels=4, blocks_per_level=1), (3, 8, 8, 1)),
@@ -45,7 +45,7 @@ def gradients(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_output_is_zero_at_initialisation_and_of_the_inputs_shape_ever_after(name):
+def test_output_is_zero_at_initialisation_and_has_the_shape_of_the_input(name):
     net, apply, params, x = built(name)
     initial = jax.jit(net.init)(jax.random.key(0, impl="unsafe_rbg"), x, LEVEL, LABEL)
     np.testing.assert_array_equal(apply(initial, x, LEVEL, LABEL), np.zeros(x.shape))
@@ -56,7 +56,7 @@ def test_output_is_zero_at_initialisation_and_of_the_inputs_shape_ever_after(nam
 
 @pytest.mark.parametrize("name", SMALL)
 def test_gradient_reaches_every_number_of_every_parameter(name):
-    """But one: a bias on the keys adds the same to all logits of a pixel, and softmax drops it."""
+    """Except one: a bias on the keys shifts all logits of a pixel equally; softmax cancels it."""
     _, _, params, x = built(name)
     weights = normal(x.shape, seed=3)
     found = [gradients(name)(any_params(params, seed), x, weights)[0] for seed in range(3)]
@@ -71,7 +71,7 @@ def test_gradient_reaches_every_number_of_every_parameter(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_output_depends_on_level_label_and_data_of_its_own_example_alone(name):
+def test_output_depends_only_on_level_label_and_data_of_its_own_example(name):
     _, apply, params, x = built(name)
     out = apply(params, x, LEVEL, LABEL)
     other_level = apply(params, x, LEVEL.at[0].set(0.3), LABEL)
@@ -84,7 +84,7 @@ def test_output_depends_on_level_label_and_data_of_its_own_example_alone(name):
     np.testing.assert_allclose(reversed_out, out[::-1], rtol=1e-5, atol=1e-5)
 
 
-def test_jit_changes_nothing_and_neither_does_a_second_call():
+def test_jit_and_a_second_call_do_not_change_the_output():
     net, apply, params, x = built("mlp")
     out = apply(params, x, LEVEL, LABEL)
     np.testing.assert_array_equal(out, apply(params, x, LEVEL, LABEL))
@@ -107,7 +107,7 @@ def test_bfloat16_input_gives_float32_output_near_that_of_float32(name):
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_a_label_given_or_withheld_wrongly_is_refused(name):
+def test_an_unexpected_or_missing_label_is_refused(name):
     make, shape = SMALL[name]
     x, label = jnp.zeros(shape), jnp.zeros(3, int)
     with pytest.raises(InputError, match=r"label must be None .* num_classes=None, got "):
@@ -122,7 +122,7 @@ def test_a_label_given_or_withheld_wrongly_is_refused(name):
 
 
 @pytest.mark.parametrize(("size", "colours", "levels"), [((4, 8), 3, 3), ((7, 5), 1, 1)])
-def test_unet_takes_any_size_that_halves_and_any_colours(size, colours, levels):
+def test_unet_accepts_any_size_that_halves_and_any_channels(size, colours, levels):
     net = UNet(4, (1,) * levels, 1, ())
     x, level = jnp.asarray(normal((2, *size, colours))), jnp.ones(2)
     out = jax.jit(net.apply)(any_params(shapes_of(net, x, level)), x, level)
@@ -130,7 +130,7 @@ def test_unet_takes_any_size_that_halves_and_any_colours(size, colours, levels):
     assert np.all(np.isfinite(out))
 
 
-def test_every_pixel_of_the_output_sees_every_pixel_of_the_input():
+def test_every_output_pixel_depends_on_every_input_pixel():
     _, _, params, x = built("unet")
     for i, j in [(0, 0), (7, 3)]:
         weights = np.zeros(x.shape, np.float32)
@@ -145,7 +145,7 @@ def without_addresses(program):
 
 
 @pytest.mark.slow
-def test_dropout_acts_in_training_alone_and_with_its_key_alone():
+def test_dropout_acts_only_in_training_and_depends_only_on_its_key():
     without, apply, params, x = built("unet")
     net = UNet(channels=4, blocks_per_level=1, num_classes=3, dropout=0.5)
 

@@ -25,7 +25,7 @@ def test_groups_divide_are_at_most_32_and_hold_four_channels_where_they_can(chan
 @pytest.mark.parametrize("modulated", [False, True])
 @pytest.mark.parametrize("activation", ["", "silu"])
 @pytest.mark.parametrize("shape", [(3, 4, 5, 16), (2, 6, 8), (2, 3, 3, 3), (4, 12)])
-def test_group_norm_is_the_published_one(shape, activation, modulated):
+def test_group_norm_matches_the_published_one(shape, activation, modulated):
     x = 3 + 2 * normal(shape)
     channels, groups = shape[-1], num_groups(shape[-1])
     gamma, beta = normal((2, channels), seed=1)
@@ -42,7 +42,7 @@ def test_group_norm_is_the_published_one(shape, activation, modulated):
 
 
 @pytest.mark.parametrize(("groups", "epsilon"), [(1, 1e-6), (3, 1e-5), (12, 0.5), (6, 10.0)])
-def test_groups_and_epsilon_are_as_asked(groups, epsilon):
+def test_groups_and_epsilon_can_be_set(groups, epsilon):
     x = 1 + 2 * normal((2, 4, 4, 12))
     params = {"params": {"scale": jnp.ones(12), "bias": jnp.zeros(12)}}
     norm = GroupNorm(activation="", groups=groups, epsilon=epsilon)
@@ -53,7 +53,7 @@ def test_groups_and_epsilon_are_as_asked(groups, epsilon):
 
 
 @pytest.mark.parametrize("channels", [8, 256])
-def test_group_norm_is_flaxs(channels):
+def test_group_norm_matches_flax(channels):
     x = jnp.asarray(1 + 3 * normal((2, 5, 5, channels)))
     params = {"params": dict(zip(("scale", "bias"), normal((2, channels), seed=1), strict=True))}
     flax_norm = nn.GroupNorm(num_groups=num_groups(channels), epsilon=1e-6)
@@ -63,7 +63,7 @@ def test_group_norm_is_flaxs(channels):
     np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=2e-5)
 
 
-def test_group_norm_in_bfloat16_keeps_the_type_and_takes_its_statistics_in_float32():
+def test_group_norm_keeps_bfloat16_and_computes_statistics_in_float32():
     x = jnp.asarray(4 + normal((2, 32, 32, 8)), jnp.bfloat16)
     norm = GroupNorm(activation="")
     params = norm.init(jax.random.key(0), x)
@@ -71,7 +71,7 @@ def test_group_norm_in_bfloat16_keeps_the_type_and_takes_its_statistics_in_float
     assert got.dtype == jnp.bfloat16
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     expected = group_norm(np.asarray(x, np.float32), num_groups(8), 1.0, 0.0)
-    # a·x and b are each rounded to 8 bits at a magnitude of about 8, so three roundings of ≤ 2⁻⁸·8
+    # a·x and b are each rounded to 8 bits at a magnitude of about 8: three roundings of ≤ 2⁻⁸·8
     np.testing.assert_allclose(np.asarray(got, np.float32), expected, atol=3 * 8 / 2**8)
 
 

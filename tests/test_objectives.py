@@ -1,4 +1,4 @@
-"""The experiment that fits every objective: its law, its rows, its measures."""
+"""The experiment that fits every objective: its distribution, its rows, its metrics."""
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jaxdiff.train import BatchSlice, View
 
 
 def log_density(x):
-    """Of the mixture, in float64 numpy."""
+    """Log density of the mixture, in float64 numpy."""
     x, means, stds = (np.asarray(a, np.float64) for a in (x, MEANS, STDS))
     distance2 = np.sum((x[:, None] - means) ** 2, axis=2)
     parts = np.asarray(WEIGHTS, np.float64) / (2 * np.pi * stds**2) * np.exp(
@@ -26,7 +26,7 @@ def log_density(x):
     return np.log(np.sum(parts, axis=1))
 
 
-def test_score_that_all_are_measured_by_is_the_slope_of_the_log_density():
+def test_the_reference_score_is_the_gradient_of_the_log_density():
     x, h = np.random.default_rng(0).normal(size=(50, 2)), 1e-5
     expected = np.stack(
         [(log_density(x + h * axis) - log_density(x - h * axis)) / (2 * h) for axis in np.eye(2)],
@@ -42,7 +42,7 @@ def test_data_have_the_mean_of_the_mixture():
 
 
 @pytest.mark.parametrize("name", first_is_quick(OBJECTIVES))
-def test_a_row_gives_a_loss_per_example_slopes_for_all_its_parameters_and_a_score(name):
+def test_a_row_has_a_loss_per_example_gradients_for_all_parameters_and_a_score(name):
     model = rows.model_of(name, steps=4, batch=6, learning_rate=1e-3)
     state = jax.eval_shape(algorithm(model).init, jax.random.key(0))
     params, x = state.players["model"].params, np.zeros((6, 2), np.float32)
@@ -64,8 +64,8 @@ def test_a_row_gives_a_loss_per_example_slopes_for_all_its_parameters_and_a_scor
 
 
 @pytest.mark.parametrize("process", ["VP", "SUBVP", "VE", "CHAIN", "CHAIN_VE"])
-def test_score_of_a_model_of_noise_is_that_of_data_a_little_blurred(process):
-    """x_t/α is the mixture with LOWEST² added to its variances: the oracle has its score too."""
+def test_score_of_a_noise_model_is_that_of_slightly_blurred_data(process):
+    """x_t/α is the mixture with LOWEST² added to its variances, for which the oracle is exact."""
     config = Config(process=getattr(rows, process))
     forward = build.process(config)
 
@@ -81,7 +81,7 @@ def test_score_of_a_model_of_noise_is_that_of_data_a_little_blurred(process):
     np.testing.assert_allclose(found, expected, rtol=1e-2, atol=1e-2)
 
 
-def test_gradient_variance_is_that_of_known_gradients():
+def test_gradient_variance_matches_that_of_known_gradients():
     """Mean (3, 4), variance 1 in each of two: tr Cov/‖E g‖² = 2/25."""
     g = np.random.default_rng(0).normal((3.0, 4.0), size=(20_000, 2)).astype(np.float32)
     assert command._relative_variance(g) == pytest.approx(2 / 25, rel=0.05)

@@ -37,11 +37,11 @@ def conditional_means(density, x_t, alpha, sigma):
     x0 = np.linspace(-6, 6, 6001)
     eps = (x_t[:, None] - alpha[:, None] * x0) / sigma[:, None]
     joint = density(x0) * normal(eps, 0.0, 1.0)
-    total = joint.sum(1)  # the integrand vanishes at both ends: the sum converges exponentially
+    total = joint.sum(1)  # exponentially convergent, as the integrand vanishes at both ends
     return (x0 * joint).sum(1) / total, (eps * joint).sum(1) / total
 
 
-LAWS = {
+ORACLES = {
     "gaussian": lambda process, one_d: oracles.gaussian(
         process, *([jnp.array([0.7]), jnp.array([[0.16]])] if one_d else map(now, (MEAN, COV)))
     ),
@@ -52,25 +52,25 @@ LAWS = {
 
 
 def now(values):
-    """In the precision of now: JAX remembers the one in which a numpy array was first traced."""
+    """In the current precision: JAX caches the one in which a numpy array was first traced."""
     return jnp.array(values.tolist())
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def views(law, process, x_t, t):
-    return LAWS[law](process, x_t.shape[1] == 1)(x_t, t)
+def views(data, process, x_t, t):
+    return ORACLES[data](process, x_t.shape[1] == 1)(x_t, t)
 
 
 @every_process
-@pytest.mark.parametrize("law", DENSITIES)
-def test_conditional_means_equal_their_integrals(law, name):
+@pytest.mark.parametrize("data", DENSITIES)
+def test_conditional_means_equal_their_integrals(data, name):
     t = np.repeat([0.1237, 0.6213, 1.0], 5)
     alpha, sigma = exact_scales(name, t)
     x_t = alpha * np.tile(np.linspace(-2, 2, 5), 3) + sigma * np.tile([0.5, -1, 0, 2, -0.3], 3)
     with float64():
-        x0, eps = jax.device_get(views(law, one_of(name), x_t[:, None], t))
-    expected_x0, expected_eps = conditional_means(DENSITIES[law], x_t, alpha, sigma)
-    # The chains' tables are float32, hence not closer.
+        x0, eps = jax.device_get(views(data, one_of(name), x_t[:, None], t))
+    expected_x0, expected_eps = conditional_means(DENSITIES[data], x_t, alpha, sigma)
+    # The chains' tables are float32, which limits the accuracy.
     np.testing.assert_allclose(x0[:, 0], expected_x0, rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(eps[:, 0], expected_eps, rtol=1e-4, atol=1e-4)
 
@@ -100,15 +100,15 @@ score_of_gaussian, score_of_mixture = (
 
 
 @every_process
-@pytest.mark.parametrize("law", ["gaussian", "mixture"])
-def test_both_views_are_the_score_and_tweedies_formula(law, name):
+@pytest.mark.parametrize("data", ["gaussian", "mixture"])
+def test_both_views_match_the_score_and_tweedies_formula(data, name):
     t = np.array([1e-2, 0.1237, 0.6213, 0.8887, 1.0])
     alpha, sigma = (scale[:, None] for scale in exact_scales(name, t))
     noise = np.random.default_rng(0).standard_normal((5, 3))
-    score_fn = {"gaussian": score_of_gaussian, "mixture": score_of_mixture}[law]
+    score_fn = {"gaussian": score_of_gaussian, "mixture": score_of_mixture}[data]
     x_t = alpha * MODES[[0, 1, 0, 1, 0]] + np.hypot(alpha, sigma) * noise
     with float64():
-        x0, eps = jax.device_get(views(law, one_of(name), x_t, t))
+        x0, eps = jax.device_get(views(data, one_of(name), x_t, t))
         score = np.asarray(score_fn(x_t, alpha[:, 0], sigma[:, 0]))
     np.testing.assert_allclose(eps, -sigma * score, rtol=2e-4, atol=2e-5)
     # Tweedie's formula divides by α, which the oracle does not.
@@ -126,8 +126,8 @@ def test_both_views_add_up_and_are_finite_at_both_ends(name):
     alpha, sigma = (scale[:, None] for scale in scales(one_of(name), t))
     x0, noise = np.random.default_rng(0).standard_normal((2, 5, 3)).astype(np.float32)
     x_t = alpha * x0 + sigma * noise
-    for law in LAWS:
-        estimate = views(law, one_of(name), x_t, t)
+    for data in ORACLES:
+        estimate = views(data, one_of(name), x_t, t)
         chex.assert_tree_all_finite(estimate._asdict())
         total = alpha * estimate.x0 + sigma * estimate.eps
         np.testing.assert_allclose(total, x_t, rtol=2e-5, atol=2e-5)
@@ -135,15 +135,15 @@ def test_both_views_add_up_and_are_finite_at_both_ends(name):
             np.testing.assert_allclose(estimate.x0[0], x0[0], rtol=1e-5, atol=1e-5)
 
 
-def test_at_full_noise_nothing_is_known_but_the_mean():
+def test_at_full_noise_the_estimate_is_the_mean():
     x_t = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
-    for law, mean in (("gaussian", MEAN), ("mixture", WEIGHTS @ MODES)):
-        x0 = views(law, one_of("cosine_vp"), x_t, np.ones(5, np.float32)).x0  # α(1) is 5e-5
+    for data, mean in (("gaussian", MEAN), ("mixture", WEIGHTS @ MODES)):
+        x0 = views(data, one_of("cosine_vp"), x_t, np.ones(5, np.float32)).x0  # α(1) is 5e-5
         np.testing.assert_allclose(x0, np.broadcast_to(mean, (5, 3)), atol=1e-3)
 
 
 def both(event, std=0.6):
-    """The same law twice: as a Gaussian, and as a mixture of one."""
+    """The same distribution twice: as a Gaussian, and as a mixture of one."""
     mean = np.random.default_rng(1).standard_normal(event).astype(np.float32)
     process, dim = PROCESSES["vp"].process, mean.size
     return (
@@ -153,7 +153,7 @@ def both(event, std=0.6):
 
 
 @pytest.mark.parametrize("event", [(), (3,), (2, 2, 1)], ids=str)
-def test_mixture_of_one_is_a_gaussian_whatever_the_shape_of_an_example(event):
+def test_mixture_of_one_is_a_gaussian_for_any_event_shape(event):
     x_t = np.random.default_rng(0).standard_normal((4, *event)).astype(np.float32)
     t = np.float32([0.0, 0.3, 0.7, 1.0])
     gaussian, mixture = (denoise_fn(x_t, t) for denoise_fn in both(event))
@@ -162,7 +162,7 @@ def test_mixture_of_one_is_a_gaussian_whatever_the_shape_of_an_example(event):
     assert gaussian.x0.shape == x_t.shape
 
 
-def test_one_time_for_all_is_the_same_time_for_each():
+def test_a_scalar_time_equals_the_same_time_for_each():
     x_t = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
     for denoise_fn in both((3,)):
         one, each = denoise_fn(x_t, 0.3), denoise_fn(x_t, np.full(4, 0.3, np.float32))
@@ -170,7 +170,7 @@ def test_one_time_for_all_is_the_same_time_for_each():
         np.testing.assert_allclose(one.eps, each.eps, rtol=1e-6)
 
 
-def test_weights_are_normalised_and_a_singular_covariance_is_a_point_in_its_null_space():
+def test_weights_are_normalised_and_a_singular_covariance_has_a_point_mass_in_its_null_space():
     process, x_t = PROCESSES["vp"].process, np.float32([[0.3, 0.4]])
     modes, stds = np.float32([[1.0, 0.0], [-1.0, 2.0]]), np.float32([0.2, 0.5])
     one, ten = (
@@ -182,7 +182,7 @@ def test_weights_are_normalised_and_a_singular_covariance_is_a_point_in_its_null
     np.testing.assert_allclose(jax.jit(flat)(x_t, 0.4).x0[:, 1], [7.0], rtol=1e-6)
 
 
-def test_laws_whose_parts_disagree_are_refused():
+def test_distributions_whose_parts_disagree_are_refused():
     process = PROCESSES["vp"].process
     with pytest.raises(InputError, match="cov"):
         oracles.gaussian(process, jnp.zeros(3), jnp.eye(2))

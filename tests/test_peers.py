@@ -1,4 +1,4 @@
-"""What the benchmark sets beside ours computes the same."""
+"""The benchmark's reference networks compute the same as ours."""
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ NET = DDPM(channels=8, multipliers=(1, 2), blocks_per_level=1, head_dim=4, group
 
 
 @pytest.mark.slow
-def test_the_usual_flax_network_is_ours():
+def test_the_plain_flax_network_matches_ours():
     x, level = jnp.asarray(normal((2, 8, 8, 3))), jnp.array([0.1, 0.9])
     params = any_params(shapes_of(NET, x, level))
     fields = {name: getattr(NET, name) for name in UNet.__dataclass_fields__}
@@ -32,7 +32,7 @@ def test_the_usual_flax_network_is_ours():
         (NET.clone(modulation="scale_shift"), "modulation"),
     ],
 )
-def test_a_network_that_the_peers_have_not_is_refused(net, name):
+def test_a_network_without_a_peer_is_refused(net, name):
     check_plain(NET, (8, 8, 3))
     with pytest.raises(InputError, match=f"{name} .*got"):
         check_plain(net, (8, 8, 3))

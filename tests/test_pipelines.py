@@ -1,4 +1,4 @@
-"""Pipelines of diffusers: read as runs, and runs written as pipelines."""
+"""Pipelines of diffusers: read as runs, and written from runs."""
 
 import dataclasses
 import json
@@ -45,7 +45,7 @@ EXPRESSED = {
 
 
 @pytest.mark.parametrize("name", EXPRESSED)
-def test_a_network_written_for_diffusers_and_read_again_is_the_same(name):
+def test_a_network_survives_a_round_trip_to_diffusers(name):
     net = EXPRESSED[name]
     config = json.loads(json.dumps(diffusers_config(net, (8, 8, 3))))
     again = diffusers_network(config)
@@ -100,14 +100,14 @@ def test_a_network_written_for_diffusers_and_read_again_is_the_same(name):
         ),
     ],
 )
-def test_what_no_unet2d_has_is_refused_by_name(net, shape, sentence):
+def test_settings_that_no_unet2d_has_are_refused_by_name(net, shape, sentence):
     with pytest.raises(InputError, match=sentence):
         diffusers_config(net, shape)
 
 
 # Pipelines
 
-ONE_LEVEL = {  # since the files are what is tested here, and above the networks
+ONE_LEVEL = {  # since this part tests the files, and the part above the networks
     "block_out_channels": [8],
     "down_block_types": ["AttnDownBlock2D"],
     "up_block_types": ["AttnUpBlock2D"],
@@ -115,7 +115,7 @@ ONE_LEVEL = {  # since the files are what is tested here, and above the networks
 
 
 def pipeline(folder, scheduler=SCHEDULER):
-    """A pipeline with random weights, by the names of diffusers."""
+    """A pipeline with random weights, with the names of diffusers."""
     config = UNET2D | {"out_channels": 3, "center_input_sample": False} | ONE_LEVEL
     net = diffusers_network(config)
     params = any_params(shapes_of(net, X, LEVEL))
@@ -135,7 +135,7 @@ def written(tmp_path_factory):
     return pipeline(tmp_path_factory.mktemp("written"))
 
 
-def test_a_pipeline_says_process_kind_and_sampler(written):
+def test_a_pipeline_determines_process_kind_and_sampler(written):
     config, shape, classes = from_pipeline(written)
     assert (shape, classes) == ((8, 8, 3), None)
     assert (config.model.kind, config.model.noise_cond) == ("v", "index")
@@ -147,7 +147,7 @@ def test_a_pipeline_says_process_kind_and_sampler(written):
     np.testing.assert_allclose(jax.vmap(process.alpha)(t), expected, rtol=1e-4)
 
 
-def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path):
+def test_a_chain_rescaled_to_end_without_signal_survives_a_round_trip(tmp_path):
     config, *data = from_pipeline(pipeline(tmp_path, SCHEDULER | {"rescale_betas_zero_snr": True}))
     made = Run(assemble(config, *data))
     assert float(made.process.alpha(1.0)) < 1e-19
@@ -177,7 +177,7 @@ def test_a_chain_rescaled_to_end_without_signal_is_read_and_written_so(tmp_path)
         ({"variance_type": "learned"}, r"json: variance_type must be .*, got 'learned'$"),
     ],
 )
-def test_a_scheduler_that_ours_is_not_is_refused_by_name(written, tmp_path, change, sentence):
+def test_an_unsupported_scheduler_is_refused_by_name(written, tmp_path, change, sentence):
     folder = shutil.copytree(written, tmp_path / "pipeline")
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER | change))
     with pytest.raises(InputError, match=sentence):
@@ -185,7 +185,7 @@ def test_a_scheduler_that_ours_is_not_is_refused_by_name(written, tmp_path, chan
 
 
 @pytest.mark.slow
-def test_a_pipeline_becomes_a_run_that_samples_and_is_written_as_it_was(tmp_path):
+def test_a_pipeline_becomes_a_run_that_samples_and_is_written_back_unchanged(tmp_path):
     source, made, out = (
         pipeline(tmp_path / "source"),
         tmp_path / "run",
@@ -224,7 +224,7 @@ def tiny_run(**fields):
     return dataclasses.replace(made, params=any_params(shapes_of(made.network, X, LEVEL)))
 
 
-def test_a_network_told_the_time_is_written_for_a_chain_of_999_steps(tmp_path):
+def test_a_network_conditioned_on_time_is_written_for_a_chain_of_999_steps(tmp_path):
     made = tiny_run()
     save_pipeline(tmp_path, made)
     scheduler = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
@@ -249,7 +249,7 @@ def test_a_network_told_the_time_is_written_for_a_chain_of_999_steps(tmp_path):
         (choice("ddpm_cosine", s=0.01), {"trained_betas": schedules.cosine_betas(1000, s=0.01)}),
     ],
 )
-def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, schedule):
+def test_a_chain_is_named_if_diffusers_has_its_schedule(tmp_path, process, schedule):
     model = recipes.ModelConfig(kind="x0", noise_cond="index", scale_input=False)
     save_pipeline(tmp_path, tiny_run(process=process, model=model))
     scheduler = json.loads((tmp_path / "scheduler/scheduler_config.json").read_text())
@@ -284,7 +284,7 @@ def test_a_chain_is_named_where_diffusers_has_its_schedule(tmp_path, process, sc
         ),
     ],
 )
-def test_what_no_pipeline_expresses_is_refused_by_name(tmp_path, fields, sentence):
+def test_settings_that_no_pipeline_expresses_are_refused_by_name(tmp_path, fields, sentence):
     with pytest.raises(InputError, match=sentence):
         save_pipeline(tmp_path / "new", bare_run(**fields))
     assert not (tmp_path / "new").exists()

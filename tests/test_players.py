@@ -1,4 +1,4 @@
-"""The loop trains what it knows nothing of: two players, two modules, a teacher, a history."""
+"""The loop trains arbitrary tasks: two players, two modules, a teacher, a history."""
 
 import dataclasses
 import functools
@@ -25,14 +25,14 @@ from jaxdiff.typing import InputError
 
 @functools.cache
 def compiled(name, **layout):
-    """``init``, ``step`` and what is frozen of a toy task, each compiled once for all tests."""
+    """``init``, ``step`` and the frozen parameters of a toy task, compiled once for all tests."""
     make, frozen = toy_tasks.TASKS[name]()
     init, step = make(**layout)
     return jax.jit(init), jax.jit(step), frozen
 
 
-def walked(name, steps=3, **layout):
-    """The state after some steps of the bare algorithm, and its metrics."""
+def stepped(name, steps=3, **layout):
+    """The state after some steps of the bare algorithm, and the metrics."""
     init, step, frozen = compiled(name, **layout)
     state = init(jax.random.key(3))
     for k in range(steps):
@@ -42,7 +42,7 @@ def walked(name, steps=3, **layout):
 
 @functools.cache
 def fitted(name, folder):
-    """The end of an unbroken run of a toy task in its folder."""
+    """The final state of an uninterrupted run of a toy task in its folder."""
     return train.fit(toy_tasks.task(name), folder / name, toy_tasks.SETTINGS, say=quiet)
 
 
@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", first_is_quick(toy_tasks.TASKS))
-def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, folder, tmp_path):
+def test_a_stopped_or_killed_run_resumes_to_the_same_bits(name, folder, tmp_path):
     whole = fitted(name, folder)
     first = dataclasses.replace(toy_tasks.SETTINGS, num_steps=3)
     train.fit(toy_tasks.task(name), tmp_path / "cut", first, say=quiet)
@@ -61,11 +61,11 @@ def test_a_run_that_is_stopped_or_killed_goes_on_to_the_same_bits(name, folder, 
     assert int(ended.step) == 6
     killed = forked("dying", name, str(tmp_path / "killed"))
     assert killed.returncode == -signal.SIGKILL, killed.stderr
-    said = []
+    lines = []
     ended = train.fit(
-        toy_tasks.task(name), tmp_path / "killed", toy_tasks.SETTINGS, say=said.append
+        toy_tasks.task(name), tmp_path / "killed", toy_tasks.SETTINGS, say=lines.append
     )
-    assert said[0].startswith("resuming from step 2 of 6")
+    assert lines[0].startswith("resuming from step 2 of 6")
     assert bits(ended) == bits(whole)
     other = toy_tasks.task(name)._replace(identity=train.plain_identity({"task": "other"}))
     with pytest.raises(InputError, match=r"holds a run with another config.*task: .* -> other"):
@@ -85,15 +85,15 @@ def test_metrics_of_several_players_are_logged_by_their_names(folder):
 
 @pytest.mark.parametrize("name", toy_tasks.TASKS)
 def test_microbatches_add_up_to_the_step_of_the_whole_batch(name):
-    (whole, metrics), (cut, in_turns) = walked(name), walked(name, microbatches=4)
+    (whole, metrics), (cut, split) = stepped(name), stepped(name, microbatches=4)
     parts = [(state.players, state.carry) for state in (cut, whole)]
     chex.assert_trees_all_close(*parts, rtol=1e-4, atol=1e-6)
-    assert metrics.keys() == in_turns.keys()
+    assert metrics.keys() == split.keys()
 
 
 @pytest.mark.parametrize("name", toy_tasks.TASKS)
-def test_of_a_step_with_a_batch_that_is_not_finite_no_update_is_made(name):
-    state, _ = walked(name)
+def test_a_batch_that_is_not_finite_makes_no_update(name):
+    state, _ = stepped(name)
     _, step, frozen = compiled(name)
     bad = toy_tasks.batch_of(0)
     bad[3, 1] = np.nan
@@ -103,7 +103,7 @@ def test_of_a_step_with_a_batch_that_is_not_finite_no_update_is_made(name):
     assert int(after.step) == int(state.step) + 1
 
 
-def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
+def test_power_averages_are_stored_for_the_players_that_keep_them(tmp_path):
     settings = dataclasses.replace(toy_tasks.SETTINGS, ema_stds=(0.1,))
     state = train.fit(toy_tasks.task("gan"), tmp_path, settings, say=quiet)
     player = state.players["generator"]
@@ -114,9 +114,9 @@ def test_power_averages_are_stored_of_the_players_that_keep_any(tmp_path):
         average_of(tmp_path, "critic", state.players["critic"].params, (0.1,), std=0.1, step=6)
 
 
-def test_of_several_players_a_damaged_checkpoint_gives_way_to_the_one_before(tmp_path):
-    """Also one that no longer tells its format."""
-    state, _ = walked("gan")
+def test_a_damaged_checkpoint_of_several_players_falls_back_to_the_previous_one(tmp_path):
+    """Also one whose format can no longer be read."""
+    state, _ = stepped("gan")
     with Checkpoints(tmp_path, keep=toy_tasks.SETTINGS) as checkpoints:
         for step in (3, 4):
             checkpoints.save(step, state.replace(step=jnp.asarray(step, jnp.int32)))
@@ -131,7 +131,7 @@ def test_of_several_players_a_damaged_checkpoint_gives_way_to_the_one_before(tmp
     assert bits(found) == bits(state)
 
 
-def test_a_student_comes_to_its_teacher_which_no_step_moves(tmp_path):
+def test_a_student_converges_to_its_frozen_teacher(tmp_path):
     settings = dataclasses.replace(
         toy_tasks.SETTINGS, num_steps=300, log_every=100, checkpoint_every=300
     )
@@ -140,9 +140,9 @@ def test_a_student_comes_to_its_teacher_which_no_step_moves(tmp_path):
     np.testing.assert_allclose(state.players["student"].params, task.frozen["teacher"], atol=1e-3)
 
 
-def test_a_history_is_the_recursion_of_the_formula():
-    """Losses by hand: the carry scales the gradient of the step after it, not of its own."""
-    state, _ = walked("history", steps=4)
+def test_a_history_follows_the_recursion():
+    """Losses by hand: the carry scales the gradient of the next step, not of its own."""
+    state, _ = stepped("history", steps=4)
     mean, carry = np.zeros(2), 1.0
     for k in range(4):
         x = toy_tasks.batch_of(k).astype(np.float64)
@@ -152,7 +152,7 @@ def test_a_history_is_the_recursion_of_the_formula():
     np.testing.assert_allclose(state.carry, carry, rtol=1e-5)
 
 
-def test_players_see_what_those_before_them_have_become_and_repeat_their_turn():
+def test_players_see_the_updates_of_those_before_them_and_can_repeat_their_turn():
     """Two numbers that follow each other: a ← a + (b − a)/2 twice, then b ← b + (a − b)/2."""
 
     def follow(other):
@@ -172,8 +172,8 @@ def test_players_see_what_those_before_them_have_become_and_repeat_their_turn():
     assert float(after.players["b"].params) == 7.0
 
 
-def test_a_player_that_repeats_its_turn_sees_what_it_has_become_itself():
-    """Each repeat moves it to one more than it saw of itself: by two in a step, not by one."""
+def test_a_player_that_repeats_its_turn_sees_its_own_updates():
+    """Each repeat moves it by one from its current value: by two in a step, not by one."""
 
     def loss(params, view, key, batch, part):
         return 0.5 * (params - view.params["a"] - jnp.ones(len(batch))) ** 2, ()
@@ -185,7 +185,7 @@ def test_a_player_that_repeats_its_turn_sees_what_it_has_become_itself():
     assert float(after.players["a"].params) == 2.0
 
 
-def test_what_rows_say_beside_the_loss_comes_in_their_order():
+def test_auxiliary_outputs_of_rows_keep_their_order():
     def loss(params, view, key, batch, part):
         return params * batch, (batch, part.rows)
 

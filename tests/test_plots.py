@@ -1,4 +1,4 @@
-"""The pictures, decoded: cells where they belong, pixels equal to the inputs' bytes."""
+"""The images, decoded: cells in their places, pixels equal to the inputs' bytes."""
 
 import ast
 import inspect
@@ -57,7 +57,7 @@ def test_small_images_fill_about_640_px(tmp_path, n, size):
     plots.image_grid(tmp_path / "x.png", np.zeros((n, size, size, 1)), value_range=(0, 1))
     width = decode(tmp_path / "x.png").shape[1]
     columns = int(np.ceil(np.sqrt(n)))
-    # The scale is whole, so up to half a step of it; borders are whole, and there is one more.
+    # The scale is an integer, hence off by up to half a step; there is one more border.
     assert abs(width - 640) <= columns * (size + 0.5) / 2 + columns / 2 + 640 / (2 * columns * size)
 
 
@@ -100,7 +100,7 @@ def test_scatter_shares_axes_and_counts_strays(tmp_path, monkeypatch):
     np.testing.assert_array_equal(data.collections[0].get_offsets(), reference)
 
 
-def test_scatter_alone_shows_every_point(tmp_path, monkeypatch):
+def test_scatter_without_data_shows_every_point(tmp_path, monkeypatch):
     figures = capture_figure(monkeypatch)
     points = np.random.default_rng(0).normal(size=(200, 2)) * 5
     plots.scatter(tmp_path / "xy.png", points)
@@ -111,7 +111,7 @@ def test_scatter_alone_shows_every_point(tmp_path, monkeypatch):
     picture = decode(tmp_path / "xy.png")
     pixels = np.rint(axes.transData.transform(points)).astype(int)
     red = picture[picture.shape[0] - 1 - pixels[:, 1], pixels[:, 0], 0]
-    assert np.all(red < 150)  # each point is drawn where the axes say; grid lines have red 230
+    assert np.all(red < 150)  # each point is drawn where the axes place it; grid lines have red 230
     assert np.all(picture[[0, -1]] == 255)  # a white margin
     assert np.all(picture[:, [0, -1]] == 255)
 
@@ -126,7 +126,7 @@ def test_curve_draws_finite_points_in_order_and_their_median(tmp_path, monkeypat
     (axes,) = figures[0].axes
     raw, median = axes.lines
     assert raw.get_xdata().tolist() == [s for s in range(100) if s not in (10, 11, 12)]
-    assert set(median.get_ydata()) == {2.0}  # one outlier does not move it
+    assert set(median.get_ydata()) == {2.0}  # one outlier does not change it
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_yscale()) == ("step", "loss", "log")
     assert axes.get_title() == "left out: 3 not finite"
     row = decode(tmp_path / "loss.png").shape[0] - 1 - axes.transData.transform((50, 2.0))[1]
@@ -134,7 +134,7 @@ def test_curve_draws_finite_points_in_order_and_their_median(tmp_path, monkeypat
     assert np.count_nonzero(drawn) > 0.8 * axes.get_window_extent().width
 
 
-def test_running_median_by_brute_force():
+def test_running_median_matches_brute_force():
     rng = np.random.default_rng(0)
     points = np.stack([np.arange(200.0), rng.normal(size=200)], axis=1)
     expected = [sorted(points[max(0, i - 5) : i + 6, 1]) for i in range(200)]
@@ -144,7 +144,7 @@ def test_running_median_by_brute_force():
 
 
 @pytest.mark.parametrize(("log", "low"), [(True, -1.0), (True, 0.0), (False, 1.0)])
-def test_curve_is_linear_if_asked_or_if_no_logarithm_exists(tmp_path, monkeypatch, log, low):
+def test_curve_is_linear_on_request_or_if_no_logarithm_exists(tmp_path, monkeypatch, log, low):
     figures = capture_figure(monkeypatch)
     rows = [{"epoch": 1, "nll": low}, {"epoch": 2, "nll": 3.0}]
     plots.curve(tmp_path / "nll.png", rows, x="epoch", y="nll", log=log)
@@ -152,7 +152,7 @@ def test_curve_is_linear_if_asked_or_if_no_logarithm_exists(tmp_path, monkeypatc
 
 
 IMAGES, RANGE = np.zeros((2, 4, 4, 1)), (0, 1)
-MISTAKES = [
+INVALID = [
     (lambda p: plots.image_grid(p, IMAGES[0], value_range=RANGE), r"x must be \[n.*\(4, 4, 1\)"),
     (lambda p: plots.image_grid(p, IMAGES[:0], value_range=RANGE), "not empty"),
     (lambda p: plots.image_grid(p, np.zeros((2, 4, 4, 2)), value_range=RANGE), "1 or 3"),
@@ -171,9 +171,9 @@ MISTAKES = [
 
 
 @pytest.mark.filterwarnings("ignore:invalid value")
-@pytest.mark.parametrize(("call", "says"), MISTAKES)
-def test_mistakes_are_one_sentence_and_write_nothing(tmp_path, call, says):
-    with pytest.raises(InputError, match=says):
+@pytest.mark.parametrize(("call", "message"), INVALID)
+def test_invalid_arguments_are_reported_in_one_line_and_write_nothing(tmp_path, call, message):
+    with pytest.raises(InputError, match=message):
         call(tmp_path / "x.png")
     assert os.listdir(tmp_path) == []
 
@@ -187,7 +187,7 @@ DRAW = [
 
 
 @pytest.mark.parametrize("draw", DRAW)
-def test_pictures_are_whole_or_not_there(tmp_path, monkeypatch, draw):
+def test_images_are_complete_or_absent(tmp_path, monkeypatch, draw):
     path = tmp_path / "x.png"
     path.write_bytes(b"old")
     with monkeypatch.context() as patch:
@@ -205,7 +205,7 @@ def test_pictures_are_whole_or_not_there(tmp_path, monkeypatch, draw):
 
 
 @pytest.mark.parametrize("module", [charts, plots.figures, plots.images, files])
-def test_numpy_is_all_that_importing_needs(module):
+def test_importing_needs_only_numpy(module):
     tree = ast.parse(inspect.getsource(module))
     names = [node.module for node in tree.body if isinstance(node, ast.ImportFrom)]
     names += [a.name for node in tree.body if isinstance(node, ast.Import) for a in node.names]
@@ -214,7 +214,7 @@ def test_numpy_is_all_that_importing_needs(module):
 
 
 @pytest.mark.slow
-def test_drawing_leaves_pyplot_alone(tmp_path):
+def test_drawing_does_not_import_pyplot(tmp_path):
     code = (
         "import sys; from jaxdiff import plots;"
         f"plots.curve({str(tmp_path / 'x.png')!r}, [dict(step=1, loss=2.0)]);"

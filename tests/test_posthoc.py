@@ -1,4 +1,4 @@
-"""Averages that a run keeps and stores, and the one that was not kept, against following it."""
+"""Averages that a run keeps and stores, and reconstruction of one that was not kept."""
 
 import dataclasses
 import shutil
@@ -43,7 +43,7 @@ def workdir(tmp_path_factory):
 
 
 def stored(workdir, std):
-    """The average that the run itself followed to its end, by name."""
+    """The average that the run itself tracked to its end, by name."""
     tensors = load_file(workdir / "averages" / f"{STEPS:09d}.safetensors")
     own = f"{PLAYER}/{std}:"
     return {n.removeprefix(own): v for n, v in tensors.items() if n.startswith(own)}
@@ -57,7 +57,7 @@ def distance(a, b):
     return np.sqrt(sum(np.sum((a[name] - b[name]) ** 2) for name in a | b))
 
 
-def test_the_average_that_was_not_kept_is_that_of_a_run_that_keeps_it(workdir):
+def test_a_reconstructed_average_matches_that_of_a_run_that_keeps_it(workdir):
     like = recipes.load(workdir).params
     found = by_name(posthoc.average_of(workdir, PLAYER, like, STDS, std=OTHER, step=STEPS))
     followed, near = stored(workdir, OTHER), stored(workdir, 0.1)
@@ -65,7 +65,7 @@ def test_the_average_that_was_not_kept_is_that_of_a_run_that_keeps_it(workdir):
 
 
 @pytest.mark.parametrize("std", STDS)
-def test_what_was_stored_is_found_again(workdir, std):
+def test_stored_averages_are_reconstructed(workdir, std):
     found, expected = by_name(recipes.load(workdir, ema_std=std).params), stored(workdir, std)
     assert found.keys() == expected.keys()
     for name, value in expected.items():
@@ -76,7 +76,7 @@ def flat(run):
     return np.asarray(ravel_pytree(jax.device_get(run.params))[0])
 
 
-def test_each_kept_decay_can_be_had(workdir):
+def test_each_kept_decay_can_be_loaded(workdir):
     runs = [recipes.load(workdir), recipes.load(workdir, ema_decay=0.9999)]
     np.testing.assert_array_equal(*map(flat, runs))
     assert not np.array_equal(flat(recipes.load(workdir, ema_decay=0.5)), flat(runs[0]))
@@ -90,7 +90,7 @@ def test_each_kept_decay_can_be_had(workdir):
         ({"ema_std": 0.1, "ema_decay": 0.5}, "ema_decay or ema_std, not both, got 0.5 and 0.1"),
     ],
 )
-def test_an_average_that_cannot_be_had_is_refused(workdir, options, sentence):
+def test_an_unavailable_average_is_refused(workdir, options, sentence):
     with pytest.raises(InputError, match=sentence):
         recipes.load(workdir, **options)
 
@@ -106,8 +106,8 @@ def flip_one_bit(path, place):
 
 
 @pytest.mark.parametrize("place", [-2, -1001, "fingerprint", "Dense_0.kernel"])
-def test_an_average_with_one_flipped_bit_is_not_taken_for_whole(workdir, tmp_path, place):
-    """In a number, in what it is called, or in the fingerprint itself."""
+def test_an_average_with_one_flipped_bit_is_detected(workdir, tmp_path, place):
+    """In a number, in its name, or in the fingerprint itself."""
     copy = shutil.copytree(workdir, tmp_path / "run")
     path = file_of(copy, STEPS)
     flip_one_bit(path, place if isinstance(place, int) else path.read_bytes().index(place.encode()))
@@ -116,14 +116,14 @@ def test_an_average_with_one_flipped_bit_is_not_taken_for_whole(workdir, tmp_pat
     assert flat(recipes.load(copy)).size  # it needs none of them
 
 
-def test_a_damaged_average_of_an_earlier_step_is_left_out_with_a_warning(workdir, tmp_path):
+def test_a_damaged_average_of_an_earlier_step_is_skipped_with_a_warning(workdir, tmp_path):
     copy, without = (shutil.copytree(workdir, tmp_path / name) for name in ("run", "without"))
     file_of(without, 20).unlink()
     expected = flat(recipes.load(without, ema_std=UNKEPT))
     damages = (
         lambda path: flip_one_bit(path, -2),
         lambda path: path.write_bytes(path.read_bytes()[:-1]),
-        lambda path: shutil.copy(file_of(copy, 25), path),  # whole, but of another step
+        lambda path: shutil.copy(file_of(copy, 25), path),  # intact, but of another step
     )
     for damage in damages:
         damage(file_of(copy, 20))
@@ -140,7 +140,7 @@ def test_averages_without_a_fingerprint_are_read_with_a_warning(workdir, tmp_pat
     np.testing.assert_array_equal(found, flat(recipes.load(workdir, ema_std=OTHER)))
 
 
-def test_a_run_that_stored_none_says_so(tmp_path):
+def test_loading_averages_of_a_run_without_any_is_refused(tmp_path):
     config, state = tiny_config(), made(assemble(tiny_config(), (2,), 2))
     write_content(tmp_path, identity_of(assemble(config, (2,), 2)).content)
     with Checkpoints(tmp_path, keep=config.training) as checkpoints:

@@ -1,4 +1,4 @@
-"""What a network may predict: every kind there and back, and against the papers' definitions."""
+"""The kinds of prediction: round trips, and comparison with the papers' definitions."""
 
 from typing import get_args
 
@@ -43,7 +43,7 @@ ALPHA, SIGMA = np.random.default_rng(2).uniform(0.2, 1.5, (2, BATCH)).astype(np.
 
 
 @every_kind
-def test_every_kind_goes_there_and_back(kind):
+def test_every_kind_survives_a_round_trip(kind):
     denoised, x_t = truth(ALPHA, SIGMA)
     output = forth(denoised, x_t, ALPHA, SIGMA, kind=kind, data_std=0.5)
     again = back(output, x_t, ALPHA, SIGMA, kind=kind, data_std=0.5)
@@ -62,7 +62,7 @@ def test_both_views_of_any_output_add_up_to_the_noisy_data(kind):
 
 @every_process
 @pytest.mark.parametrize("kind", ["v", "edm"])
-def test_v_and_edm_lose_neither_view_at_either_end(kind, name):
+def test_v_and_edm_keep_both_views_at_both_ends(kind, name):
     alpha, sigma = scales_with_ends(name)
     denoised, x_t = truth(alpha, sigma)
     output = forth(denoised, x_t, alpha, sigma, kind=kind, data_std=0.5)
@@ -71,7 +71,7 @@ def test_v_and_edm_lose_neither_view_at_either_end(kind, name):
     np.testing.assert_allclose(again.eps, denoised.eps, atol=3e-6)
 
 
-def test_each_kind_is_what_its_paper_defines():
+def test_each_kind_matches_its_paper():
     denoised, x_t = truth(ALPHA, SIGMA)
     x0, eps = denoised
     a, s, d = column(ALPHA), column(SIGMA), 0.5
@@ -135,7 +135,7 @@ def test_gradients_are_finite_at_both_ends(kind, name):
 
 
 @pytest.mark.parametrize("kind", ["epsilon", "", "EPS"])
-def test_a_kind_that_does_not_exist_is_refused_with_those_that_do(kind):
+def test_an_unknown_kind_is_refused_with_the_known_ones(kind):
     x = jnp.ones((1, 2))
     with pytest.raises(InputError, match="eps, x0, v, score, sigma_score, edm"):
         to_denoised(x, x, 0.8, 0.6, kind=kind)

@@ -45,7 +45,7 @@ def test_two_transitions_in_a_row_are_one(name):
 
 @every_process
 @pytest.mark.parametrize(("gap", "rtol"), [(1e-3, 1e-3), (1e-4, 5e-3)])
-def test_transition_between_neighbours_keeps_its_digits_in_float32(name, gap, rtol):
+def test_transition_between_close_times_is_accurate_in_float32(name, gap, rtol):
     s = np.float32([0.0005, 0.0201, 0.2003, 0.5003, 0.8009, 0.9801])
     s = np.resize(s, 1203)  # the shape that the next test compiles
     t = np.float32(s + gap)
@@ -79,13 +79,13 @@ def test_posterior_equals_bayes_rule_by_quadrature(name):
     with float64():
         process = as_float64(PROCESSES[name].process)
         actual = posterior(process, jnp.array([x_t]), jnp.array([x0]), s=s, t=t)
-    # The chains' tables are float32, hence not closer.
+    # The chains' tables are float32, which limits the accuracy.
     np.testing.assert_allclose(actual.mean[0], mean, rtol=2e-5)
     np.testing.assert_allclose(actual.std, spread, rtol=2e-5)
 
 
 @every_process
-def test_posterior_at_no_noise_is_the_data_and_over_no_time_is_where_it_stood(name):
+def test_posterior_is_the_data_at_zero_noise_and_x_t_over_zero_time(name):
     x_t, x0 = jnp.array([[0.8, 2.0]]), jnp.array([[-1.3, 0.4]])
     if exact_scales(name, 0.0)[1] == 0:
         back = posterior(PROCESSES[name].process, x_t, x0, s=0.0, t=0.6213)
@@ -96,7 +96,7 @@ def test_posterior_at_no_noise_is_the_data_and_over_no_time_is_where_it_stood(na
     assert still.std <= 1e-12
 
 
-def test_posterior_takes_one_pair_of_times_per_example():
+def test_posterior_accepts_one_pair_of_times_per_example():
     x_t, x0 = np.random.default_rng(0).normal(size=(2, 3, 2, 2)).astype(np.float32)
     s, t = np.float32([0.1, 0.3, 0.5]), np.float32([0.2, 0.9, 0.6])
     together = posterior(VP(), x_t, x0, s=s, t=t)
@@ -116,7 +116,7 @@ def test_nodes_of_a_chain_are_the_cumulative_products_of_ho_2020(name):
     np.testing.assert_allclose(sigma**2, 1 - alpha_bar, rtol=1e-4)
 
 
-def test_nodes_of_a_ladder_are_its_sigmas():
+def test_nodes_of_a_discrete_ve_are_its_sigmas():
     t = np.float32(np.arange(1, 233) / 232)
     sigmas = 0.01 * 5000 ** (np.arange(232) / 231)
     np.testing.assert_allclose(scales(PROCESSES["ncsn_232"].process, t)[1], sigmas, rtol=1e-5)
@@ -148,7 +148,7 @@ def test_posterior_is_equation_7_of_ho_2020_at_every_step(name):
 
 
 @every_process
-def test_perturb_draws_from_the_law_it_names(name):
+def test_perturb_draws_from_its_distribution(name):
     n, x0 = 4000, np.array([1.5, -0.5])
     t = np.float32(np.repeat([0.1237, 0.8887], n))
     data = jnp.tile(jnp.float32(x0), (2 * n, 1))
@@ -161,7 +161,7 @@ def test_perturb_draws_from_the_law_it_names(name):
     np.testing.assert_allclose(x_t, alpha * x0 + sigma * np.asarray(eps), rtol=1e-4, atol=1e-5)
 
 
-def test_perturb_takes_one_time_for_all_or_one_per_example():
+def test_perturb_accepts_one_time_for_all_or_one_per_example():
     x0 = np.random.default_rng(0).normal(size=(3, 2, 2, 1)).astype(np.float32)
     key, times = jax.random.key(1), np.float32([0.2, 0.2, 0.2])
     one = perturb(key, VP(), x0, 0.2)

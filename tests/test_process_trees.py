@@ -1,4 +1,4 @@
-"""Processes as pytrees: compiled once, mapped over, differentiated, and refused when wrong."""
+"""Processes as pytrees: compiled once, mapped over, differentiated, and refused if invalid."""
 
 import jax
 import jax.numpy as jnp
@@ -16,17 +16,17 @@ from jaxdiff.typing import InputError
 
 
 @every_process
-def test_compiled_functions_cannot_take_one_process_for_another(name):
-    # jit keeps what it compiled under the structure of its arguments: two kinds of process of
-    # equal structure are, now and then, served each other's code.
+def test_compiled_functions_cannot_confuse_processes(name):
+    # jit caches compiled code by the structure of the arguments: two kinds of process with equal
+    # structure could get each other's code.
     structure = jax.tree.structure(PROCESSES[name].process)
     for other in (row.process for row in PROCESSES.values()):
         if type(other) is not type(PROCESSES[name].process):
-            assert structure != jax.tree.structure(other), f"{name} is taken for {type(other)}"
+            assert structure != jax.tree.structure(other), f"{name} is confused with {type(other)}"
 
 
 @every_process
-def test_changing_a_parameter_recompiles_nothing(name):
+def test_changing_a_parameter_does_not_recompile(name):
     traces = []
 
     @jax.jit
@@ -83,7 +83,7 @@ def test_gradient_with_respect_to_the_parameters_is_a_finite_difference(name):
         (DiscreteVE.from_sigmas, 1.0),
     ],
 )
-def test_tables_that_are_no_chain_are_refused(build, table):
+def test_tables_that_are_not_a_chain_are_refused(build, table):
     with pytest.raises(InputError):
         build(np.float32(table))
 
@@ -102,8 +102,8 @@ def test_tables_that_are_no_chain_are_refused(build, table):
         (SubVP, {"beta_max": np.inf}),
     ],
 )
-def test_numbers_under_which_noise_does_not_rise_are_refused(make, fields):
-    """Where they are known; a tree of their slopes or shapes may hold what it likes."""
+def test_parameters_for_which_noise_does_not_increase_are_refused(make, fields):
+    """If the numbers are concrete; a tree of gradients or shapes may hold anything."""
     with pytest.raises(InputError, match=r"got (sigma|beta)_min=.*, (sigma|beta)_max="):
         make(**fields)
     assert jax.tree.map(lambda _: -1.0, make()) is not None

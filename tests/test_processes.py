@@ -33,7 +33,7 @@ def test_alpha_and_sigma_are_the_published_formulas(name):
 
 
 @every_process
-def test_data_comes_in_whole_and_noise_free(name):
+def test_data_starts_unscaled_and_noise_free(name):
     alpha, sigma, _ = scales(PROCESSES[name].process, 0.0)
     np.testing.assert_allclose(alpha, PROCESSES[name].alpha_0, rtol=1e-7)
     np.testing.assert_allclose(sigma, PROCESSES[name].sigma_0, rtol=1e-6, atol=2e-15)
@@ -46,7 +46,7 @@ def test_log_snr_falls_strictly(name):
     assert np.all(np.diff(scales(PROCESSES[name].process, t)[2]) < 0)
 
 
-def test_signal_never_comes_back_in_a_chain_whose_betas_fall():
+def test_signal_never_increases_in_a_chain_with_decreasing_betas():
     process = DiscreteVP.from_betas(jnp.array([0.5, 0.01, 0.3, 0.001]))
     t = np.float32(np.linspace(0, 1, 20001))
     chex.assert_tree_all_finite(transition(process, s=t[:-1], t=t[1:])._asdict())
@@ -55,7 +55,7 @@ def test_signal_never_comes_back_in_a_chain_whose_betas_fall():
 
 @jax.jit
 def values_and_gradients(process, t):
-    """Of all that is a function of a process and of time, by name."""
+    """Of all functions of a process and of time, by name."""
     x_t, x0 = jnp.array([[0.7, -2.0]]), jnp.array([[0.3, 1.0]])
 
     def pairs(prefix, take):
@@ -103,7 +103,7 @@ def test_drift_and_diffusion_are_finite_differences_of_alpha_and_sigma(name):
     _, variance, _, f, g2 = values(name, INSIDE)
     np.testing.assert_allclose(f, slope_alpha, rtol=1e-5)
     np.testing.assert_allclose(g2, slope_variance - 2 * slope_alpha * variance, rtol=1e-5)
-    # The same by another road: d log SNR/dt = −g²/σ².
+    # The same in another way: d log SNR/dt = −g²/σ².
     np.testing.assert_allclose(g2, -variance * slope_snr, rtol=1e-4)
 
 
@@ -139,7 +139,7 @@ LENGTHS = {"ddpm_linear_1000": 1000, "ddpm_cosine_100": 100, "ncsn_232": 232}
 
 
 @pytest.mark.parametrize("name", PROCESSES)
-def test_chains_alone_have_a_length(name):
+def test_only_chains_have_a_length(name):
     process = PROCESSES[name].process
     assert process.num_steps == LENGTHS.get(name)
     assert not process.ends_without_signal

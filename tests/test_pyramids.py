@@ -1,4 +1,4 @@
-"""Progressive input and output of NCSN++, level by level, from what each part gave."""
+"""Progressive input and output of NCSN++, level by level, from the output of each part."""
 
 import functools
 
@@ -55,7 +55,7 @@ def with_pyramids(progressive_input="residual", progressive_output="skip"):
 
 
 def parts_of(variables, *kinds):
-    """Output, and that of each part by name; of a block's first norm as ``block/norm_0``."""
+    """The output, and that of each part by name; a block's first norm is ``block/norm_0``."""
     y, captured = with_pyramids(*kinds)[2](variables)
     found = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(captured["intermediates"]):
@@ -64,7 +64,7 @@ def parts_of(variables, *kinds):
     return np.asarray(y), found
 
 
-def test_progressive_output_is_the_sum_of_an_image_from_every_level_doubled():
+def test_progressive_output_is_the_sum_of_upsampled_images_from_every_level():
     _, variables, _ = with_pyramids()
     y, part = parts_of(variables)
     assert y.shape == (2, 8, 8, 6)
@@ -83,7 +83,7 @@ def test_progressive_output_is_the_sum_of_an_image_from_every_level_doubled():
 
 
 @pytest.mark.parametrize("alone", [0, 1, 2])
-def test_one_level_alone_gives_its_image_doubled_as_often_as_it_is_deep(alone):
+def test_a_single_level_gives_its_image_upsampled_to_full_size(alone):
     _, variables, _ = with_pyramids()
     silent = {
         f"out_{depth}_conv": jax.tree.map(np.zeros_like, variables["params"][f"out_{depth}_conv"])
@@ -97,7 +97,7 @@ def test_one_level_alone_gives_its_image_doubled_as_often_as_it_is_deep(alone):
     np.testing.assert_allclose(y, image, atol=rounding(2 * 2 * 12, 4))
 
 
-def test_progressive_input_adds_the_halved_pyramid_and_goes_on_from_the_sum():
+def test_progressive_input_adds_the_downsampled_pyramid_and_continues_from_the_sum():
     x, variables, _ = with_pyramids()
     _, part = parts_of(variables)
     p, pyramid = variables["params"], x
@@ -109,20 +109,20 @@ def test_progressive_input_adds_the_halved_pyramid_and_goes_on_from_the_sum():
             part[f"down_{depth}_pyramid"], small, atol=rounding(9 * 8 + 24, 4)
         )
         pyramid = 0.5 * (small + part[f"down_{depth}_resample"])
-        # what the next block normalises is the sum
+        # the next block normalises the sum
         np.testing.assert_allclose(
             part[f"down_{depth + 1}_block_0/norm_0"],
             normed(pyramid, p[f"down_{depth + 1}_block_0"]["norm_0"]),
             atol=rounding(10 * (9 * 8 + 24), 8),
         )
-        if depth == 0:  # whose scale a norm does not see
+        if depth == 0:  # a norm does not depend on its scale
             skip = dense(pyramid, p["down_1_block_0"]["skip"])
             np.testing.assert_allclose(part["down_1_block_0/skip"], skip, atol=rounding(140, 8))
 
 
 @pytest.mark.parametrize("kind", first_is_quick(["cat", "sum"]))
-def test_the_halved_input_itself_is_projected_and_added_or_put_beside(kind):
-    """models/layerspp.py, Combine: of pixels by one dense layer, without the scale of a sum."""
+def test_the_downsampled_input_is_projected_and_added_or_concatenated(kind):
+    """models/layerspp.py, Combine: pixels through one dense layer, without the scale of a sum."""
     x, variables, _ = with_pyramids(kind, "residual")
     _, part = parts_of(variables, kind, "residual")
     p, small = variables["params"], x
@@ -135,13 +135,13 @@ def test_the_halved_input_itself_is_projected_and_added_or_put_beside(kind):
             normed(joined, p[f"down_{depth + 1}_block_0"]["norm_0"]),
             atol=rounding(10 * (3 + 24), 8),
         )
-        if kind == "sum" and depth == 0:  # a norm does not see the scale, a projected skip does
+        if kind == "sum" and depth == 0:  # a norm ignores the scale, a projected skip does not
             skip = dense(joined, p["down_1_block_0"]["skip"])
             np.testing.assert_allclose(part["down_1_block_0/skip"], skip, atol=rounding(40, 8))
 
 
 def test_a_residual_output_is_carried_from_level_to_level_as_features():
-    """models/ncsnpp.py: of the deepest level's, doubled by a convolution, and scaled sums."""
+    """models/ncsnpp.py: features of the deepest level, upsampled by convolutions and summed."""
     _, variables, _ = with_pyramids("cat", "residual")
     y, part = parts_of(variables, "cat", "residual")
     p = variables["params"]

@@ -1,4 +1,4 @@
-"""Halving, doubling and smoothing against StyleGAN2's upfirdn, written out in loops."""
+"""Downsampling, upsampling and filtering against StyleGAN2's upfirdn, as loops."""
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +15,7 @@ SIZES = {1: (6,), 2: (6, 4), 3: (2, 6, 4)}
 
 
 def rounding_of(weights, axes, x):
-    """A tap, a product, a sum per weight and axis; what they sum stays below 2^axes max |x|."""
+    """A tap, a product and a sum per weight and axis; partial sums stay below 2^axes max |x|."""
     return rounding(3 * axes * len(weights), 2**axes * np.abs(x).max())
 
 
@@ -28,15 +28,15 @@ def in_one_program(x, weights):
 @pytest.mark.parametrize("weights", [BOX, BINOMIAL, WIDE, LOPSIDED])
 def test_resampling_is_upfirdn_along_every_axis(weights, axes):
     x = normal((2, *SIZES[axes], 3))
-    turned = weights[::-1]  # ours slides the weights as they are, a convolution turns them round
-    expected = halved(x, turned), doubled(x, turned), smoothed(x, turned)
+    flipped = weights[::-1]  # ours correlates; a convolution flips
+    expected = halved(x, flipped), doubled(x, flipped), smoothed(x, flipped)
     atol = rounding_of(weights, axes, x)
     for got, want in zip(in_one_program(x, weights), expected, strict=True):
         assert got.shape == want.shape
         np.testing.assert_allclose(got, want, rtol=0, atol=atol)
 
 
-def test_a_box_takes_means_of_pairs_and_repeats():
+def test_a_box_filter_averages_pairs_and_repeats():
     x = normal((1, 4, 6, 2))
     small, large, _ = in_one_program(x, BOX)
     means = x.reshape(1, 2, 2, 3, 2, 2).mean(axis=(2, 4))
@@ -53,10 +53,10 @@ def test_one_bright_pixel_becomes_the_filter():
 
 
 @pytest.mark.parametrize("weights", [BOX, BINOMIAL, WIDE])
-def test_a_constant_image_stays_constant_but_for_the_border_of_a_wide_filter(weights):
+def test_a_constant_image_stays_constant_away_from_the_border(weights):
     x, reach = np.ones((1, 12, 12, 1), np.float32), len(weights) // 2 - 1
     small, large, smooth_ = map(np.asarray, in_one_program(x, weights))
-    # of a filter of 2m weights m − 1 lie beyond the edge at the first pixel, of fir_filter m
+    # of a filter's 2m weights m − 1 lie beyond the edge at the first pixel, or m for fir_filter
     for image, border in [(small, (reach + 1) // 2), (large, reach), (smooth_, reach + 1)]:
         inner = image[:, border : image.shape[1] - border, border : image.shape[2] - border]
         np.testing.assert_allclose(inner, 1.0, atol=rounding(4 * len(weights), 1))
@@ -66,12 +66,12 @@ def test_a_constant_image_stays_constant_but_for_the_border_of_a_wide_filter(wei
 
 
 @pytest.mark.parametrize("weights", [BOX, BINOMIAL, WIDE])
-def test_the_mean_of_what_lies_away_from_the_border_is_kept(weights):
-    """Halving and doubling keep it; smoothing keeps the sum."""
+def test_the_mean_is_preserved_away_from_the_border(weights):
+    """Down- and upsampling preserve it; filtering preserves the sum."""
     x = np.zeros((1, 16, 16, 1), np.float32)
     x[:, 4:-4, 4:-4] = normal((1, 8, 8, 1))
     small, large, smooth_ = map(np.asarray, in_one_program(x, weights))
-    atol = rounding_of(weights, 2, x)  # of every pixel, so of their mean
+    atol = rounding_of(weights, 2, x)  # for every pixel, and hence for their mean
     for image in (small, large):
         np.testing.assert_allclose(image.mean(dtype=float), x.mean(dtype=float), atol=atol)
     np.testing.assert_allclose(
@@ -80,7 +80,7 @@ def test_the_mean_of_what_lies_away_from_the_border_is_kept(weights):
 
 
 @pytest.mark.parametrize(("weights", "axes"), [(BOX, 2), (BINOMIAL, 1), (BINOMIAL, 3), (WIDE, 2)])
-def test_doubling_is_the_adjoint_of_halving_times_two_per_axis(weights, axes):
+def test_upsampling_is_the_adjoint_of_downsampling_times_two_per_axis(weights, axes):
     """⟨upsample(y), x⟩ = 2^axes ⟨y, downsample(x)⟩ up to the border, for symmetric weights."""
     x = normal((1, *SIZES[axes], 2))
     y = normal((1, *(side // 2 for side in SIZES[axes]), 2), seed=1)
@@ -92,7 +92,7 @@ def test_doubling_is_the_adjoint_of_halving_times_two_per_axis(weights, axes):
 
 
 @pytest.mark.parametrize("weights", [(), (1,), (1, 2, 1), (0, 0), (1, -1)])
-def test_a_filter_that_cannot_lie_over_pairs_or_has_no_sum_is_refused(weights):
+def test_a_filter_of_odd_length_or_without_positive_sum_is_refused(weights):
     for refuse in (check_weights, lambda w: downsample(jnp.ones((1, 4, 1)), w)):
         with pytest.raises(InputError, match=r"even number of weights with a positive sum, got \("):
             refuse(weights)

@@ -1,4 +1,4 @@
-"""Which fields of a configuration may change when a run goes on, and which may not."""
+"""Which fields of a configuration may change when a run resumes, and which may not."""
 
 import dataclasses
 
@@ -10,7 +10,7 @@ from jaxdiff.recipes.resuming import refused_changes
 from jaxdiff.train.identity import differences
 
 
-def test_differences_name_both_values_and_the_fields_that_only_one_has():
+def test_differences_name_both_values_and_missing_fields():
     old = recipes.Config(seed=1, process=choice("vp", beta_max=20.0))
     new = recipes.Config(seed=2, process=choice("ve", sigma_max=50.0))
     old, new = old.as_dict(), new.as_dict()
@@ -23,7 +23,7 @@ def test_differences_name_both_values_and_the_fields_that_only_one_has():
     assert differences(old, old) == []
 
 
-def test_a_run_goes_on_with_whatever_no_step_so_far_depends_on():
+def test_a_run_resumes_after_changes_that_no_step_depends_on():
     old = recipes.Config(network=choice("unet", channels=8))
     new = dataclasses.replace(
         old,
@@ -52,7 +52,7 @@ def test_a_run_goes_on_with_whatever_no_step_so_far_depends_on():
         ("training", "ema_stds", (0.1,)),
     ],
 )
-def test_a_run_does_not_go_on_with_what_its_steps_depend_on(part, field, value):
+def test_a_run_does_not_resume_after_changes_that_its_steps_depend_on(part, field, value):
     old = recipes.Config()
     before = getattr(getattr(old, part), field)
     changed = dataclasses.replace(getattr(old, part), **{field: value})
@@ -60,7 +60,7 @@ def test_a_run_does_not_go_on_with_what_its_steps_depend_on(part, field, value):
     assert refused_changes(old, new) == [f"config.{part}.{field}: {before} -> {value}"]
 
 
-def test_a_longer_run_on_the_cosine_schedule_is_another_run():
+def test_a_longer_run_on_the_cosine_schedule_is_a_different_run():
     constant, cosine = (recipes.OptimizerConfig(schedule=name) for name in ("constant", "cosine"))
     old, new = recipes.Config(), recipes.Config(training=recipes.TrainingConfig(num_steps=9))
     assert refused_changes(old, new) == []

@@ -1,4 +1,4 @@
-"""Reverse diffusion against the published steps of DDPM and of the ladder."""
+"""Reverse diffusion against the published steps of DDPM and of NCSN."""
 
 import jax
 import numpy as np
@@ -21,7 +21,7 @@ def test_reverse_diffusion_is_the_published_step_of_ddpm(i):
 
 
 @pytest.mark.parametrize("i", [232, 100, 2, 1])
-def test_reverse_diffusion_is_the_published_step_of_the_ladder(i):
+def test_reverse_diffusion_is_the_published_step_of_ncsn(i):
     """Song et al. 2021, algorithm 2: x + (σ_i² − σ_{i−1}²) score + √(σ_i² − σ_{i−1}²) z."""
     x, eps = numbers(2, 5, 3)
     z = np.asarray(jax.random.normal(KEY, x.shape))
@@ -33,7 +33,7 @@ def test_reverse_diffusion_is_the_published_step_of_the_ladder(i):
 
 
 @pytest.mark.parametrize(("i", "j"), [(1000, 700), (500, 250), (300, 0)])
-def test_reverse_diffusion_takes_many_steps_of_the_chain_at_once(i, j):
+def test_reverse_diffusion_can_take_many_steps_of_the_chain_at_once(i, j):
     """q(x_i | x_j) = N(√(ᾱ_i/ᾱ_j) x_j, 1 − ᾱ_i/ᾱ_j): eq. 46 for that chain."""
     x, eps = numbers(2, 5, 3)
     z = np.asarray(jax.random.normal(KEY, x.shape))
@@ -45,7 +45,7 @@ def test_reverse_diffusion_takes_many_steps_of_the_chain_at_once(i, j):
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_reverse_diffusion_leaves_out_the_noise_of_its_last_step_where_asked():
+def test_reverse_diffusion_can_omit_the_noise_of_its_last_step():
     x, eps = numbers(2, 5, 3)
     plain, quiet = (
         reverse_diffusion(eps_model(DDPM, eps), DDPM, denoise=denoise) for denoise in (False, True)

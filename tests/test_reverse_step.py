@@ -18,7 +18,7 @@ from jaxdiff.predictions import Denoised, DenoisedWithVariance
 
 every_process = pytest.mark.parametrize("name", PROCESSES)
 every_ddpm = pytest.mark.parametrize("name", BETAS)
-# (t, s) inside the intervals of every chain in the table, near each other and far apart.
+# (t, s) inside the intervals of every chain in the table, close together and far apart.
 PAIRS = np.float32([[1.0, 0.6213], [0.8887, 0.8711], [0.3711, 0.1237], [0.1237, 0.0537]])
 BATCH, EVENT = len(PAIRS), (2, 3)
 FRACTIONS = {
@@ -36,7 +36,7 @@ log_variance = jax.jit(losses.log_variance)
 
 
 def in_float64(name):
-    """The row with tables that were never rounded to float32; call it inside ``float64``."""
+    """The row with tables never rounded to float32; call it inside ``float64``."""
     match name:
         case "ddpm_linear_1000" | "ddpm_cosine_100":
             return processes.DiscreteVP.from_betas(jnp.asarray(BETAS[name]))
@@ -48,7 +48,7 @@ def in_float64(name):
 
 
 def expand(values):
-    """[batch] -> [batch, 1, 1], and anything else as it is."""
+    """[batch] -> [batch, 1, 1], and anything else unchanged."""
     values = np.asarray(values, np.float64)
     return values.reshape(-1, 1, 1) if values.ndim == 1 else values
 
@@ -122,7 +122,7 @@ def test_divergence_is_that_of_two_gaussians(name, fraction):
 
 
 @every_process
-def test_divergence_at_fraction_0_is_half_the_gain_of_snr_times_the_error(name):
+def test_divergence_at_fraction_0_is_half_the_snr_gain_times_the_error(name):
     t, s = np.float64(PAIRS).T
     (alpha_t, sigma_t), (alpha_s, sigma_s) = exact_scales(name, t), exact_scales(name, s)
     gain = (alpha_s / sigma_s) ** 2 - (alpha_t / sigma_t) ** 2
@@ -131,14 +131,14 @@ def test_divergence_at_fraction_0_is_half_the_gain_of_snr_times_the_error(name):
         np.testing.assert_allclose(found_of(name, np.float64)[0][fraction], expected, rtol=1e-10)
 
 
-def test_a_learned_variance_is_the_one_given_and_gives_way_to_the_one_asked_for():
+def test_a_learned_variance_is_used_unless_overridden():
     @jax.jit
     def run(process, x0, guess, s, t, fractions):
-        def kl(own, asked):
+        def kl(own, given):
             learned = DenoisedWithVariance(guess, guess, own)
-            return losses.posterior_kl(process, x0, learned, s=s, t=t, variance_fraction=asked)
+            return losses.posterior_kl(process, x0, learned, s=s, t=t, variance_fraction=given)
 
-        return [[kl(own, asked) for asked in (None, 0.7)] for own in fractions]
+        return [[kl(own, given) for given in (None, 0.7)] for own in fractions]
 
     own = [np.broadcast_to(expand(fraction), X0.shape) for fraction in FRACTIONS.values()]
     with float64():
@@ -157,7 +157,7 @@ def total_divergence(rows, guess, fraction, index, x0, s, t):
 
 
 @every_process
-def test_slopes_of_the_divergence_are_those_derived_by_hand(name):
+def test_slopes_of_the_divergence_match_those_derived_by_hand(name):
     """With e = x_0 − x̂_0 and δ = vw: −e^{−δ} ΔSNR e in x̂_0, ½w[1 − e^{−δ}(1 + ΔSNR e²)] in v."""
     t, s = np.float64(PAIRS).T
     v = FRACTIONS["per_component"]
@@ -213,7 +213,7 @@ def at_every_node(name, fraction):
 
 @every_ddpm
 @pytest.mark.parametrize("fraction", [0.0, 0.3, 1.0])
-def test_variances_of_ddpm_are_beta_beta_tilde_and_nichols_mean_of_their_logarithms(name, fraction):
+def test_variances_of_ddpm_are_beta_beta_tilde_and_their_geometric_mean(name, fraction):
     large, small = (np.log(part[1:]) for part in ddpm_variances(name))
     found = at_every_node(name, fraction)
     # 1 − ᾱ_1 of the cosine chain is 6e-4 and ᾱ itself is a rounded 1: 1e-16/6e-4 of the ratio.
@@ -221,7 +221,7 @@ def test_variances_of_ddpm_are_beta_beta_tilde_and_nichols_mean_of_their_logarit
 
 
 @every_ddpm
-def test_the_last_step_of_ddpm_has_beta_1_at_fraction_1_and_no_width_at_0(name):
+def test_the_last_step_of_ddpm_has_variance_beta_1_at_fraction_1_and_0_at_0(name):
     assert at_every_node(name, 1.0)[0] == pytest.approx(np.log(BETAS[name][0]), rel=1e-10)
     assert -80 < at_every_node(name, 0.0)[0] < np.log(1e-25)
 
@@ -229,7 +229,7 @@ def test_the_last_step_of_ddpm_has_beta_1_at_fraction_1_and_no_width_at_0(name):
 @every_ddpm
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 def test_divergence_of_ddpm_is_the_distance_of_the_means_over_twice_its_variance(name, fraction):
-    """Ho et al. 2020, eq. 7 and 8; with β_i for β̃_i, the divergence of the widths as well."""
+    """Ho et al. 2020, eq. 7 and 8; with β_i for β̃_i, also the divergence of the variances."""
     large, small = ddpm_variances(name)
     alpha_bars = np.cumprod(1 - BETAS[name])
     picked = np.array([2, 3, len(large) // 2, len(large)])
@@ -271,8 +271,8 @@ def test_divergence_is_finite_with_finite_slopes_from_t_1(name):
         chex.assert_tree_all_finite(total_divergence(rows(np.float32), GUESS, v, index, X0, s, t))
 
 
-def test_gaussian_kl_is_its_integral_over_every_shape_it_takes():
-    """E_q[log q − log p], by Gauss and Hermite; the means and variances broadcast."""
+def test_gaussian_kl_matches_its_integral_for_every_shape():
+    """E_q[log q − log p], by Gauss–Hermite quadrature; means and variances broadcast."""
     nodes, weights = np.polynomial.hermite_e.hermegauss(20)
     weights = weights / weights.sum()
     mean_q, mean_p = np.random.default_rng(0).standard_normal((2, 4, 3))

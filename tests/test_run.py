@@ -1,4 +1,4 @@
-"""A run as a notebook has it: its sampler, its trajectories, its labels."""
+"""A run as used in a notebook: its sampler, its trajectories, its labels."""
 
 import jax
 import jax.numpy as jnp
@@ -27,13 +27,13 @@ def test_samples_are_a_function_of_the_key_and_compile_once(run):
     assert not np.allclose(first, other)
 
 
-def test_sampling_goes_inside_other_compiled_functions(run):
+def test_sampling_works_inside_other_compiled_functions(run):
     inside = jax.jit(lambda key: run.sample(key, 4))(jax.random.key(0))
     np.testing.assert_allclose(inside, run.sample(jax.random.key(0), 4), rtol=1e-4, atol=1e-5)
 
 
-def test_samples_are_the_walk_of_the_named_solver(run):
-    """What ``sample`` compiles equals the library's own parts put together by hand."""
+def test_samples_come_from_the_named_solver(run):
+    """The compiled ``sample`` equals the library's parts combined by hand."""
     import jaxdiff
     from jaxdiff import processes, schedules, solvers
 
@@ -64,7 +64,7 @@ def shifted(denoise_fn, process):
     return guided
 
 
-def test_a_guide_wraps_the_model_that_the_solver_sees(run):
+def test_a_guide_wraps_the_model_of_the_solver(run):
     """One step of DDIM, x_s = α_s x̂_0 + σ_s ε̂, from the same noise: the shift in closed form."""
     choices = {"solver": "ddim", "num_steps": 1, "times": "uniform"}
     plain, guided = (
@@ -88,7 +88,7 @@ def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(run):
 
 
 @pytest.mark.slow
-def test_a_class_conditional_run_listens_to_its_label(tmp_path):
+def test_a_class_conditional_run_depends_on_its_label(tmp_path):
     config = tiny_config(num_steps=3, model=recipes.ModelConfig(class_conditional=True))
     run = recipes.train(config, tmp_path, say=quiet)
     same = [run.sample(jax.random.key(0), 2, label=k) for k in (0, 0, 1)]
@@ -99,7 +99,7 @@ def test_a_class_conditional_run_listens_to_its_label(tmp_path):
     assert run.sample(jax.random.key(0), 2).shape == (2, 2)
 
 
-def test_an_unknown_solver_or_option_is_told_in_one_sentence(run):
+def test_an_unknown_solver_or_option_is_refused(run):
     with pytest.raises(InputError, match=r"solver\.name must be one of ancestral"):
         run.sample(jax.random.key(0), 1, solver="rk9")
     with pytest.raises(InputError, match=r"solver\.eta does not exist"):

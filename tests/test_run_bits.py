@@ -1,4 +1,4 @@
-"""Bits per dimension of a run: exact models against closed forms, averages, refusals, progress.
+"""Bits per dimension of a run: exact models against closed forms, averages, errors, progress.
 
 A network whose last layer is still zero is, by EDM's preconditioning, the exact model of N(0, s²I).
 """
@@ -36,14 +36,14 @@ def exact_run(kind):
 
 @functools.cache
 def examples(kind):
-    """Draws of that law, as they would be stored, and their exact bits per dimension."""
+    """Draws of that distribution, as stored, and their exact bits per dimension."""
     x = STD * np.random.default_rng(0).normal(size=(N, *SHAPES[kind]))
     label = np.zeros(N, np.int32)
     if kind in ("vectors", "learned"):
         x = x.astype(np.float32)
         nats = x.astype(float) ** 2 / (2 * STD**2) + 0.5 * np.log(2 * np.pi * STD**2)
         return x, label, np.mean(nats) / np.log(2)
-    # the 256 levels lie on −1, …, 1; those seen dequantised are 256 intervals of [−1, 1]
+    # the 256 levels lie on −1, …, 1; dequantised ones are 256 intervals of [−1, 1]
     width = 2 / 256 if kind == "dequantised" else 2 / 255
     start = -1.0 if kind == "dequantised" else -1 - width / 2
     level = np.clip(np.floor((x - start) / width), 0, 255).astype(np.uint8)
@@ -100,13 +100,13 @@ def average(x, *, draws=2, on_batch=None):
     )  # fmt: skip
 
 
-def test_one_example_has_bits_and_no_error():
+def test_one_example_has_bits_but_no_standard_error():
     x = np.array([[3.0, 0.0], [5.0, 0.0]], np.float32)
     assert average(x[:1]) == (3.0, None, "a sum", 1)
     assert average(x) == (4.0, 1.0, "a sum", 2)
 
 
-def test_each_batch_is_told_by_its_number_of_draws():
+def test_each_batch_reports_its_number_of_draws():
     calls = []
     average(np.zeros((bounds.BATCH + 1, 2), np.float32), on_batch=calls.append)
     assert calls == [bounds.BATCH, bounds.BATCH, 1, 1]
@@ -114,7 +114,7 @@ def test_each_batch_is_told_by_its_number_of_draws():
 
 @pytest.mark.parametrize("check", [bounds.check, functools.partial(likelihoods.check, rtol=0.1)])
 @pytest.mark.parametrize(
-    ("kind", "x", "label", "says"),
+    ("kind", "x", "label", "message"),
     [
         ("vectors", np.zeros((0, 2)), [], r"data must have shape \(n, 2\) with n at least 1, got"),
         ("vectors", np.zeros((1, 3)), [0], r"shape \(n, 2\) with n at least 1, got \(1, 3\)"),
@@ -123,18 +123,18 @@ def test_each_batch_is_told_by_its_number_of_draws():
         ("vectors", np.zeros((1, 2)), [0, 0], r"label must have shape \(1,\), got \(2,\)"),
     ],
 )
-def test_what_are_not_examples_of_the_run_is_refused(check, kind, x, label, says):
-    with pytest.raises(InputError, match=says):
+def test_data_that_does_not_match_the_run_is_refused(check, kind, x, label, message):
+    with pytest.raises(InputError, match=message):
         check(exact_run(kind), x, np.array(label, int))
 
 
-def test_a_class_that_does_not_exist_is_refused():
+def test_an_unknown_class_is_refused():
     model = recipes.ModelConfig(class_conditional=True)
     run = Run(assemble(tiny_config(model=model), (2,), 3))
     with pytest.raises(InputError, match="label must be whole numbers from 0 to 2, got 3"):
         bounds.check(run, np.zeros((2, 2)), np.array([0, 3]))
 
 
-def test_no_draw_is_refused():
+def test_zero_draws_are_refused():
     with pytest.raises(InputError, match="draws must be an integer of at least 1, got 0"):
         average(np.zeros((1, 2)), draws=0)

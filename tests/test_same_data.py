@@ -1,4 +1,4 @@
-"""A run goes on with the data that it began with, and what has changed in others is said."""
+"""A run resumes only with its original data; the error names what has changed."""
 
 import json
 
@@ -19,11 +19,11 @@ def points(folder, x=X, label=LABEL):
     return data.load("npz:points.npz", data_dir=folder)
 
 
-def test_what_has_changed_is_said(tmp_path):
+def test_changes_are_named(tmp_path):
     check_same_data(tmp_path, points(tmp_path))
     stored = (tmp_path / "data.json").read_bytes()
     check_same_data(tmp_path, points(tmp_path))
-    check_same_data(tmp_path, points(tmp_path, x=X.astype(np.float64)))  # float32 all the same
+    check_same_data(tmp_path, points(tmp_path, x=X.astype(np.float64)))  # stored as float32 anyway
     for change, said in (
         ({"x": np.tile(X, (10, 1)), "label": np.tile(LABEL, 10)}, "450 examples in train instead "
          "of 45; 50 examples in test instead of 5"),
@@ -40,7 +40,7 @@ def test_what_has_changed_is_said(tmp_path):
     assert (split["size"], len(split["examples"]), len(split["labels"])) == (45, 64, 64)
 
 
-def test_a_workdir_without_a_fingerprint_has_no_changes_and_a_broken_one_is_told(tmp_path):
+def test_a_missing_fingerprint_is_accepted_and_a_broken_one_is_refused(tmp_path):
     dataset = points(tmp_path, x=X[:1], label=LABEL[:1])  # with an empty test split
     assert data_changes(tmp_path, dataset) == []
     for text in ("{", "[]", '{"train": 3}'):
@@ -50,7 +50,7 @@ def test_a_workdir_without_a_fingerprint_has_no_changes_and_a_broken_one_is_told
 
 
 @pytest.mark.slow
-def test_training_goes_on_with_its_own_data_alone(tmp_path):
+def test_training_resumes_only_with_its_own_data(tmp_path):
     points(tmp_path)
     source = recipes.DataConfig(name="npz:points.npz", data_dir=str(tmp_path))
     config, workdir = tiny_config(num_steps=3, data=source), tmp_path / "run"

@@ -1,4 +1,4 @@
-"""The driver: a solver that records what it is given shows the keys, the times and the states."""
+"""The driver: a solver that records its arguments shows the keys, the times and the states."""
 
 from typing import NamedTuple
 
@@ -51,7 +51,7 @@ def test_every_pair_of_times_is_stepped_once_and_in_order(n, direction):
     np.testing.assert_array_equal(saved.x[:, 0, 0], np.arange(n + 1))
 
 
-def test_every_step_has_a_key_of_its_own():
+def test_every_step_has_its_own_key():
     _, saved = jaxdiff.trajectory(
         jax.random.key(0),
         RECORDER,
@@ -76,7 +76,7 @@ def test_noise_of_different_steps_and_examples_is_uncorrelated():
     assert abs(neighbours) <= 5 / np.sqrt(n * (batch - 1))
 
 
-def test_saved_begins_with_the_start_ends_with_the_sample_and_is_the_walk():
+def test_the_trajectory_begins_with_x_init_and_ends_with_the_sample():
     x_init = jax.random.normal(jax.random.key(1), (3, 2))
     key = jax.random.key(0)
     x, saved = jaxdiff.trajectory(key, RANDOM_WALK, x_init, TIMES)
@@ -88,7 +88,7 @@ def test_saved_begins_with_the_start_ends_with_the_sample_and_is_the_walk():
 
 @pytest.mark.parametrize("solver", ["ancestral", "dpmpp_3m", "unipc_3"])
 def test_sample_is_the_loop_over_the_pairs_of_times(solver):
-    """Of a state without a memory, and of both kinds with one; test_solvers.py has every solver."""
+    """For one-step solvers and both kinds of multistep; test_solvers.py has every solver."""
     process, times, key = VE(), np.linspace(1.0, 0.0, 6, dtype=np.float32), jax.random.key(0)
     x = 50 * np.random.default_rng(0).normal(size=(4, 2)).astype(np.float32)
     made = SOLVERS[solver].make(gaussian_model(process), process)
@@ -100,7 +100,7 @@ def test_sample_is_the_loop_over_the_pairs_of_times(solver):
 
 
 @pytest.mark.parametrize("solver", ["ddim", "unipc_2", "stochastic_heun"])
-def test_the_driver_compiles_once_for_all_numbers(solver):
+def test_changing_numbers_does_not_retrace(solver):
     traces = []
 
     @jax.jit
@@ -115,10 +115,10 @@ def test_the_driver_compiles_once_for_all_numbers(solver):
     run.trace(other, jax.random.key(1), jnp.ones((4, 2)), schedules.uniform_times(5, t_min=0.1))
     assert len(traces) == 1
     run.trace(one, jax.random.key(0), jnp.zeros((4, 2)), schedules.uniform_times(6))
-    assert len(traces) == 2  # so a trace is counted
+    assert len(traces) == 2  # so that traces are counted
 
 
-def test_save_fn_picks_any_pytree_of_the_state():
+def test_save_fn_may_return_any_pytree_of_the_state():
     def pick(state):
         return {"mean": jnp.mean(state.x), "time": (state.s, None), "first": state.x[0]}
 
@@ -132,8 +132,8 @@ def test_save_fn_picks_any_pytree_of_the_state():
     np.testing.assert_allclose(x, [[6.0], [8.0]])
 
 
-def test_sampling_starts_anywhere():
-    """A point mass c from x at t: DDIM walks α_s c + σ_s (x − α_t c)/σ_t, wherever it starts."""
+def test_sampling_can_start_at_any_time():
+    """A point mass c from x at t: DDIM follows α_s c + σ_s (x − α_t c)/σ_t from any start."""
     process, c = VP(), 2.0
 
     def denoise_fn(x, t):
@@ -153,7 +153,7 @@ def test_sampling_starts_anywhere():
     [[1.0, 0.5, 0.5, 0.0], [1.0, 0.2, 0.4, 0.0], [0.0, 0.5, 0.2], [0.3, 0.3], [1.0, np.nan, 0.0]],
 )
 @pytest.mark.parametrize("drive", [jaxdiff.sample, jaxdiff.trajectory])
-def test_times_that_repeat_or_turn_are_refused(drive, times):
+def test_times_that_repeat_or_change_direction_are_refused(drive, times):
     with pytest.raises(InputError, match=r"times must decrease strictly .* got \["):
         drive(jax.random.key(0), RANDOM_WALK, jnp.zeros((1, 1)), jnp.array(times))
 
@@ -169,7 +169,7 @@ def test_times_beyond_data_and_noise_are_refused(times):
     [(0.5, r"\(\)"), ([0.5], r"\(1,\)"), ([], r"\(0,\)"), ([[1, 0]], r"\(1, 2\)")],
 )
 @pytest.mark.parametrize("drive", [jaxdiff.sample, jaxdiff.trajectory])
-def test_times_that_are_no_grid_are_refused(drive, times, shape):
+def test_times_that_are_not_a_grid_are_refused(drive, times, shape):
     with pytest.raises(
         InputError, match=rf"times must be a vector of at least two .* shape {shape}"
     ):
@@ -188,13 +188,13 @@ def test_times_may_be_numpy_and_may_be_made_inside_jit():
         times = schedules.karras_times(process, 5)
         return jaxdiff.trajectory(key, RECORDER, x, times, save_fn=lambda state: state.s)
 
-    x, walked = run(VP(), x_init)
+    x, visited = run(VP(), x_init)
     np.testing.assert_array_equal(x, np.full((3, 1), 5))
-    np.testing.assert_allclose(walked, schedules.karras_times(VP(), 5), rtol=1e-5)
+    np.testing.assert_allclose(visited, schedules.karras_times(VP(), 5), rtol=1e-5)
 
 
 @pytest.mark.parametrize("solver", ["ancestral", "ddim_half", "euler_maruyama"])
-def test_keys_give_independent_samples_of_one_law(solver):
+def test_keys_give_independent_samples_of_one_distribution(solver):
     """Two keys from one start: the correlation is 0 ± 1/√N, and the variances agree."""
     process, batch = VP(), 4000
     exact = oracles.gaussian(process, jnp.zeros(1), jnp.eye(1))
@@ -214,7 +214,7 @@ def test_samples_can_be_mapped_over_keys_and_differentiated_in_the_start():
     exact = oracles.gaussian(process, jnp.zeros(1), jnp.eye(1))
     times = jnp.linspace(0.5, 0.2, 6)
     angles = np.array([np.arctan2(vp_scales(t).sigma, vp_scales(t).alpha) for t in np.array(times)])
-    expected = np.prod(np.cos(np.diff(angles)))  # √λ = 1 loses the cosine of every angle
+    expected = np.prod(np.cos(np.diff(angles)))  # √λ = 1 shrinks by the cosine of every angle
 
     def end(x):
         made = solvers.ddim(exact, process)

@@ -1,4 +1,4 @@
-"""What no schedule and no grid of times can be made of is refused."""
+"""Invalid arguments of schedules and time grids are refused."""
 
 import math
 
@@ -27,13 +27,13 @@ from jaxdiff.typing import InputError
         (schedules.geometric_sigmas, {"num_scales": 3, "sigma_min": 2.0, "sigma_max": 1.0}),
     ],
 )
-def test_tables_refuse_what_is_no_schedule(table, options):
+def test_tables_refuse_invalid_schedules(table, options):
     with pytest.raises(InputError):
         table(**options)
 
 
 @pytest.mark.parametrize("count", [np.int64(4), np.array(4), jnp.int32(4)], ids=repr)
-def test_a_whole_number_of_any_type_is_a_count(count):
+def test_an_integer_of_any_type_is_a_count(count):
     assert schedules.uniform_times(count).shape == (5,)
 
 
@@ -53,8 +53,8 @@ def test_a_whole_number_of_any_type_is_a_count(count):
     ],
     ids=["uniform", "quadratic", "trailing", "betas", "log SNR", "chain", "sigmas", "VDM", "MCMC"],
 )
-def test_what_is_no_count_is_refused(take, count):
-    """A float is none, though it hold a whole number, which arithmetic does not keep."""
+def test_invalid_counts_are_refused(take, count):
+    """Floats are refused even if whole, since arithmetic does not keep them whole."""
     with pytest.raises(InputError, match=rf"got .*{count}"):
         take(count)
 
@@ -83,7 +83,7 @@ def test_what_is_no_count_is_refused(take, count):
     ids=["betas", "sigmas", "karras", "logistic", "offset", "log SNR", "chain", "VDM", "data",
          "quantile", "bound", "snr", "step size", "mean", "std", "levels"],
 )  # fmt: skip
-def test_what_is_not_finite_is_refused(take, number):
+def test_numbers_that_are_not_finite_are_refused(take, number):
     with pytest.raises(InputError, match=r"got .*(inf|nan)"):
         take(number)
 
@@ -99,11 +99,11 @@ def test_grids_refuse_times_outside_the_unit_interval(grid, num_steps, ends):
         GRIDS[grid](PROCESSES["vp"].process, num_steps, **ends)
 
 
-def test_logistic_times_refuse_a_rho_that_bends_nothing():
+def test_logistic_times_refuse_a_rho_of_zero():
     with pytest.raises(InputError, match="rho > 0, got 0"):
         schedules.logistic_times(PROCESSES["vp"].process, 4, rho=0)
 
 
-def test_logistic_times_refuse_a_rho_for_which_steps_run_into_one():
+def test_logistic_times_refuse_a_rho_for_which_steps_coincide():
     with pytest.raises(InputError, match="increase t_min or decrease rho"):
         schedules.logistic_times(PROCESSES["vp"].process, 100, rho=20.0)

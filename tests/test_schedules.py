@@ -1,4 +1,4 @@
-"""Noise tables against the papers' formulas in float64; time grids against what they promise."""
+"""Noise tables against the papers' formulas in float64; time grids against their guarantees."""
 
 import functools
 
@@ -49,7 +49,7 @@ def test_geometric_sigmas_have_a_constant_ratio_and_exact_ends():
     sigmas = np.asarray(NCSN_SIGMAS, np.float64)
     close(sigmas[1:] / sigmas[:-1], np.full(231, 5000 ** (1 / 231)))
     close(sigmas[[0, -1]], [0.01, 50.0])
-    # Song & Ermon 2020, technique 2: with 232 rungs on CIFAR-10 the ratio is about 1.037.
+    # Song & Ermon 2020, technique 2: with 232 noise scales on CIFAR-10 the ratio is about 1.037.
     close(sigmas[1] / sigmas[0], 1.037, rtol=1e-3)
     close(schedules.geometric_sigmas(1, sigma_min=0.5, sigma_max=2.0), [0.5])
 
@@ -75,7 +75,7 @@ def every_grid(process):
 
 @functools.cache
 def grids_of(name):
-    """By name; and logistic ones, one for each ρ."""
+    """Grids by name, with a logistic one for each ρ."""
     return jax.device_get(every_grid(one_of(name)))
 
 
@@ -96,7 +96,7 @@ def assert_decreasing(times, num_steps, t_max, t_min):
 
 @pytest.mark.parametrize("name", PROCESSES)
 @pytest.mark.parametrize("grid", GRIDS)
-def test_grids_decrease_strictly_between_exactly_the_ends_asked_for(grid, name):
+def test_grids_decrease_strictly_between_exactly_the_given_ends(grid, name):
     assert_decreasing(grids_of(name)[0][grid], 40, 0.9, 2e-3)
 
 
@@ -107,7 +107,7 @@ def test_one_step_is_one_pair_of_times(grid):
 
 @pytest.mark.parametrize("name", ["vp", "ve"])
 @pytest.mark.parametrize("grid", ["uniform", "quadratic", "logistic"])
-def test_grids_may_end_at_the_data_itself(grid, name):
+def test_grids_may_end_at_t_0(grid, name):
     times = GRIDS[grid](PROCESSES[name].process, 1000)
     assert times[-1] == 0
     assert np.all(np.diff(times) < 0)
@@ -133,13 +133,13 @@ def test_karras_times_space_the_root_of_the_noise_to_signal_ratio_evenly(name):
 
 @pytest.mark.parametrize("rho", RHOS)
 @pytest.mark.parametrize("name", PROCESSES)
-def test_logistic_times_space_the_share_of_the_noise_evenly(name, rho):
+def test_logistic_times_space_the_fraction_of_noise_evenly(name, rho):
     roots = np.exp(-0.5 * log_snr_of(name, grids_of(name)[1][RHOS.index(rho)])) ** (1 / rho)
-    shares = roots / (1 + roots)
-    np.testing.assert_allclose(shares, np.linspace(shares[0], shares[-1], 41), atol=2e-6)
+    fractions = roots / (1 + roots)
+    np.testing.assert_allclose(fractions, np.linspace(fractions[0], fractions[-1], 41), atol=2e-6)
 
 
-def test_logistic_times_treat_data_and_noise_alike():
+def test_logistic_times_are_symmetric_in_data_and_noise():
     """A process whose σ/α runs from 1/r to r has the same grid from either end."""
     process = processes.VE(sigma_min=1 / 40, sigma_max=40.0)
     times = np.asarray(schedules.logistic_times(process, 9))
@@ -147,22 +147,22 @@ def test_logistic_times_treat_data_and_noise_alike():
 
 
 @pytest.mark.parametrize(
-    ("asked", "walked"),
+    ("requested", "used"),
     [((0.02, 40.0), (0.02, 40.0)), ((0.002, 80.0), (0.01, 50.0))],
-    ids=["within", "clipped to what the process reaches"],
+    ids=["within", "clipped to the range of the process"],
 )
-def test_karras_times_are_edm_equation_5(asked, walked):
-    low, high = walked[0] ** (1 / 7), walked[1] ** (1 / 7)
+def test_karras_times_are_edm_equation_5(requested, used):
+    low, high = used[0] ** (1 / 7), used[1] ** (1 / 7)
     sigmas = (high + np.arange(19) / 18 * (low - high)) ** 7
     process = processes.VE(sigma_min=0.01, sigma_max=50.0)
-    times = schedules.karras_times(process, 18, sigma_min=asked[0], sigma_max=asked[1])
+    times = schedules.karras_times(process, 18, sigma_min=requested[0], sigma_max=requested[1])
     np.testing.assert_allclose(times, np.log(sigmas / 0.01) / np.log(5000), atol=2e-6)
 
 
 @pytest.mark.parametrize(
     "ratios",
     [
-        {"sigma_min": 60.0, "sigma_max": 80.0},  # both beyond the end of the process
+        {"sigma_min": 60.0, "sigma_max": 80.0},  # both beyond the range of the process
         {"sigma_min": 100.0},
         {"sigma_max": 0.005},  # below the ratio at t_min
         {"sigma_min": 2.0, "sigma_max": 1.0},
@@ -178,7 +178,7 @@ def test_karras_times_refuse_ratios_that_leave_no_decreasing_grid(ratios):
 
 @pytest.mark.parametrize("name", ["vp", "learned_vp"])
 def test_times_have_the_gradients_of_the_implicit_function(name):
-    """In the level, as log SNR of the time is the level; in the process, against differences."""
+    """In the level, since log SNR of the time is the level; in the process, by differences."""
     with float64():
         process, levels = as_float64(PROCESSES[name].process), np.array([-3.0, 0.1, 4.0])
 
@@ -212,13 +212,13 @@ def test_times_have_the_gradients_of_the_implicit_function(name):
         assert abs(difference) > 1e-6
 
 
-def test_log_snr_times_refuse_the_data_itself_where_log_snr_diverges():
+def test_log_snr_times_refuse_t_0_where_log_snr_diverges():
     with pytest.raises(InputError, match="t_min"):
         schedules.log_snr_times(PROCESSES["vp"].process, 4, t_min=0.0)
 
 
 @pytest.mark.parametrize("name", ["ve", "learned_vp"])
-def test_log_snr_times_reach_the_data_where_log_snr_is_finite(name):
+def test_log_snr_times_reach_t_0_where_log_snr_is_finite(name):
     process = PROCESSES[name].process
     times = schedules.log_snr_times(process, 4, t_min=0.0)
     assert times[-1] == 0

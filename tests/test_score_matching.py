@@ -92,7 +92,7 @@ def losses_of(theta):
 
 
 @every_theta
-def test_explicit_score_matching_is_its_closed_form(theta):
+def test_explicit_score_matching_matches_its_closed_form(theta):
     assert_mean(losses_of(theta)[0]["esm"], explicit(THETAS[theta]))
 
 
@@ -104,7 +104,7 @@ def test_implicit_differs_by_half_the_fisher_information(theta):
 
 @every_theta
 @pytest.mark.parametrize("kind", SLICES)
-def test_sliced_differs_from_implicit_by_nothing(theta, kind):
+def test_sliced_equals_implicit(theta, kind):
     found, _ = losses_of(theta)
     assert_mean(found[kind] - found["ism"], 0.0)
 
@@ -112,7 +112,7 @@ def test_sliced_differs_from_implicit_by_nothing(theta, kind):
 @every_theta
 @pytest.mark.parametrize("loss", ["esm", "ism", "ssm", "fd_ssm"])
 def test_gradients_of_implicit_and_sliced_are_those_of_explicit(theta, loss):
-    """∂J_ESM/∂A = AC − I + Aee' symmetrised; one direction of A is enough to tell them apart."""
+    """∂J_ESM/∂A = AC − I + Aee' symmetrised; one direction of A is enough to distinguish them."""
     a, b = THETAS[theta]
     moment = COV + np.outer(MEAN - b, MEAN - b)
     expected = np.trace(DIRECTION @ (0.5 * (a @ moment + moment @ a) - np.eye(3)))
@@ -134,14 +134,14 @@ def test_variance_reduction_reduces_variance():
     assert np.var(plain) == pytest.approx(variance, rel=0.15)
 
 
-def test_unit_probes_would_be_one_dth():
+def test_unit_probes_would_give_one_dth():
     """Probes of the sphere have length √D: vᵀ∇s v = −a‖v‖² is exact for s = −ax."""
     x = jnp.zeros((5, 3, 2, 1))
     got = losses.ssm(jax.random.key(0), lambda y: -0.7 * y, x, probe="sphere")
     np.testing.assert_allclose(got, -0.7 * 6, rtol=1e-5)
 
 
-def test_finite_differences_miss_by_the_second_order():
+def test_finite_differences_have_a_second_order_error():
     """s = −x³ in one dimension: [s(x+h) − s(x−h)]/2h = −3x² − h², and the mean is −x³ − 3xh²."""
     x = jnp.array([[0.5], [1.0]])
     for h in (0.05, 0.1, 0.4):
@@ -181,7 +181,7 @@ def denoised(theta, process, x0, t):
 
 @every_theta
 @pytest.mark.parametrize("name", PROCESSES)
-def test_denoising_and_its_slope_are_explicit_ones_of_noisy_data_for_every_theta(theta, name):
+def test_denoising_matches_explicit_score_matching_of_noisy_data(theta, name):
     """At one t: x_t ~ N(αm, S), S = α²C + σ²I. J_DSM − J_ESM = ½(D/σ² − tr S⁻¹) (Vincent 2011).
 
     The slope ∂J_DSM/∂A is that of J_ESM, ½(AM + MA) − I with M = S + ee'.
@@ -198,7 +198,7 @@ def test_denoising_and_its_slope_are_explicit_ones_of_noisy_data_for_every_theta
     assert_mean(moved, slope)
 
 
-def test_ladder_of_ncsn_averages_its_rungs():
+def test_the_ncsn_loss_averages_over_noise_scales():
     """λ = σ_i²: the mean over i of ½σ_i²[tr(A M_i A) − 2 tr A] + 3/2, M_i = C + σ_i² + ee'."""
     sigmas, (a, b) = np.array([0.2, 0.7, 2.0]), THETAS["skewed"]
     ladder = DiscreteVE.from_sigmas(jnp.array(sigmas.tolist()))
@@ -209,15 +209,15 @@ def test_ladder_of_ncsn_averages_its_rungs():
     dsm = functools.partial(losses.dsm, jax.random.key(2), lambda x, t: model(x), weight_fn=weight)
     found = jax.jit(dsm)(ladder, x0, t)
     e = np.outer(MEAN - b, MEAN - b)
-    rungs = [
+    by_scale = [
         0.5 * s**2 * (np.trace(a @ (COV + s**2 * np.eye(3) + e) @ a) - 2 * np.trace(a)) + 1.5
         for s in sigmas
     ]
-    assert_mean(found, np.mean(rungs))
+    assert_mean(found, np.mean(by_scale))
 
 
 def test_denoising_weighted_by_sigma2_is_the_error_in_the_noise():
-    """λ = σ²: σ²·½‖s + ε/σ‖² = ½‖σs + ε‖², the loss of NCSN, half of the one on ε."""
+    """λ = σ²: σ²·½‖s + ε/σ‖² = ½‖σs + ε‖², the loss of NCSN, half of that on ε."""
     t, x0, key = np.linspace(0.1, 1.0, 64, dtype=np.float32), data(64), jax.random.key(0)
     weight = functools.partial(losses.weights.eps, target="score")
 
@@ -235,7 +235,7 @@ def test_denoising_weighted_by_sigma2_is_the_error_in_the_noise():
     np.testing.assert_allclose(got, expected, rtol=1e-4)
 
 
-def test_probes_that_do_not_exist_are_refused():
+def test_invalid_probes_are_refused():
     with pytest.raises(InputError, match="rademacher, gaussian, sphere, coordinate, got 'cube'"):
         losses.ssm(jax.random.key(0), lambda x: x, jnp.ones((1, 2)), probe="cube")
     with pytest.raises(InputError, match="num_probes must be a positive integer, got 0"):

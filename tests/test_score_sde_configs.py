@@ -1,4 +1,4 @@
-"""The configurations that score_sde_pytorch publishes as ours: fields by what they mean there."""
+"""The published configurations of score_sde_pytorch, converted: fields by their meaning there."""
 
 import copy
 import dataclasses
@@ -24,16 +24,16 @@ PUBLISHED = published()
 REFINENETS = [name for name in PUBLISHED if name.startswith(("ve/ncsn/", "ve/ncsnv2/"))]
 
 
-def test_the_configurations_are_those_that_are_published():
+def test_the_configurations_match_the_published_ones():
     assert len(PUBLISHED) == 39
     assert len(PUBLISHED) - len(REFINENETS) == 28
     if not FACTS.exists():
-        pytest.skip(f"{FACTS} is not there: the facts are not part of the project")
+        pytest.skip(f"{FACTS} does not exist: the facts are not part of the project")
     assert json.loads(FACTS.read_text(encoding="utf-8")) == PUBLISHED
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_all_but_refinenets_are_ours(name):
+def test_all_but_refinenets_are_supported(name):
     if name in REFINENETS:
         with pytest.raises(InputError, match=r"'ddpm' or 'ncsnpp', got 'ncsn.*', a RefineNet$"):
             from_score_sde(PUBLISHED[name])
@@ -53,7 +53,7 @@ def test_all_but_refinenets_are_ours(name):
         ("cifar10_ncsnpp_deep_ve", "ve/cifar10_ncsnpp_deep_continuous"),
     ],
 )
-def test_our_files_of_these_experiments_say_the_same(module, name):
+def test_our_config_files_of_these_experiments_agree(module, name):
     """Written by hand from the papers, one by one."""
     file = importlib.import_module(f"experiments.configs.{module}")
     ours, theirs = recipes.from_dict(file.get_config().to_dict()), from_score_sde(PUBLISHED[name])
@@ -125,7 +125,7 @@ VALUES = {
 
 
 @pytest.mark.parametrize("name", VALUES)
-def test_a_field_is_what_it_means_there(name):
+def test_a_field_is_converted_by_its_meaning(name):
     config = from_score_sde(PUBLISHED[name])
     for path, value in VALUES[name].items():
         found = config
@@ -141,10 +141,10 @@ TINY = {"nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "num_scales": 10}
 
 
 @pytest.mark.parametrize("name", ["ve/cifar10_ncsnpp", "ve/cifar10_ncsnpp_continuous"])
-def test_the_score_of_a_ladder_is_the_networks_of_its_label_over_sigma(name):
-    """models/utils.py: labels count from the largest σ; models/ncsnpp.py divides by σ in the end.
+def test_the_score_of_a_discrete_ve_is_the_networks_at_its_label_over_sigma(name):
+    """models/utils.py: labels count from the largest σ; models/ncsnpp.py divides by σ at the end.
 
-    A continuous one is told σ itself, of which its Fourier features take the logarithm.
+    A continuous network gets σ itself, whose logarithm its Fourier features use.
     """
     fields = copy.deepcopy(PUBLISHED[name])
     fields["model"] |= TINY
@@ -183,14 +183,14 @@ def test_the_score_of_a_ladder_is_the_networks_of_its_label_over_sigma(name):
         ("sampling", "probability_flow", True),
     ],
 )
-def test_what_ours_cannot_express_is_refused_by_name(section, field, value):
+def test_unsupported_settings_are_refused_by_name(section, field, value):
     fields = copy.deepcopy(PUBLISHED["ve/cifar10_ncsnpp_continuous"])
     fields[section][field] = value
     with pytest.raises(InputError, match=f"{field}.* must be .* got "):
         from_score_sde(fields)
 
 
-def test_likelihood_weighting_is_a_weight_of_continuous_times_alone():
+def test_likelihood_weighting_requires_continuous_times():
     fields = copy.deepcopy(PUBLISHED["vp/cifar10_ddpmpp_continuous"])
     fields["training"]["likelihood_weighting"] = True
     assert from_score_sde(fields).loss.weight == choice("likelihood_weighting")
@@ -199,7 +199,7 @@ def test_likelihood_weighting_is_a_weight_of_continuous_times_alone():
         from_score_sde(fields)
 
 
-def test_fields_of_ones_own_come_from_a_file_and_none_may_be_missing(tmp_path):
+def test_custom_configs_come_from_a_file_and_must_be_complete(tmp_path):
     path, fields = tmp_path / "own.json", copy.deepcopy(PUBLISHED["vp/ddpm/cifar10"])
     path.write_text(json.dumps(fields))
     assert from_score_sde(read_score_sde(str(path))) == from_score_sde(fields)
@@ -220,7 +220,7 @@ def test_fields_of_ones_own_come_from_a_file_and_none_may_be_missing(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_checkpoint_becomes_a_run_by_its_configuration(tmp_path):
+def test_a_checkpoint_becomes_a_run_with_its_config(tmp_path):
     torch = pytest.importorskip("torch")
     fields, state = copy.deepcopy(PUBLISHED["ve/cifar10_ncsnpp_continuous"]), ncsnpp_state()
     fields["model"] |= {"nf": 16, "ch_mult": [1, 2], "num_res_blocks": 1, "attn_resolutions": [8]}

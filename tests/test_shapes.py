@@ -55,7 +55,7 @@ def test_a_wrong_shape_is_refused(fn, args, kwargs):
         fn(*args, **kwargs)
 
 
-def test_a_result_has_the_length_that_was_asked_for():
+def test_a_result_must_have_the_requested_length():
     def grid(num_steps: int) -> Float[Array, "{num_steps}+1"]:  # noqa: F821
         return jnp.zeros(4)
 
@@ -64,7 +64,7 @@ def test_a_result_has_the_length_that_was_asked_for():
         shape_checks.checked(grid)(4)
 
 
-def test_the_parts_of_a_result_share_their_axes_with_the_arguments():
+def test_the_parts_of_a_result_share_axes_with_the_arguments():
     def estimate(x: Float[Array, "batch *event"], rows: int) -> Estimate:  # noqa: F821
         return Denoised(x, x[:rows])
 
@@ -73,14 +73,14 @@ def test_the_parts_of_a_result_share_their_axes_with_the_arguments():
         shape_checks.checked(estimate)(BATCH, 1)
 
 
-def test_what_the_library_refuses_it_says_itself():
+def test_errors_of_the_library_take_precedence():
     with pytest.raises(InputError, match="betas must be a vector"):
         DiscreteVP.from_betas(jnp.full((2, 2), 0.1))
     with pytest.raises(InputError, match="vector of at least two times"):
         jaxdiff.sample(KEY, solvers.ddim(None, VP()), BATCH, jnp.ones((2, 2)))
 
 
-def test_a_process_of_placeholders_is_a_tree():
+def test_a_process_may_hold_placeholders():
     process = VP()
     leaves, treedef = jax.tree.flatten(process)
     assert len(leaves) == 2

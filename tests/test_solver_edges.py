@@ -1,4 +1,4 @@
-"""Solvers at their edges: gradients in the process, and options that mean nothing."""
+"""Edge cases of solvers: gradients in the process, and invalid options."""
 
 import functools
 
@@ -31,8 +31,8 @@ DIFFERENTIATED = [
         for name in DIFFERENTIATED
     ],
 )
-def test_gradients_in_the_process_are_those_of_the_samples(solver):
-    """Through every time that a solver finds for itself; and finite on a walk to σ = 0."""
+def test_gradients_in_the_process_match_differences_of_samples(solver):
+    """Through all times that a solver computes itself; and finite when sampling to σ = 0."""
 
     @jax.jit
     @jax.value_and_grad
@@ -65,8 +65,8 @@ def test_gradients_in_the_amplitude_of_the_noise_are_finite(make):
     chex.assert_tree_all_finite([slope(0.0), slope(0.5), slope(1.0)])
 
 
-def test_churn_of_nothing_is_heun():
-    """Where γ = 0, or outside of the noise levels at which it is put back: not one bit of noise."""
+def test_zero_churn_is_heun():
+    """With γ = 0, or outside the noise levels where noise is added: exactly no noise."""
     x = np.random.default_rng(0).normal(size=(4, 1)).astype(np.float32)
 
     @functools.partial(jax.jit, static_argnums=0)
@@ -87,7 +87,7 @@ def test_churn_of_nothing_is_heun():
 
 
 @pytest.mark.parametrize(
-    ("make", "options", "says"),
+    ("make", "options", "message"),
     [
         (solvers.stochastic_heun, {"churn": -0.5}, "churn must be finite and at least 0, got -0.5"),
         (
@@ -108,18 +108,18 @@ def test_churn_of_nothing_is_heun():
         (solvers.euler_maruyama, {"eta": [0.5]}, r"at least 0, got \[0.5\]"),
     ],
 )
-def test_noise_of_no_amplitude_is_refused(make, options, says):
-    with pytest.raises(InputError, match=says):
+def test_invalid_noise_amplitudes_are_refused(make, options, message):
+    with pytest.raises(InputError, match=message):
         make(gaussian_model(VP()), VP(), **options)
 
 
 @pytest.mark.parametrize("make", [solvers.ddim, solvers.euler_maruyama, solvers.dpmpp_2m])
 @pytest.mark.parametrize("eta", [1, np.float16(0.5), np.ones(()), jnp.bfloat16(0.5)], ids=repr)
-def test_a_number_of_any_type_is_an_amplitude(make, eta):
+def test_amplitudes_may_be_numbers_of_any_type(make, eta):
     assert make(gaussian_model(VP()), VP(), eta=eta).draws_noise
 
 
-def test_euler_s_method_walks_both_ways():
+def test_eulers_method_integrates_in_both_directions():
     """Its step towards the noise, by hand: x + [f x + ½ g² ε̂/σ](s − t)."""
     x, t, s = np.array([[0.5, -1.0]]), 0.3, 0.4
     solver = solvers.euler_maruyama(gaussian_model(VP()), VP(), eta=0.0)
@@ -130,7 +130,7 @@ def test_euler_s_method_walks_both_ways():
 
 
 @pytest.mark.parametrize(
-    ("x", "says"),
+    ("x", "message"),
     [
         (np.ones((1, 2), int), "x_init must be an array of floats, got int32"),
         (np.float32(1.0), r"x_init must be a batch of examples \[batch, ...\], got shape \(\)"),
@@ -139,15 +139,15 @@ def test_euler_s_method_walks_both_ways():
     ],
     ids=["integers", "a number", "a vector", "no example"],
 )
-def test_what_is_no_batch_of_floats_is_refused_as_a_start(x, says):
+def test_starts_that_are_not_a_batch_of_floats_are_refused(x, message):
     solver = solvers.ddim(gaussian_model(VP()), VP())
-    with pytest.raises(InputError, match=says):
+    with pytest.raises(InputError, match=message):
         jaxdiff.sample(jax.random.key(0), solver, x, jnp.array([1.0, 0.5]))
 
 
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_what_draws_noise_walks_to_the_data_alone(solver):
-    """The dynamics that draw noise are those of the reverse SDE, which no walk upward solves."""
+def test_solvers_that_draw_noise_only_run_towards_the_data(solver):
+    """They solve the reverse SDE, which does not describe sampling in the other direction."""
     row, times = SOLVERS[solver], jnp.array([0.2, 0.6, 1.0])
     made = row.make(gaussian_model(VP()), VP())
     if row.deterministic:
@@ -159,7 +159,7 @@ def test_what_draws_noise_walks_to_the_data_alone(solver):
 
 
 def predictor_corrector(made):
-    """A solver as the predictor of a walk that corrects nothing."""
+    """A solver as the predictor, with a corrector that does nothing."""
     still = solvers.one_step(lambda key, x, t, s: x)
     return solvers.predictor_corrector(
         gaussian_model(VP()), VP(), predictor=lambda *_: made, corrector=lambda *_: still

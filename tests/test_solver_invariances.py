@@ -31,10 +31,10 @@ from jaxdiff.processes import VP
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("model", FLOWS)
 @pytest.mark.parametrize("solver", [n for n in DETERMINISTIC if not SOLVERS[n].in_time])
-def test_vp_and_ve_are_one_ode(solver, model):
+def test_vp_and_ve_have_the_same_ode(solver, model):
     """x/α of VP is VE's x, at the times where VE's σ is VP's σ/α, step for step.
 
-    But for DEIS, whose polynomials are in the time of the process: see the test below.
+    Except for DEIS, whose polynomials are in the time of the process: see the test below.
     """
     times = np.linspace(0.9, 0.01, 12)
     ratios = np.array([vp_scales(t).sigma / vp_scales(t).alpha for t in times])
@@ -48,8 +48,8 @@ def test_vp_and_ve_are_one_ode(solver, model):
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("solver", [n for n, row in SOLVERS.items() if not row.noise_of_x])
-def test_units_of_signal_change_no_sample(solver):
-    """The samplers built on the posterior too: their noise is in proportion to α_s."""
+def test_units_of_signal_do_not_change_samples(solver):
+    """Also for samplers built on the posterior, whose noise is proportional to α_s."""
     times, x = np.linspace(0.9, 0.05, 12), np.random.default_rng(0).normal(size=(16, 2))
     first, last = PROCESSES["subvp"].scales(times[[0, -1]]).alpha
     own = endpoint(solver, in_double("subvp"), x, times)
@@ -58,7 +58,7 @@ def test_units_of_signal_change_no_sample(solver):
 
 
 def model_of_one_point(process, c):
-    """The exact model if all data are c."""
+    """The exact model of data at a single point c."""
 
     def denoise_fn(x, time):
         x0 = jnp.broadcast_to(c, x.shape)
@@ -98,8 +98,8 @@ def test_ddim_composes_where_the_estimate_of_the_data_is_constant(process, t, u,
 @pytest.mark.usefixtures("x64")
 @every_smooth
 @pytest.mark.parametrize("solver", [n for n in DETERMINISTIC if not SOLVERS[n].memory])
-def test_ode_solver_inverts_itself_up_to_its_order(solver, process):
-    """There and back the local errors c h² of Euler add, the c h³ and −c h³ of Heun cancel."""
+def test_ode_solver_inverts_itself_to_its_order(solver, process):
+    """In a round trip Euler's local errors c h² add up, but Heun's c h³ and −c h³ cancel."""
     row, counts = PROCESSES[process], np.array([32, 64, 128])
     x = np.random.default_rng(0).normal(size=(16, 2))
     errors = []
@@ -117,7 +117,7 @@ def test_ode_solver_inverts_itself_up_to_its_order(solver, process):
 
 
 @pytest.mark.parametrize("solver", first_is_quick(["heun", "euler_maruyama"]))
-def test_one_key_gives_one_sample_with_jit_and_without(solver):
+def test_a_key_determines_the_sample_with_and_without_jit(solver):
     process, times = VP(), schedules.uniform_times(2)
 
     def run(key, x):
@@ -136,7 +136,7 @@ def test_one_key_gives_one_sample_with_jit_and_without(solver):
 
 
 @pytest.mark.parametrize("solver", ["ancestral", "sde_dpmpp_2m", "stochastic_heun"])
-def test_a_sample_of_its_own_key_does_not_depend_on_its_batch_mates(solver):
+def test_a_sample_with_its_own_key_does_not_depend_on_batch_mates(solver):
     """Under vmap over keys: row 7 is the same among others."""
     process, times = VP(), schedules.uniform_times(4)
 

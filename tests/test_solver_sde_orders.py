@@ -1,8 +1,8 @@
-"""The order of every SDE solver, against exact laws, without Monte-Carlo noise.
+"""The order of every SDE solver, against exact distributions, without Monte Carlo noise.
 
-With the exact model of Gaussian data a step is affine in x, so its three numbers can be read off
-and the law of a whole walk follows; for mixtures the density itself is pushed through the steps by
-quadrature.
+With the exact model of Gaussian data a step is affine in x, so that its three coefficients can be
+read off and determine the distribution of samples; for mixtures the density itself is propagated
+through the steps by quadrature.
 """
 
 import functools
@@ -33,16 +33,16 @@ from jaxdiff import oracles, processes, solvers
 def jitted_steps(solver, model):
     """One step over each of many pairs of times, all from the same state.
 
-    Returns the drawn noise too: every solver draws once, with the key that it is given.
+    Returns the drawn noise too: every solver draws once, with the given key.
     """
 
     def steps(process, key, state, earlier, made, t, s):
-        walker = SOLVERS[solver].make(MODELS[model](process), process)
+        built = SOLVERS[solver].make(MODELS[model](process), process)
         keys = jax.random.split(key, t.shape[0])
 
         def step(key, earlier, made, t, s):
             seen = state._replace(times=tuple(earlier), made=made) if earlier.size else state
-            return walker.step(key, seen, t, s)
+            return built.step(key, seen, t, s)
 
         after = jax.vmap(step)(keys, earlier, made, t, s)
         return after, jax.vmap(lambda k: jax.random.normal(k, state.x.shape))(keys)
@@ -53,7 +53,7 @@ def jitted_steps(solver, model):
 def pairs_of(counts, t_max, t_min, memory):
     """Steps (t, s) of uniform grids of n steps, for every n of ``counts``, in one row.
 
-    With the ``memory`` times before each, the newest first, and how many of them there are.
+    With the ``memory`` times before each, newest first, and how many of them there are.
     """
     grids = [np.linspace(t_max, t_min, n + 1) for n in counts]
     back = 1 + np.arange(memory)
@@ -66,7 +66,7 @@ def pairs_of(counts, t_max, t_min, memory):
 
 
 def read_affine(solver, process, earlier, made, t, s):
-    """Read what every step does off ten points: u_s = scale · u_t + shift + noise · z.
+    """Fit every step to ten points: u_s = scale · u_t + shift + noise · z.
 
     u holds the sample and the estimates that the solver remembers; the fit must be exact.
     """
@@ -103,7 +103,7 @@ def third_moment(mean, variance):
 @every_smooth
 @pytest.mark.parametrize("solver", [name for name in STOCHASTIC if SOLVERS[name].churn > 0])
 def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
-    """From a law that is not the marginal, so that forgetting the start is tested too."""
+    """From a distribution other than the marginal, to test forgetting of the start too."""
     row, t_max, t_min = PROCESSES[process], 0.5, 0.2
     memory = SOLVERS[solver].memory
     alpha, sigma, _, _ = row.scales(t_max)
@@ -113,14 +113,14 @@ def test_sde_solver_has_weak_order_one_on_gaussian_data(solver, process):
 
     counts = np.array([32, 64, 128])
     read = read_affine(solver, one_of(process, SMOOTH), *pairs_of(counts, t_max, t_min, memory))
-    walks = [read[end - n : end] for n, end in zip(counts, np.cumsum(counts), strict=True)]
-    errors = np.abs(np.subtract([moments(steps, *start, memory) for steps in walks], exact))
+    runs = [read[end - n : end] for n, end in zip(counts, np.cumsum(counts), strict=True)]
+    errors = np.abs(np.subtract([moments(steps, *start, memory) for steps in runs], exact))
     if process in SOLVERS[solver].exact_mean:
-        # Gaussian regression is linear, and x̂_0 a martingale of the reverse SDE: no error at all.
+        # Gaussian regression is linear, and x̂_0 a martingale of the reverse SDE: exact.
         assert np.all(errors[:, 0] < 1e-10)
         errors = errors[:, 1:]
     for error in errors.T:
-        if memory:  # better than their order in general, by how much depends on the interval
+        if memory:  # usually better than their order, by an amount that depends on the interval
             assert slope(counts, error) > 1.4
         else:
             assert slope(counts, error) == pytest.approx(1, abs=0.15)
@@ -136,9 +136,9 @@ def churning_steps(process, x, churn, t, s):
 @pytest.mark.usefixtures("x64")
 @every_smooth
 def test_churn_is_the_family_between_ode_and_sde(process):
-    """γ = η²h on steps of h in log σ/α: as much noise as η asks of the family, to first order.
+    """γ = η²h on steps of h in log σ/α: as much noise as the family has at η, to first order.
 
-    The SDE of amplitude η puts η²g² dt = 2η²σ̄²h in over a step, in x/α, and (1 + γ)² − 1 ≈ 2γ.
+    The SDE of amplitude η adds η²g² dt = 2η²σ̄²h over a step, in x/α, and (1 + γ)² − 1 ≈ 2γ.
     Heun's own error is of a higher order.
     """
     row, eta = PROCESSES[process], 0.8
@@ -166,7 +166,7 @@ def test_churn_is_the_family_between_ode_and_sde(process):
 
 @jax.jit
 def end(process, x, times, increments, num_steps):
-    """The end of Euler-Maruyama's walk of so many steps, with these increments for its noise."""
+    """The sample of Euler–Maruyama in ``num_steps`` steps, with these increments as its noise."""
     drift_only = solvers.euler_maruyama(mixture_model(process), process)
     key = jax.random.key(0)
     drawn = jax.random.normal(key, x.shape)
@@ -183,9 +183,9 @@ def end(process, x, times, increments, num_steps):
 @pytest.mark.usefixtures("x64")
 @every_smooth
 def test_euler_maruyama_has_strong_order_one_on_shared_noise(process):
-    """The noise is additive, so that order ½ of the method in general is 1 here.
+    """The noise is additive, so that the method's general order ½ is 1 here.
 
-    Coarse walks take sums of the increments of the finest one, which stands for the exact path.
+    Coarser runs use sums of the increments of the finest one, which stands for the exact path.
     """
     row, t_max, t_min = PROCESSES[process], 0.5, 0.2
     finest, counts, paths = 4096, np.array([32, 64, 128]), 64
@@ -194,14 +194,14 @@ def test_euler_maruyama_has_strong_order_one_on_shared_noise(process):
     x_init = alpha * 0.7 + sigma * rng.normal(size=(paths, 1))
     brownian = rng.normal(size=(finest, paths, 1)) * np.sqrt((t_max - t_min) / finest)
 
-    def walk_of(n):
+    def run_of(n):
         increments = np.zeros_like(brownian)
         increments[:n] = brownian.reshape(n, finest // n, paths, 1).sum(1)
         times = np.pad(np.linspace(t_max, t_min, n + 1), (0, finest - n))
         return np.asarray(end(one_of(process, SMOOTH), x_init, times, increments, np.int32(n)))
 
-    exact = walk_of(finest)
-    errors = [np.mean(np.abs(walk_of(n) - exact)) for n in counts]
+    exact = run_of(finest)
+    errors = [np.mean(np.abs(run_of(n) - exact)) for n in counts]
     assert slope(counts, errors) == pytest.approx(1, abs=0.15)
 
 
@@ -209,7 +209,7 @@ def test_euler_maruyama_has_strong_order_one_on_shared_noise(process):
 @pytest.mark.parametrize("process", ["vp", "ve"])
 @pytest.mark.parametrize("solver", ["ancestral", "euler_maruyama", "sde_dpmpp_1"])
 def test_sde_solver_has_weak_order_one_on_a_mixture(solver, process):
-    """The density is pushed through x_s = μ(x_t) + c z by the trapezoidal rule, to rounding."""
+    """The density is propagated through x_s = μ(x_t) + c z by the trapezoidal rule, to rounding."""
     row = PROCESSES[process]
     t_max, t_min = {"vp": (0.5, 0.2), "ve": (0.7, 0.55)}[process]
     weights, means, stds = mixture_at(row.scales, t_max)

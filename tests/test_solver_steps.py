@@ -16,7 +16,7 @@ from jaxdiff.processes import VE, VP
 
 
 @pytest.mark.parametrize("process", PROCESSES)
-def test_ddim_at_eta_one_is_ancestral_sample_for_sample(process):
+def test_ddim_at_eta_one_matches_ancestral_sample_for_sample(process):
     """α_s r + α_s(1 − r) = α_s and α_ts σ_s²/σ_t = σ_s √r, with r = SNR_t/SNR_s."""
     row = PROCESSES[process]
     x = np.random.default_rng(0).normal(size=(ROWS, 2))
@@ -77,7 +77,7 @@ def test_ancestral_is_the_published_step_of_ddpm(i):
 
 
 @pytest.mark.parametrize("i", [232, 100, 2])
-def test_ancestral_is_the_published_step_of_the_ladder(i):
+def test_ancestral_is_the_published_step_of_ncsn(i):
     """Song et al. 2021, appendix F: x + Δ score + √(σ_{i−1}² Δ/σ_i²) z with Δ = σ_i² − σ_{i−1}²."""
     ladder = np.append(0.0, np.geomspace(0.01, 50.0, 232))
     process = PROCESSES["ncsn_232"].process

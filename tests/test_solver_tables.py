@@ -1,4 +1,4 @@
-"""What the comparison of solvers says of errors made up by hand."""
+"""The tables of the solver comparison, for made-up errors."""
 
 import math
 
@@ -21,8 +21,8 @@ ROWS = [
 ]
 
 
-def test_each_solver_stands_on_the_grid_that_is_best_at_few_evaluations():
-    """70 are not few, so that uniform wins under VP; under VE Karras's does."""
+def test_each_solver_is_listed_with_its_best_grid_at_few_evaluations():
+    """70 are not few, so that uniform wins under VP; under VE Karras's grid does."""
     best = tables.on_best_grids(ROWS, COUNTS)
     assert [(row.sde, row.solver, row.grid) for row in best] == [
         ("VP", "Heun", "uniform"),
@@ -32,7 +32,7 @@ def test_each_solver_stands_on_the_grid_that_is_best_at_few_evaluations():
     ]
 
 
-def test_winners_are_the_least_errors_beside_heun_s():
+def test_winners_have_the_smallest_errors_next_to_heuns():
     lines = tables.as_winners(ROWS, COUNTS).splitlines()[2:]
     assert [line.split()[2:] for line in lines] == [
         ["10", "Heun", "uniform", "4.00e-02", "8.00e-02", "0.5"],
@@ -44,8 +44,8 @@ def test_winners_are_the_least_errors_beside_heun_s():
     ]
 
 
-def test_the_ranking_is_by_geometric_means_in_units_of_heun_s_errors():
-    """Heun, uniform: ½ under VP and √(2·4) under VE. RK4 lacks an error, and comes last."""
+def test_the_ranking_is_by_geometric_means_in_units_of_heuns_errors():
+    """Heun, uniform: ½ under VP and √(2·4) under VE. RK4 lacks an error and comes last."""
     lines = tables.as_ranking(ROWS, COUNTS).splitlines()[2:]
     assert [line.split() for line in lines] == [
         ["Heun", "Karras", "1.000", "1.000"],
@@ -54,16 +54,16 @@ def test_the_ranking_is_by_geometric_means_in_units_of_heun_s_errors():
     ]
 
 
-def test_tables_say_what_there_is_and_laws_have_no_slope():
+def test_tables_show_all_errors_and_no_slope_for_distributions():
     table = tables.as_table(ROWS[:3], COUNTS).splitlines()
     assert table[0].split() == ["solver", "grid", "10", "20", "70", "slope"]
     assert table[4].split() == ["RK4", "Karras", "nan", "5.00e-03", "1.00e-05", "5.00"]
-    laws = [row._replace(slope=None) for row in ROWS[:1]]
-    assert tables.as_table(laws, COUNTS).splitlines()[0].split()[-1] == "70"
+    of_distributions = [row._replace(slope=None) for row in ROWS[:1]]
+    assert tables.as_table(of_distributions, COUNTS).splitlines()[0].split()[-1] == "70"
 
 
 @pytest.mark.parametrize("solver", [*ODE_SOLVERS, *SDE_SOLVERS])
-def test_every_solver_has_its_colour(solver):
+def test_every_solver_has_its_own_colour(solver):
     assert any(solver.startswith(name.split(" .")[0]) for name in pictures.FAMILIES)
 
 

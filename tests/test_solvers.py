@@ -67,7 +67,7 @@ def test_samples_are_those_of_the_published_sampler(solver, process):
 
 @every_process
 @pytest.mark.parametrize("solver", ["ancestral", "ddim", "ddim_one"])
-def test_fifty_steps_come_within_the_bias_bound_of_the_data(solver, process):
+def test_fifty_steps_are_within_the_bias_bound_of_the_data(solver, process):
     """From the exact p_1 the mean stays exact, and the variance falls short by less than a bound.
 
     In x/α, w = λ + ρ², ρ = σ/α, with steps of at most h in log ρ. DDIM keeps ∏ cos²Δφ of w, where
@@ -147,7 +147,7 @@ def test_another_process_retraces():
 
 
 @every_solver
-def test_network_is_evaluated_as_often_as_documented(solver):
+def test_the_network_is_evaluated_as_often_as_documented(solver):
     assert evaluations(SOLVERS[solver].make) == SOLVERS[solver].evaluations
 
 

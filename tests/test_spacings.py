@@ -1,4 +1,4 @@
-"""DDPM's time spacings: the published tables, and what every grid promises."""
+"""DDPM's time spacings: the published tables, and the guarantees of every grid."""
 
 import jax
 import numpy as np
@@ -32,25 +32,25 @@ def nodes_of(times, chain_steps=1000):
         ("trailing", [100, 200, 300, 400, 500, 600, 700, 800, 900, 1000]),
     ],
 )
-def test_ten_of_a_thousand_steps_are_those_of_the_published_table(spacing, published):
+def test_ten_of_a_thousand_steps_match_the_published_table(spacing, published):
     """Lin et al. 2023, table 2, whose steps are counted from 1."""
     assert nodes_of(SPACINGS[spacing](10)) == [*published[::-1], 0]
 
 
-def test_fifty_leading_steps_with_offset_one_are_those_of_stable_diffusion():
+def test_fifty_leading_steps_with_offset_one_match_stable_diffusion():
     """τ = 981, 961, …, 21, 1: the timesteps that its samplers print, counted from 0."""
     assert nodes_of(spacings.leading_times(50, offset=1)) == [*range(982, 1, -20), 0]
 
 
 def roundings(p, q):
-    """p/q rounded to a whole number, in whole numbers; of a tie both neighbours."""
+    """p/q rounded to an integer, in integer arithmetic; both neighbours for a tie."""
     up = (2 * p + q) // (2 * q)
     return {up, up - 1} if (2 * p + q) % (2 * q) == 0 else {up}
 
 
 @pytest.mark.parametrize("n", [2, 3, 7, 11, 24, 30, 48, 300, 999])
 def test_steps_that_do_not_divide_the_chain_follow_the_formulas(n):
-    """Lin et al. 2023, table 2; linspace from 0 to T − 1, as samplers count, and then one more."""
+    """Lin et al. 2023, table 2; linspace from 0 to T − 1, as samplers count, plus one."""
     leading, trailing, linspace = (nodes_of(make(n))[:-1][::-1] for make in SPACINGS.values())
     assert leading == [k * (1000 // n) + 1 for k in range(n)]
     for k in range(n):
@@ -59,7 +59,7 @@ def test_steps_that_do_not_divide_the_chain_follow_the_formulas(n):
 
 
 @every_spacing
-def test_as_many_steps_are_made_as_are_asked_for(spacing):
+def test_grids_have_the_requested_number_of_steps(spacing):
     """Every n, on a short chain and on a long one: strictly down to 0, in float32, on the nodes."""
     for chain, counts in ((1, [1]), (7, range(1, 8)), (1000, [1, 2, 3, 10, 333, 501, 999, 1000])):
         for n in counts:
@@ -95,14 +95,14 @@ def test_the_chain_sees_exactly_its_nodes(spacing, num_steps):
     bars = np.append(1.0, np.cumprod(1 - betas))
     alpha, _, _ = scales(process, times)
     np.testing.assert_allclose(np.asarray(alpha) ** 2, bars[nodes], rtol=2e-5)
-    # At a node the slope is that of the step that leads to it.
+    # At a node the slope is that of the preceding step.
     rate, _ = drift_diffusion(process, np.asarray(times)[:-1])
     own = 0.5 * 1000 * np.log1p(-betas[np.array(nodes[:-1]) - 1])
     np.testing.assert_allclose(rate, own, rtol=4e-4)  # the next β is 1e-3 away
 
 
 @every_spacing
-def test_grids_are_in_the_precision_of_now(spacing):
+def test_grids_have_the_current_precision(spacing):
     with jax.enable_x64(True):
         times = np.asarray(SPACINGS[spacing](30))
         assert times.dtype == np.float64
@@ -111,7 +111,7 @@ def test_grids_are_in_the_precision_of_now(spacing):
 
 @every_spacing
 @pytest.mark.parametrize("n", [0, -1, 1001])
-def test_a_number_of_steps_that_the_chain_has_not_is_refused(spacing, n):
+def test_an_impossible_number_of_steps_is_refused(spacing, n):
     with pytest.raises(InputError, match="num_steps"):
         SPACINGS[spacing](n)
 

@@ -1,4 +1,4 @@
-"""One step is one step, whole or in parts; and one that is not finite is not made."""
+"""A step is the same whole or in parts; and one that is not finite is skipped."""
 
 import functools
 
@@ -43,9 +43,9 @@ def close(found, expected, rtol=1e-5):
 def test_microbatches_add_up_to_the_step_of_the_whole_batch(parts, microbatches):
     state, step, batch = parts
     whole, metrics = jax.jit(step)(state, batch)
-    cut, in_turns = jax.jit(functools.partial(step, microbatches=microbatches))(state, batch)
+    cut, split = jax.jit(functools.partial(step, microbatches=microbatches))(state, batch)
     close(player_of(cut).params, player_of(whole).params)
-    close(in_turns, metrics)
+    close(split, metrics)
 
 
 def test_microbatches_that_do_not_divide_the_batch_are_refused(parts):
@@ -54,7 +54,7 @@ def test_microbatches_that_do_not_divide_the_batch_are_refused(parts):
         step(state, batch, microbatches=3)
 
 
-def test_rows_have_their_noise_and_time_wherever_they_come(parts):
+def test_noise_and_time_of_a_row_do_not_depend_on_its_position(parts):
     state, _, batch = parts
     run = Run(assemble(tiny_config(), (2,), None))
     loss_fn = loss_of(run.model)
@@ -69,7 +69,7 @@ def test_rows_have_their_noise_and_time_wherever_they_come(parts):
     np.testing.assert_allclose(found, whole[rows], rtol=1e-5)
 
 
-def test_an_update_that_is_not_finite_is_not_made_and_is_counted(parts):
+def test_an_update_that_is_not_finite_is_skipped_and_counted(parts):
     state, step, batch = parts
     step = jax.jit(step)
     bad = jax.tree.map(np.copy, batch)
@@ -80,16 +80,16 @@ def test_an_update_that_is_not_finite_is_not_made_and_is_counted(parts):
     chex.assert_trees_all_equal(after.players, before.players)
     again, second = step(after, bad)
     assert int(second["skipped"]) == 2
-    well, third = step(again, batch)
-    assert int(third["skipped"]) == int(well.skipped) == 0
-    well, _ = step(well, batch)  # the first rate of the warm-up is 0
+    good, third = step(again, batch)
+    assert int(third["skipped"]) == int(good.skipped) == 0
+    good, _ = step(good, batch)  # the first rate of the warm-up is 0
     assert np.isfinite(third["loss"])
-    params = (jax.tree.leaves(player_of(state).params) for state in (well, before))
+    params = (jax.tree.leaves(player_of(state).params) for state in (good, before))
     pairs = zip(*params, strict=True)
     assert any(not np.array_equal(*pair) for pair in pairs)
 
 
-def test_a_gradient_alone_that_is_not_finite_is_skipped_too():
+def test_an_infinite_gradient_of_a_finite_loss_is_skipped_too():
     def kink(params, view, key, batch, part):
         return jnp.sqrt(params * batch), ()  # finite at 0, with an infinite slope
 

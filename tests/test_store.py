@@ -1,4 +1,4 @@
-"""A network saved to a folder is the network that is loaded from it, to the bit."""
+"""A network saved to a folder is loaded again bit for bit."""
 
 import json
 import os
@@ -34,14 +34,14 @@ def variables_of(net):
 
 
 @pytest.mark.parametrize("name", NETS)
-def test_a_network_comes_back_equal_and_its_variables_to_the_bit(tmp_path, name):
+def test_a_network_and_its_variables_survive_a_round_trip(tmp_path, name):
     net, variables = NETS[name], variables_of(NETS[name])
     leaf = jax.tree.leaves(variables)[0]
-    leaf.ravel()[:3] = [-0.0, 1e-45, 3.4e38]  # and what is easily lost
+    leaf.ravel()[:3] = [-0.0, 1e-45, 3.4e38]  # and numbers that are easily lost
     save(tmp_path / "a" / "folder", net, variables)
     again, loaded = load(str(tmp_path / "a" / "folder"))
     assert again == net
-    assert hash(again) == hash(net)  # so that jit knows it for the same
+    assert hash(again) == hash(net)  # so that jit treats it as the same
     assert jax.tree.structure(loaded) == jax.tree.structure(variables)
     for got, expected in zip(jax.tree.leaves(loaded), jax.tree.leaves(variables), strict=True):
         assert got.dtype == expected.dtype
@@ -49,7 +49,7 @@ def test_a_network_comes_back_equal_and_its_variables_to_the_bit(tmp_path, name)
     assert sorted(os.listdir(tmp_path / "a" / "folder")) == ["config.json", "model.safetensors"]
 
 
-def test_any_program_can_read_the_files(tmp_path):
+def test_the_files_can_be_read_without_jaxdiff(tmp_path):
     net, variables = NETS["ncsnpp"], variables_of(NETS["ncsnpp"])
     save(tmp_path, net, variables)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -71,7 +71,7 @@ def test_any_program_can_read_the_files(tmp_path):
     [np.asfortranarray, np.transpose, lambda a: np.repeat(a, 2, 0)[::2]],
     ids=["Fortran", "transposed", "strided"],
 )
-def test_an_array_comes_back_however_it_lies_in_memory(tmp_path, lie):
+def test_an_array_of_any_memory_layout_survives_a_round_trip(tmp_path, lie):
     array = lie(np.arange(36, dtype=np.float32).reshape(6, 6))[:6]
     assert not array.flags.c_contiguous
     variables = variables_of(NETS["mlp"])
@@ -114,7 +114,7 @@ NAME = "params.Dense_0.bias"
         (lambda t: t.update({NAME: np.ones(16, bool)}), rf"must be floats, got bool in {NAME}$"),
     ],
 )
-def test_tensors_that_are_not_those_of_the_network_are_refused_by_name(tmp_path, change, sentence):
+def test_tensors_that_do_not_match_the_network_are_refused_by_name(tmp_path, change, sentence):
     save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
     tensors = load_file(tmp_path / "model.safetensors")
     change(tensors)
@@ -132,7 +132,7 @@ def test_saving_again_replaces_both_files(tmp_path):
 
 
 @pytest.mark.parametrize("broken", ["fsync", "replace"])
-def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, broken):
+def test_a_failed_write_leaves_the_old_files(tmp_path, monkeypatch, broken):
     net, variables = NETS["mlp"], variables_of(NETS["mlp"])
 
     def fail(*_):
@@ -153,7 +153,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path, monkeypatch, broken)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_a_network_that_is_none_of_ours_is_not_saved(tmp_path):
+def test_an_unknown_network_is_not_saved(tmp_path):
     with pytest.raises(
         InputError, match=r"a network to save must be one of .*UNet.*, got Conditioning"
     ):

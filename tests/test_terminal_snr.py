@@ -40,7 +40,7 @@ def test_a_cosine_schedule_without_a_cap_ends_without_signal():
     assert not DiscreteVP.from_betas(schedules.cosine_betas(50)).ends_without_signal
 
 
-def test_at_the_end_the_signal_is_lost_in_the_rounding_and_all_is_finite():
+def test_at_the_end_the_signal_is_below_rounding_and_all_is_finite():
     t = jnp.array([0.99, 0.995, 1.0], jnp.float32)
     alpha, sigma = jax.vmap(CHAIN.alpha)(t), jax.vmap(CHAIN.sigma)(t)
     assert np.float32(1.0) + alpha[-1] * 1e6 == np.float32(1.0)
@@ -58,21 +58,21 @@ def exact_step(x, a, sigma, b, sigma_b):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def end_of_walk(name, noise, times):
-    """Where a solver comes to with the exact model, and what that makes of it."""
+def endpoint(name, noise, times):
+    """The sample of a solver with the exact model, and the model's estimate of x_0 from it."""
     exact = oracles.gaussian(CHAIN, jnp.full(1, MEAN), jnp.full((1, 1), STD**2))
     x = jaxdiff.sample(jax.random.key(0), names.STEPS[name](exact, CHAIN), noise, times)
     return x, exact(x, times[-1]).x0
 
 
-def test_ddim_starts_from_noise_alone_as_in_closed_form():
+def test_ddim_from_pure_noise_matches_its_closed_form():
     nodes = np.append(1.0, np.sqrt(np.cumprod(1 - np.asarray(BETAS, np.float64))))
     x = noise = np.random.default_rng(0).normal(size=(64, 1)).astype(np.float32)
     steps = np.linspace(100, 0, 6).astype(int)
     for t, s in itertools.pairwise(steps):
         a, b = nodes[t], nodes[s]
         x = exact_step(x, a, np.sqrt(1 - a**2), b, np.sqrt(1 - b**2))
-    got, _ = end_of_walk("ddim", noise, np.float32(steps / 100))
+    got, _ = endpoint("ddim", noise, np.float32(steps / 100))
     np.testing.assert_allclose(got, x, rtol=2e-5, atol=2e-5)
 
 
@@ -83,20 +83,20 @@ SDE = ["ancestral", "euler_maruyama", "reverse_diffusion", "sde_dpmpp_2m", "stoc
 
 @functools.cache
 def grids():
-    """Down to the first node of the chain."""
+    """Grids down to the first node of the chain."""
     made = {name: names.TIME_GRIDS[name] for name in ("logistic", "log_snr")}
     return {name: np.asarray(make(CHAIN, 40, t_min=1e-2)) for name, make in made.items()}
 
 
 @pytest.mark.parametrize("name", first_is_quick(ODE + SDE))
-def test_every_solver_walks_from_noise_alone_to_the_data(name):
-    """The path of the ODE from ε ends at 3 + ½ε; an SDE ends in that law.
+def test_every_solver_samples_from_pure_noise_to_the_data(name):
+    """The path of the ODE from ε ends at 3 + ½ε; an SDE ends in that distribution.
 
-    A chain that keeps a signal of α_T starts its walk 3 α_T too low.
+    A chain that keeps a signal of α_T would start 3 α_T too low.
     """
     noise = normal((4000, 1), seed=1)
     for grid, times in grids().items():
-        x = np.asarray(end_of_walk(name, noise, times)[1])
+        x = np.asarray(endpoint(name, noise, times)[1])
         if name in ODE:
             error = np.sqrt(np.mean((x - (MEAN + STD * noise)) ** 2))
             assert error < (0.04 if name == "ddim" else 0.01), grid
@@ -106,7 +106,7 @@ def test_every_solver_walks_from_noise_alone_to_the_data(name):
 
 
 @pytest.mark.parametrize("kind", ["eps", "score", "sigma_score"])
-def test_predictions_of_noise_are_refused_there_and_others_are_finite(kind):
+def test_noise_predictions_are_refused_at_the_end_and_others_are_finite(kind):
     with pytest.raises(
         InputError, match=f"kind must be x0, v or edm for a chain .*, got '{kind}'$"
     ):
@@ -120,7 +120,7 @@ def test_predictions_of_noise_are_refused_there_and_others_are_finite(kind):
 
 
 @pytest.mark.parametrize("betas", [[0.1, 1.0, 0.1], [0.0, 0.5], [0.5, 1.1], [0.1, float("nan")]])
-def test_a_beta_of_one_is_that_of_the_last_step_alone(betas):
+def test_only_the_last_beta_may_be_one(betas):
     with pytest.raises(
         InputError, match="betas must be strictly between 0 and 1, except that the last may be"
     ):

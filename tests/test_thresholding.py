@@ -1,4 +1,4 @@
-"""Thresholding: x̂_0 against numpy, ε̂ against what ties it to x_t, both ends of time."""
+"""Thresholding: x̂_0 against numpy, ε̂ against its relation to x_t, both ends of time."""
 
 import functools
 
@@ -25,7 +25,7 @@ every_wrapper = pytest.mark.parametrize("wrapper", WRAPPERS)
 
 
 def model_of(process, x0):
-    """A model that says ``x0`` whatever it sees."""
+    """A model that predicts ``x0`` for any input."""
 
     def denoise_fn(x, t):
         alpha, sigma = (
@@ -38,8 +38,8 @@ def model_of(process, x0):
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def held(wrapper, process, x0, x, t):
-    """What the wrapped model says of ``x``."""
+def thresholded(wrapper, process, x0, x, t):
+    """The estimate of the wrapped model."""
     return WRAPPERS[wrapper](model_of(process, x0), process)(x, t)
 
 
@@ -48,29 +48,29 @@ def numbers(shape, scale=1.5, seed=0):
 
 
 def published(wrapper, x0):
-    """Saharia et al. 2022, section 2.3, in numpy, one example after the other."""
+    """Saharia et al. 2022, section 2.3, in numpy, one example at a time."""
     if wrapper == "static":
         return np.minimum(np.maximum(x0, -0.8), 0.5)
-    held = []
+    thresholded = []
     for one in x0.astype(np.float64):
         s = max(np.quantile(np.abs(one), 0.9), 0.8)
-        held.append(np.clip(one, -s, s) / s * 0.8)
-    return np.array(held)
+        thresholded.append(np.clip(one, -s, s) / s * 0.8)
+    return np.array(thresholded)
 
 
 @pytest.mark.parametrize("shape", [(5, 1), (5, 7), (3, 4, 4, 3)], ids=str)
 @every_wrapper
-def test_estimate_of_the_data_is_the_published_one(wrapper, shape):
+def test_estimate_of_the_data_matches_the_published_one(wrapper, shape):
     """Some examples within the range, some beyond it."""
     x, x0 = numbers(shape), numbers(shape, seed=1)
     x0[0] *= 0.1
-    got = held(wrapper, VP(), x0, x, 0.5).x0
+    got = thresholded(wrapper, VP(), x0, x, 0.5).x0
     np.testing.assert_allclose(got, published(wrapper, x0), rtol=1e-5, atol=1e-6)
     assert np.max(np.abs(got - x0)) > 0.1
     assert np.max(np.abs(got[1:])) <= np.float32(0.8)
 
 
-def test_an_example_within_the_range_is_left_as_it_is():
+def test_an_example_within_the_range_is_unchanged():
     process, x, x0 = (
         VP(),
         numbers((2, 50)),
@@ -92,12 +92,12 @@ def test_an_example_within_the_range_is_left_as_it_is():
 @pytest.mark.parametrize("batched", [False, True], ids=["one time", "a time each"])
 @pytest.mark.parametrize("name", PROCESSES)
 @every_wrapper
-def test_both_views_still_make_up_the_noisy_data(wrapper, name, batched):
-    """α x̂_0 + σ ε̂ = x_t, in the numbers of the papers, where any noise has come in."""
+def test_both_views_still_add_up_to_the_noisy_data(wrapper, name, batched):
+    """α x̂_0 + σ ε̂ = x_t, with the papers' α and σ, where there is any noise."""
     x, x0 = numbers((4, 2, 3)), numbers((4, 2, 3), seed=1)
     times = [0.3, 1.0, 0.02, 0.7]
     for t in [np.array(times, np.float32)] if batched else np.float32(times):
-        estimate = held(wrapper, one_of(name), x0, x, t)
+        estimate = thresholded(wrapper, one_of(name), x0, x, t)
         alpha, sigma = (np.reshape(a, (-1, 1, 1)) for a in exact_scales(name, t))
         total = alpha * np.asarray(estimate.x0, np.float64) + sigma * np.asarray(estimate.eps)
         np.testing.assert_allclose(total, x, rtol=1e-3, atol=1e-3)
@@ -106,7 +106,7 @@ def test_both_views_still_make_up_the_noisy_data(wrapper, name, batched):
 
 @functools.partial(jax.jit, static_argnums=0)
 def of_far_estimates(wrapper, process, x, t):
-    """The estimate, and the slope in x and t of all its numbers."""
+    """The estimate, and the gradient of its sum in x and t."""
 
     def total(x, t):
         model = WRAPPERS[wrapper](lambda x, t: Denoised(3 * x, 0.1 * x), process)
@@ -119,8 +119,8 @@ def of_far_estimates(wrapper, process, x, t):
 
 @pytest.mark.parametrize("name", PROCESSES)
 @every_wrapper
-def test_both_ends_of_time_are_finite_in_value_and_slope(wrapper, name):
-    """Also for estimates far beyond the range; at σ = 0 the noise is left as it was."""
+def test_value_and_slope_are_finite_at_both_ends_of_time(wrapper, name):
+    """Also for estimates far beyond the range; at σ = 0 the noise is left unchanged."""
     x = np.float32([[1e6, -1e6, 0.1], [0.0, 0.0, 0.0]])
     for t in (0.0, 1e-5, 1.0):
         estimate, slope = of_far_estimates(wrapper, one_of(name), x, t)
@@ -147,8 +147,8 @@ def test_a_third_field_of_the_estimate_is_kept(wrapper):
 @every_wrapper
 def test_an_example_does_not_depend_on_its_batch_mates(wrapper):
     x, x0 = numbers((6, 9)), numbers((6, 9), scale=3.0, seed=1)
-    together = held(wrapper, VP(), x0, x, 0.4)
-    alone = held(wrapper, VP(), x0[2:3], x[2:3], 0.4)
+    together = thresholded(wrapper, VP(), x0, x, 0.4)
+    alone = thresholded(wrapper, VP(), x0[2:3], x[2:3], 0.4)
     np.testing.assert_allclose(together.x0[2:3], alone.x0, rtol=1e-6)
     np.testing.assert_allclose(together.eps[2:3], alone.eps, rtol=1e-5, atol=1e-6)
 
@@ -157,8 +157,8 @@ def test_an_example_does_not_depend_on_its_batch_mates(wrapper):
     "process", [VP(), VE(0.01, 50.0), PROCESSES["ddpm_linear_1000"].process], ids=type
 )
 @every_wrapper
-def test_ddim_of_a_held_model_ends_within_the_range(wrapper, process):
-    """The data are three times as wide as the range; without the wrapper the samples are too."""
+def test_ddim_of_a_thresholded_model_ends_within_the_range(wrapper, process):
+    """The data are three times as wide as the range; without the wrapper so are the samples."""
 
     @jax.jit
     def samples(process):
@@ -189,7 +189,7 @@ def test_ddim_of_a_held_model_ends_within_the_range(wrapper, process):
     ],
     ids=["static", "dynamic"],
 )
-def test_other_numbers_are_never_another_trace(wrap, options, others):
+def test_changing_numbers_does_not_retrace(wrap, options, others):
     traces, x0 = [], numbers((4, 5))
 
     @jax.jit
@@ -214,6 +214,6 @@ def test_other_numbers_are_never_another_trace(wrap, options, others):
         (thresholding.dynamic_threshold, {"bound": 0.0}, "bound"),
     ],
 )
-def test_what_is_no_range_is_refused(wrap, options, named):
+def test_invalid_ranges_are_refused(wrap, options, named):
     with pytest.raises(InputError, match=named):
         wrap(model_of(VP(), 0.0), VP(), **options)

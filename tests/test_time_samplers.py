@@ -1,4 +1,4 @@
-"""Times drawn by importance, by log-normal noise and by losses: no average is moved."""
+"""Times drawn by importance, by log-normal noise and by losses: averages stay unbiased."""
 
 import collections
 import functools
@@ -37,7 +37,7 @@ ROWS = ("vp", "subvp", "ve", "cosine_vp", "learned_vp")
 
 
 def row(name):
-    """A process among the rows, as an argument of one program for them all."""
+    """A process among the rows, as an argument of one program for all of them."""
     return OneOf(np.int32(ROWS.index(name)), tuple(PROCESSES[name].process for name in ROWS))
 
 
@@ -70,7 +70,7 @@ def log_normal(**options):
 
 @functools.cache
 def sampled(weight, process, num_steps=None, t_min=T_MIN, t_max=T_MAX, **options):
-    """Of a name among the rows, or of a process."""
+    """Times for a name among the rows, or for a process."""
     process = row(process) if isinstance(process, str) else process
     options |= {"t_min": t_min, "t_max": t_max, "num_steps": num_steps}
     if weight == "log_normal":
@@ -88,8 +88,8 @@ def test_weighted_times_average_every_function_without_bias(weight, name):
     assert t.max() <= np.float32(T_MAX)
     for h, mean in FUNCTIONS.values():
         assert_mean_close(np.mean(importance * h(t), axis=1), mean)
-        assert_mean_close(importance[:, 3] * h(t[:, 3]), mean)  # whatever example it falls to
-    assert importance.max() <= 1001  # the uniform share of 1e-3
+        assert_mean_close(importance[:, 3] * h(t[:, 3]), mean)  # for any example
+    assert importance.max() <= 1001  # the uniform fraction of 1e-3
 
 
 @pytest.mark.parametrize("num_steps", [10, 1000])
@@ -102,12 +102,12 @@ def test_times_of_a_chain_are_its_nodes_and_average_over_them(weight, num_steps)
     nodes = nodes[(nodes > T_MIN + 1e-9) & (nodes <= T_MAX + 1e-9)]
     for h, _ in FUNCTIONS.values():
         values = np.mean(importance * h(t), axis=1)
-        error = np.std(values) / np.sqrt(REPEATS)  # nothing where each node is drawn once
+        error = np.std(values) / np.sqrt(REPEATS)  # zero where each node is drawn once
         assert abs(np.mean(values) - np.mean(h(nodes))) < 5 * error + 1e-5
 
 
 def test_a_table_of_few_cells_is_as_unbiased_as_one_of_many():
-    """Each time is uniform within its cell: at the cell's edge the average would move."""
+    """Each time is uniform within its cell: at the cell's edge the average would be biased."""
     t, importance = sampled("p2", PROCESSES["ve"].process, num_cells=3)
     for h, mean in FUNCTIONS.values():
         assert_mean_close(np.mean(importance * h(t), axis=1), mean)
@@ -125,7 +125,7 @@ likelihood = jax.jit(weights.likelihood)
 
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve", "cosine_vp"])
 def test_importance_for_the_likelihood_is_uniform_in_log_snr(name):
-    """g²/σ² = −(log SNR)': the middle and the spread of a uniform law, and weight ∝ 1/density."""
+    """g²/σ² = −(log SNR)': mean and spread of a uniform distribution, and weight ∝ 1/density."""
     t, importance = sampled("likelihood", name)
     alpha, sigma = exact_scales(name, t)
     low, high = (
@@ -140,7 +140,7 @@ def test_importance_for_the_likelihood_is_uniform_in_log_snr(name):
     np.testing.assert_allclose(flat, np.mean(flat), rtol=0.02)
 
 
-def test_importance_lowers_the_variance_of_what_it_is_for():
+def test_importance_reduces_the_variance_of_its_integrand():
     """∫ λ h over t: with λ constant times weight, only h is left to vary."""
     t, importance = sampled("likelihood", PROCESSES["vp"].process, t_min=1e-3, t_max=1.0)
     plain_t = np.random.default_rng(0).uniform(1e-3, 1, (REPEATS, BATCH))
@@ -152,21 +152,21 @@ def test_importance_lowers_the_variance_of_what_it_is_for():
 
 
 def log_normal_times(process, mean, std):
-    """Of all batches, in float64."""
+    """Times of all batches, in float64."""
     return np.float64(log_normal(t_min=1e-4)(KEYS, process, mean, std).t).ravel()
 
 
-def test_log_normal_noise_has_the_mean_and_spread_asked_for():
+def test_log_normal_noise_has_the_requested_mean_and_spread():
     process = processes.VE(sigma_min=1e-4, sigma_max=1e4)
     t = log_normal_times(process, -1.2, 1.2)
     log_sigma = np.log(1e-4) + t * np.log(1e8)
-    # Stratified draws are better than independent ones; the uniform share pulls by 1e-3·1.2.
+    # Stratified draws are better than independent ones; the uniform part shifts by 1e-3·1.2.
     assert abs(np.mean(log_sigma) + 1.2) < 5 * 1.2 / np.sqrt(t.size) + 2e-3
     assert np.std(log_sigma) == pytest.approx(1.2, rel=0.03)
 
 
 @pytest.mark.parametrize("name", ["vp", "cosine_vp", "learned_vp"])
-def test_log_normal_noise_is_that_of_sigma_over_alpha_where_log_snr_bends(name):
+def test_log_normal_noise_is_that_of_sigma_over_alpha_for_curved_log_snr(name):
     t = log_normal_times(row(name), -0.4, 0.5)
     alpha, sigma = exact_scales(name, t)
     level = np.log(sigma / alpha)
@@ -182,7 +182,7 @@ def test_log_normal_noise_is_that_of_sigma_over_alpha_where_log_snr_bends(name):
         ({"t_min": 0.0}, "t_min > 0"),
     ],
 )
-def test_ranges_that_are_none_are_refused(options, sentence):
+def test_invalid_ranges_are_refused(options, sentence):
     with pytest.raises(InputError, match=sentence):
         times.importance(jax.random.key(0), 4, PROCESSES["vp"].process, weights.p2, **options)
 
@@ -197,12 +197,12 @@ def test_history_keeps_the_last_losses_of_every_step_as_a_queue_would():
     rng, record = (
         np.random.default_rng(0),
         jax.jit(functools.partial(loss_aware.record)),
-    )  # with a cache of its own, to count
+    )  # with its own cache, to count
     history = loss_aware.start(5, length=3)
     queues = [collections.deque(maxlen=3) for _ in range(5)]
     counts = np.zeros(5, int)
     for _ in range(30):
-        step = rng.choice(5, size=9, p=[0.5, 0.2, 0.15, 0.1, 0.05])  # many more than 3 of the first
+        step = rng.choice(5, size=9, p=[0.5, 0.2, 0.15, 0.1, 0.05])  # more than 3 for the first
         values = rng.normal(size=9)
         history = record(history, np.float32((step + 1) / 5), np.float32(values))
         for i, value in zip(step, values, strict=True):
@@ -213,13 +213,13 @@ def test_history_keeps_the_last_losses_of_every_step_as_a_queue_would():
         for i, queue in enumerate(queues):
             kept = losses[i][: min(3, counts[i])]
             np.testing.assert_array_equal(np.sort(kept), np.sort(queue))
-            # the oldest is the next to go
+            # the oldest is the next to be replaced
             if counts[i] >= 3:
                 assert losses[i, counts[i] % 3] == queue[0]
     assert record._cache_size() == 1
 
 
-def test_no_gradient_reaches_the_losses_that_are_kept():
+def test_no_gradient_reaches_the_recorded_losses():
     @jax.jit
     @jax.value_and_grad
     def kept(scale):
@@ -240,7 +240,7 @@ def test_times_are_uniform_until_every_step_is_known():
     assert np.ptp(weight) > 1
 
 
-def test_steps_are_drawn_by_the_root_mean_square_of_their_losses_and_weighted_back():
+def test_steps_are_drawn_by_root_mean_square_loss_and_reweighted():
     sizes = np.array([1.0, 2.0, 5.0, 12.0])
     losses = np.concatenate([0.6 * sizes, np.sqrt(2 - 0.36) * sizes])  # mean square 1·size²
     steps = np.tile(np.arange(1, 5) / 4, 2)
@@ -254,6 +254,6 @@ def test_steps_are_drawn_by_the_root_mean_square_of_their_losses_and_weighted_ba
 
 
 @pytest.mark.parametrize("options", [{"num_steps": 0}, {"num_steps": 3, "length": 0}])
-def test_histories_of_nothing_are_refused(options):
+def test_empty_histories_are_refused(options):
     with pytest.raises(InputError, match="num_steps and length must be positive"):
         loss_aware.start(**options)

@@ -1,4 +1,4 @@
-"""Runs that are stopped and go on, and what they leave for a notebook to load."""
+"""Runs that are stopped and resumed, and their outputs for a notebook to load."""
 
 import dataclasses
 import functools
@@ -21,7 +21,7 @@ from jaxdiff.typing import InputError
 
 
 def write(workdir, config):
-    """The ``config.json`` of a run on points of the plane, of two classes."""
+    """The ``config.json`` of a run on points in the plane, with two classes."""
     write_content(workdir, identity_of(assemble(config, (2,), 2)).content)
 
 
@@ -34,7 +34,7 @@ def trained(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def final_state():
-    """The state that the run of a workdir ended with."""
+    """The final state of the run in a workdir."""
 
     def read(workdir):
         run = Run(assemble(*read_config(workdir)))
@@ -52,7 +52,7 @@ def rows(workdir):
     return [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
 
 
-def test_a_run_leaves_what_it_says(trained):
+def test_a_run_writes_the_files_that_it_reports(trained):
     run, workdir, lines = trained
     assert run.step == 6
     written = [line.removeprefix("wrote ") for line in lines if line.startswith("wrote ")]
@@ -91,10 +91,10 @@ def interrupted(*_, **__):
     raise KeyboardInterrupt
 
 
-def test_a_run_that_died_goes_on_to_the_same_bits(trained, final_state, tmp_path, monkeypatch):
+def test_a_run_that_died_resumes_to_the_same_bits(trained, final_state, tmp_path, monkeypatch):
     """It dies before its first checkpoint, when its first is due, and between two.
 
-    At last as by a power cut in the middle of a picture and of a row of the log.
+    The last time as in a power cut, in the middle of an image and of a row of the log.
     """
     _, straight, _ = trained
     for step in (1, 2, 5):
@@ -116,13 +116,13 @@ def test_a_run_that_died_goes_on_to_the_same_bits(trained, final_state, tmp_path
 
 
 @pytest.mark.slow
-def test_another_seed_is_another_run(trained, tmp_path, monkeypatch):
+def test_another_seed_gives_another_run(trained, tmp_path, monkeypatch):
     _, straight, _ = trained
     train_until(1, tmp_path, monkeypatch, seed=1)
     assert rows(tmp_path)[0]["loss"] != rows(straight)[0]["loss"]
 
 
-def test_a_finished_run_is_left_as_it_is(trained, final_state):
+def test_a_finished_run_is_left_unchanged(trained, final_state):
     _, workdir, _ = trained
     before = rows(workdir)
     state = final_state(workdir)
@@ -147,15 +147,15 @@ def contents(workdir):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """A run whose rates do not depend on its length, and its configuration."""
+    """A run whose learning rates do not depend on its length, and its configuration."""
     config = with_(CONSTANT, "training", ema_stds=(0.1,), sample_every=4)
     workdir = tmp_path_factory.mktemp("constant") / "run"
     recipes.train(config, workdir, say=quiet)
     return config, workdir
 
 
-def test_an_extended_run_is_one_of_that_length_from_the_start(straight, final_state, tmp_path):
-    """Extended by changing at once what no step depends on; config.json says what is so."""
+def test_an_extended_run_equals_one_of_that_length(straight, final_state, tmp_path):
+    """Extended together with fields that no step depends on; config.json has the new values."""
     config, workdir = straight
     shorter = with_(config, "training", num_steps=4, keep_checkpoints=1, checkpoint_every=4)
     shorter = with_(with_(shorter, "sampling", t_min=1e-2), "data", data_dir=str(tmp_path))
@@ -194,7 +194,7 @@ def test_an_extended_run_is_one_of_that_length_from_the_start(straight, final_st
         ),
     ],
 )
-def test_a_change_to_the_steps_made_so_far_is_refused_and_nothing_overwritten(
+def test_a_change_to_past_steps_is_refused_and_nothing_overwritten(
     trained, tmp_path, base, changes, sentence
 ):
     workdir = shutil.copytree(trained[1], tmp_path / "run")
@@ -208,8 +208,8 @@ def test_a_change_to_the_steps_made_so_far_is_refused_and_nothing_overwritten(
     assert contents(workdir) == before
 
 
-def test_a_start_that_is_refused_late_leaves_the_config_as_it_was(trained, tmp_path):
-    """Although what it changes is free: no checkpoint can be read."""
+def test_a_start_that_is_refused_late_leaves_the_config_unchanged(trained, tmp_path):
+    """Although the changes are allowed: no checkpoint can be read."""
     workdir = shutil.copytree(trained[1], tmp_path / "run")
     for path in (workdir / "checkpoints").rglob("*"):
         if path.is_file():
@@ -223,7 +223,7 @@ def test_a_start_that_is_refused_late_leaves_the_config_as_it_was(trained, tmp_p
 
 
 @pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"config": {}, "example": [2]}'])
-def test_a_config_file_that_is_none_is_told_by_who_loads_and_by_who_goes_on(tmp_path, content):
+def test_an_invalid_config_file_is_refused_on_loading_and_on_resuming(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
     sentence = r"config\.json is not the configuration of a run: (?!.*is not the)"
     with pytest.raises(InputError, match=sentence):
@@ -233,10 +233,10 @@ def test_a_config_file_that_is_none_is_told_by_who_loads_and_by_who_goes_on(tmp_
     assert (tmp_path / "config.json").read_text() == content
 
 
-def test_what_a_kill_left_out_of_a_saved_step_is_made_when_the_run_goes_on(
+def test_outputs_of_a_saved_step_lost_in_a_kill_are_made_on_resuming(
     straight, tmp_path, monkeypatch
 ):
-    """Its picture, and its averages for later; both as an unbroken run leaves them."""
+    """Its image and its stored averages; both equal those of an uninterrupted run."""
     config, workdir = straight
     with monkeypatch.context() as patch:
         patch.setattr("jaxdiff.recipes.training.draw", interrupted)
@@ -265,7 +265,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
 
-def test_load_gives_back_the_averaged_parameters(trained, final_state):
+def test_load_returns_the_averaged_parameters(trained, final_state):
     run, workdir, _ = trained
     loaded = recipes.load(workdir)
     assert loaded.step == 6
@@ -284,7 +284,7 @@ def test_load_gives_back_the_averaged_parameters(trained, final_state):
         ),
     ],
 )
-def test_a_workdir_without_a_model_is_told_in_one_sentence(tmp_path, prepare, sentence):
+def test_a_workdir_without_a_model_is_refused(tmp_path, prepare, sentence):
     prepare(tmp_path)
     with pytest.raises(InputError, match=sentence) as caught:
         recipes.load(tmp_path)

@@ -1,4 +1,4 @@
-"""The loss that a configuration names: times, importance weights, the hybrid loss, refusals."""
+"""The loss of a configuration: times, importance weights, the hybrid loss, errors."""
 
 import jax
 import jax.numpy as jnp
@@ -34,8 +34,8 @@ def assembled(size=2, **changes):
     "process",
     [pytest.param(choice("vp"), id="vp"), pytest.param(CHAIN, id="chain", marks=pytest.mark.slow)],
 )
-def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
-    """At the weight of likelihood, whose estimates differ by far in their variance."""
+def test_every_time_sampler_trains_on_the_same_loss(process):
+    """With likelihood weighting, where the variances of the estimates differ most."""
     loss = {"weight": choice("likelihood"), "t_min": 0.0 if process is CHAIN else 1e-2}
     every, params = {}, None
     for name, options in {
@@ -46,7 +46,7 @@ def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
 
     @jax.jit
     def batch_means(key):
-        """Of the loss of one model over fresh data and times."""
+        """Batch means of the loss of one model over fresh data and times."""
 
         def means(key):
             data_key, loss_key = jax.random.split(key)
@@ -65,8 +65,8 @@ def test_every_way_of_drawing_times_trains_on_the_same_loss(process):
 
 
 @pytest.mark.slow
-def test_without_importance_weights_the_law_of_the_times_is_the_objective():
-    """EDM's loss starts at 1 per number whatever t: its mean tells nothing of t, its spread all."""
+def test_without_importance_weights_the_distribution_of_times_is_the_objective():
+    """EDM's loss starts at 1 per number for any t: only its spread depends on the weights."""
     settings = {"weight": choice("edm"), "target": "x0", "times": choice("log_normal")}
 
     (run, plain_loss, _), (_, weighted_loss, _) = (
@@ -81,11 +81,11 @@ def test_without_importance_weights_the_law_of_the_times_is_the_objective():
 
     plain, weighted = map(np.asarray, untrained(jax.random.key(2)))
     assert_mean_close(plain, 1.0)
-    assert weighted.std() > 2  # weights of all sizes, though their mean is 1 again
+    assert weighted.std() > 2  # weights of all sizes, though their mean is again 1
 
 
-def test_likelihood_weighting_is_that_of_score_sde():
-    """g(t)² times the mean, or half the sum, of (score + z/std)², the VP SDE's from its paper."""
+def test_likelihood_weighting_matches_score_sde():
+    """g(t)² times the mean, or half the sum, of (score + z/std)², for the VP SDE of the paper."""
     settings = {"weight": choice("likelihood_weighting"), "times": choice("uniform")}
     (run, loss_of_mean, params), (_, loss_of_sum, _) = (
         assembled(5, loss=recipes.LossConfig(**settings, reduction=reduction))
@@ -114,7 +114,7 @@ def test_likelihood_weighting_is_that_of_score_sde():
 
 
 @pytest.mark.slow
-def test_hybrid_loss_is_that_of_the_library_per_dimension():
+def test_hybrid_loss_matches_the_library_per_dimension():
     run, loss_fn, params = assembled(**HYBRID)
 
     @jax.jit
@@ -133,7 +133,7 @@ def test_hybrid_loss_is_that_of_the_library_per_dimension():
 
 
 @pytest.mark.slow
-def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
+def test_hybrid_loss_trains_the_variance_and_its_run_samples():
     """The second half of the output starts at 0, v = ½; for N(0, I) the right v is 1."""
     run, loss_fn, _ = assembled(**HYBRID)
     state = jax.jit(lambda: fresh_state(run.model))()
@@ -145,7 +145,7 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
 
     leaves = jax.tree.leaves(gradient(player_of(state).params))
     last = max((g for g in leaves if g.shape == (4,)), key=np.linalg.norm)
-    assert np.all(last[2:] < 0)  # to raise the bias is to lower the loss
+    assert np.all(last[2:] < 0)  # raising the bias lowers the loss
     trained = run.at(state)
     assert trained.sample(jax.random.key(0), 3, solver="ancestral").shape == (3, 2)
 
@@ -165,7 +165,7 @@ def test_hybrid_loss_moves_the_variance_and_a_run_of_it_samples():
         ({"loss": recipes.LossConfig(times=choice("importance"), t_min=0.0)}, "t_min > 0"),
     ],
 )
-def test_a_loss_that_cannot_be_is_refused_before_anything_is_written(changes, sentence):
+def test_an_invalid_loss_is_refused_before_anything_is_written(changes, sentence):
     with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
         Run(assemble(tiny_config(**changes), (2,), None))
 
@@ -190,7 +190,7 @@ def test_a_loss_that_cannot_be_is_refused_before_anything_is_written(changes, se
         ({"name": "hybrid", "vlb_weight": 1.0, "process": CHAIN}, "learned_variance must be true"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes, sentence):
+def test_incompatible_settings_are_refused(changes, sentence):
     changes = dict(changes)
     process = changes.pop("process", choice("vp"))
     values = tiny_config(process=process).as_dict()
@@ -199,7 +199,7 @@ def test_what_does_not_go_together_is_refused(changes, sentence):
         assemble(recipes.from_dict(values), (2,), None)
 
 
-def test_a_configuration_of_before_losses_had_names_is_read_as_it_was_meant():
+def test_a_configuration_from_before_named_losses_keeps_its_meaning():
     old = {"loss": {"vlb_weight": 0.001}}
     assert _named(old)["loss"]["name"] == "hybrid"
     assert _named({"loss": {"vlb_weight": 0.0}}) == {"loss": {"vlb_weight": 0.0}}

@@ -19,7 +19,7 @@ def quadratic(params, view, key, batch, part):
     return 0.5 * jnp.sum((params["w"][None] - batch["x"]) ** 2, axis=1), ()
 
 
-def test_a_step_of_plain_descent_is_that_of_the_formula():
+def test_a_step_of_gradient_descent_matches_the_formula():
     batch = {"x": jnp.array([[1.0, 2.0], [3.0, 4.0]])}
     turn = train.Turn("w", quadratic, optax.sgd(0.1), (averages.exponential(0.9),))
     init, step = train.alternate(lambda key: {"w": {"w": jnp.array([0.0, 1.0])}}, [turn])
@@ -35,7 +35,7 @@ def test_a_step_of_plain_descent_is_that_of_the_formula():
     assert int(after.step) == 1
 
 
-def test_ema_is_the_recursion_of_the_formula_with_its_warm_up():
+def test_ema_follows_its_recursion_with_warm_up():
     params = np.sin(np.arange(40.0))
     average, expected = {"w": jnp.asarray(0.0)}, 0.0
     for k, value in enumerate(params):
@@ -46,12 +46,12 @@ def test_ema_is_the_recursion_of_the_formula_with_its_warm_up():
     np.testing.assert_allclose(average["w"], expected, rtol=1e-5)
 
 
-def test_ema_of_a_constant_forgets_where_it_began():
+def test_ema_of_a_constant_forgets_its_start():
     average = {"w": jnp.asarray(1.0)}
     for k in range(60):
         rule = averages.exponential(0.9999)
         average = averages.update(average, {"w": jnp.asarray(0.0)}, rule(jnp.asarray(k)))
-    # With no warm-up 0.9999^60 = 0.994 of the start would be left; ∏(2+k)/(11+k) leaves 10⁻¹⁰.
+    # Without warm-up 0.9999^60 = 0.994 of the start would be left; ∏(2+k)/(11+k) leaves 10⁻¹⁰.
     assert float(average["w"]) < 1e-6
 
 
@@ -61,28 +61,28 @@ def rates(**options):
     params = jnp.zeros(1)
 
     def step(state, _):
-        # Adam's first moments settle at once on a constant gradient: every update is −rate.
+        # Adam's moments are exact from the start for a constant gradient: every update is −rate.
         update, state = optimizer.update(jnp.ones(1), state, params)
         return state, -update[0]
 
     return np.asarray(jax.jit(lambda: jax.lax.scan(step, optimizer.init(params), length=100))()[1])
 
 
-def test_learning_rate_warms_up_and_falls_by_the_cosine():
+def test_learning_rate_warms_up_and_decays_by_the_cosine():
     step = np.arange(100)
     expected = np.where(step < 20, 0.01 * step / 20, 0.005 * (1 + np.cos(np.pi * (step - 20) / 80)))
     moved = rates(learning_rate=0.01, schedule="cosine", warmup_steps=20)
     np.testing.assert_allclose(moved, expected, atol=2e-6)
 
 
-def test_learning_rate_stays_where_it_warmed_up_to():
+def test_learning_rate_stays_constant_after_warm_up():
     expected = 0.01 * np.minimum(np.arange(100) / 20, 1)
     np.testing.assert_allclose(rates(learning_rate=0.01, warmup_steps=20), expected, atol=2e-6)
 
 
 def test_gradients_are_clipped_by_their_global_norm():
     grads = {"a": jnp.array([30.0]), "b": jnp.array([40.0])}
-    # At an epsilon far above the gradient Adam divides by a constant, which shows what it was fed.
+    # With epsilon far above the gradient Adam divides by a constant, which reveals its input.
     config = recipes.from_dict(
         {"optimizer": {"clip_norm": 1.0, "epsilon": 1e6, "learning_rate": 1e6, "b1": 0.0}}
     )

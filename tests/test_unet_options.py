@@ -1,4 +1,4 @@
-"""What a U-Net cannot be is refused before anything is computed, in a sentence."""
+"""Invalid options of a U-Net are refused with a clear message before anything is computed."""
 
 import jax
 import jax.numpy as jnp
@@ -79,7 +79,7 @@ def test_an_option_out_of_range_is_refused_by_name(options, sentence):
         ("num_classes", 0),
     ],
 )
-def test_a_number_that_is_no_count_is_refused_by_name(option, value):
+def test_a_number_that_is_not_a_count_is_refused_by_name(option, value):
     with pytest.raises(InputError, match=f"{option} must be a (list of )?positive integers?"):
         UNet(**{option: value})
 
@@ -90,7 +90,7 @@ def test_groups_that_do_not_divide_the_channels_are_refused():
 
 
 @pytest.mark.parametrize("net", [UNet(1), MLP(3)], ids=["UNet", "MLP"])
-def test_a_network_too_narrow_to_see_its_level_is_refused(net):
+def test_a_network_too_narrow_to_embed_its_level_is_refused(net):
     with pytest.raises(InputError):
         shapes_of(net, jnp.zeros((1, 8, 8, 1)), jnp.zeros(1))
 
@@ -101,26 +101,26 @@ def test_an_mlp_of_no_size_is_refused_by_name(option):
         MLP(**{option: 0})
 
 
-def test_counts_that_are_whole_and_above_0_pass_and_the_first_that_is_not_is_named():
+def test_positive_integers_pass_and_the_first_other_value_is_named():
     check_counts(a=1, b=2)
     with pytest.raises(InputError, match=r"^b must be a positive integer, got True$"):
         check_counts(a=1, b=True, c=-1)
 
 
-def test_a_convolution_that_resamples_takes_no_projection():
+def test_a_convolution_that_resamples_has_no_projection():
     with pytest.raises(InputError, match='project must be False where resampling is "conv"'):
         UNet(project=True)
     UNet(resampling="block", project=True)
 
 
 @pytest.mark.parametrize("options", [{"filter": (1, 3, 3, 1)}, {"resampling": "block"}])
-def test_pixels_are_padded_at_both_ends_by_plain_convolutions_alone(options):
+def test_only_plain_convolutions_pad_both_ends(options):
     with pytest.raises(InputError, match='padding must be "end" unless resampling is "conv"'):
         UNet(padding="both", **options)
 
 
 @pytest.mark.parametrize("shape", [(2, 8), (2, 2, 2, 2, 2, 2), (8,)])
-def test_data_with_no_axis_to_convolve_over_or_too_many_is_refused(shape):
+def test_data_with_too_few_or_too_many_axes_is_refused(shape):
     with pytest.raises(InputError, match=r"one, two or three axes between, got shape \("):
         shapes_of(UNet(4), jnp.zeros(shape), jnp.zeros(1))
 
@@ -129,7 +129,7 @@ def test_data_with_no_axis_to_convolve_over_or_too_many_is_refused(shape):
     ("size", "levels", "factor"),
     [((7, 8), 2, 2), ((6, 8), 3, 4), ((28, 28), 4, 8), ((6,), 3, 4), ((4, 4, 2), 3, 4)],
 )
-def test_image_that_does_not_halve_at_every_level_is_refused(size, levels, factor):
+def test_an_image_that_does_not_halve_at_every_level_is_refused(size, levels, factor):
     got = " x ".join(map(str, size))
     with pytest.raises(
         InputError, match=rf"U-Net of {levels} levels requires .* multiples of {factor}, got {got}"
@@ -137,7 +137,7 @@ def test_image_that_does_not_halve_at_every_level_is_refused(size, levels, facto
         shapes_of(UNet(4, (1,) * levels), jnp.zeros((1, *size, 1)), jnp.zeros(1))
 
 
-def test_a_network_that_is_not_told_the_level_is_the_same_at_every_one():
+def test_a_network_without_noise_conditioning_ignores_the_level():
     net = UNet(4, (1,), 1, (), embedding="none", num_classes=3)
     x, label, levels = normal((2, 8, 1)), jnp.array([0, 2]), (jnp.zeros(2), jnp.ones(2))
     params = any_params(shapes_of(net, x, levels[0], label))
@@ -148,7 +148,7 @@ def test_a_network_that_is_not_told_the_level_is_the_same_at_every_one():
     assert "embedding" not in alone["params"]
 
 
-def test_the_middle_attends_where_any_level_does_unless_asked_otherwise():
+def test_the_middle_attends_if_any_level_does_unless_overridden():
     def attends(**options):
         net = UNet(4, **options)
         return "middle_attention" in shapes_of(net, jnp.zeros((1, 8, 1)), jnp.zeros(1))["params"]
@@ -160,7 +160,7 @@ def test_the_middle_attends_where_any_level_does_unless_asked_otherwise():
 
 
 @pytest.mark.parametrize(("kind", "number"), [("sinusoidal", 0), ("fourier", 4)])
-def test_constants_are_there_for_fourier_features_alone(kind, number):
+def test_only_fourier_features_have_constants(kind, number):
     shapes = shapes_of(UNet(4, embedding=kind), jnp.zeros((1, 8, 1)), jnp.zeros(1))
     constants = shapes.get("constants", {})
     assert [leaf.shape for leaf in jax.tree.leaves(constants)] == ([(number,)] if number else [])

@@ -45,7 +45,7 @@ def term_by_hand(name, fraction, shrink):
 
 @pytest.mark.parametrize("name", ["vp", "subvp", "ve", "ddpm_linear_1000", "ncsn_232"])
 @pytest.mark.parametrize("shrink", [1.0, 0.7])
-def test_each_term_and_the_mean_over_the_chain_are_those_of_the_bound(name, shrink):
+def test_each_term_and_the_mean_over_the_chain_match_the_bound(name, shrink):
     process, fraction = one_of(name), 0.3
     x0, t = np.tile(data(EACH), (T, 1)), np.repeat(np.float32(NODES), EACH)
     found = vlb(key_of(0), process, x0, t, fraction, shrink).reshape(T, EACH).T
@@ -58,7 +58,7 @@ def test_each_term_and_the_mean_over_the_chain_are_those_of_the_bound(name, shri
     assert abs(mean.mean() - whole.mean()) <= 5 * spread
 
 
-def test_the_last_step_is_that_of_the_decoder_it_is_given():
+def test_the_last_step_uses_the_given_decoder():
     def decoder(x0, mean, std):
         return 100 * x0[:, 0] + mean[:, 0] + std[:, None].sum(axis=1)
 
@@ -105,7 +105,7 @@ def each_loss(parameters):
 
 @pytest.fixture(scope="module")
 def hybrid_losses():
-    """The losses, and their slopes in both parameters, each for each loss."""
+    """The losses, and the slopes of each loss in both parameters."""
     at = jnp.float32(0.4), jnp.float32(0.3)
 
     @jax.jit
@@ -116,7 +116,7 @@ def hybrid_losses():
     return jax.device_get((values, list(zip(of_a, of_b, strict=True))))
 
 
-def test_hybrid_trains_the_estimate_by_l_simple_alone_and_the_variance_by_the_bound_alone(
+def test_hybrid_trains_the_estimate_by_l_simple_and_the_variance_by_the_bound(
     hybrid_losses,
 ):
     (hybrid, simple, whole, *_), (of_hybrid, of_simple, of_bound, *_) = hybrid_losses
@@ -124,12 +124,12 @@ def test_hybrid_trains_the_estimate_by_l_simple_alone_and_the_variance_by_the_bo
     np.testing.assert_allclose(of_hybrid[0], of_simple[0], rtol=1e-5)
     np.testing.assert_allclose(of_hybrid[1], LAMBDA * of_bound[1], rtol=1e-5)
     np.testing.assert_array_equal(of_simple[1], np.zeros(4))
-    assert np.all(np.abs(LAMBDA * of_bound[0]) > 1e-4 * np.abs(of_simple[0]))  # it is held back
-    assert of_hybrid[1][0] == 0  # the decoder has a width of its own
+    assert np.all(np.abs(LAMBDA * of_bound[0]) > 1e-4 * np.abs(of_simple[0]))  # which is stopped
+    assert of_hybrid[1][0] == 0  # the decoder has its own width
     assert np.all(np.abs(of_hybrid[1][1:]) > 1e-6)
 
 
-def test_hybrid_weighs_the_bound_by_a_thousandth_unless_told_otherwise(hybrid_losses):
+def test_hybrid_weights_the_bound_by_a_thousandth_by_default(hybrid_losses):
     (_, simple, whole, found, discretized), _ = hybrid_losses
     np.testing.assert_allclose(found - simple, 1e-3 * whole, rtol=1e-3, atol=1e-5)
     np.testing.assert_allclose(discretized[0] - simple[0], 1e-3 * 10 * 5, rtol=1e-3)
@@ -210,7 +210,7 @@ def posterior_weight(process, t, num_steps):
 
 
 @pytest.mark.parametrize("name", BETAS)
-def test_posterior_weight_of_ddpm_is_its_equation_12(name):
+def test_posterior_weight_of_ddpm_matches_equation_12(name):
     """Ho et al. 2020, eq. 12: ‖Δμ‖² = β²/[(1 − β)(1 − ᾱ)] ‖ε − ε̂‖²."""
     betas = BETAS[name]
     alpha_bars, num_steps = np.cumprod(1 - betas), len(betas)
@@ -222,7 +222,7 @@ def test_posterior_weight_of_ddpm_is_its_equation_12(name):
     np.testing.assert_allclose(found, expected, rtol=1e-9)
     process = PROCESSES[name].process
     found = posterior_weight(process, np.float32(t), num_steps)
-    np.testing.assert_allclose(found, expected, rtol=5e-3)  # of neighbours in float32
+    np.testing.assert_allclose(found, expected, rtol=5e-3)  # differences of neighbours in float32
 
 
 @jax.jit
@@ -255,7 +255,7 @@ def p2_weights(process, t, gamma, k):
 
 @every_process
 @pytest.mark.parametrize(("gamma", "k"), [(0.0, 1.0), (0.5, 1.0), (1.0, 1.0), (2.0, 0.3)])
-def test_p2_weight_is_its_formula_for_every_target(name, gamma, k):
+def test_p2_weight_matches_its_formula_for_every_target(name, gamma, k):
     """Choi et al. 2022: (k + SNR)^−γ on ε; Δε = −(α/σ)Δx_0, Δv = −(α² + σ²)/σ Δx_0, −Δε/σ."""
     alpha, sigma = exact_scales(name, WEIGHT_T)
     snr = (alpha / sigma) ** 2

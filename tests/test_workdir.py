@@ -1,4 +1,4 @@
-"""A workdir belongs to one process at a time, whatever that does in it."""
+"""A workdir belongs to one process at a time, whatever the process does in it."""
 
 import contextlib
 import dataclasses
@@ -18,21 +18,21 @@ from jaxdiff.typing import InputError
 
 @contextlib.contextmanager
 def owned(workdir):
-    """A new workdir in which another process is at work, and has written nothing yet."""
+    """A new workdir locked by another process, which has written nothing yet."""
     workdir.mkdir()
     with open(workdir / ".lock", "w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def test_a_start_that_is_refused_leaves_no_config_of_its_own(tmp_path):
+def test_a_refused_start_leaves_no_config(tmp_path):
     workdir = tmp_path / "run"
     with owned(workdir), pytest.raises(InputError, match="in use by another process"):
         recipes.train(dataclasses.replace(tiny_config(), seed=7), workdir)
     assert not (workdir / "config.json").exists()
 
 
-def test_weights_are_written_into_no_workdir_of_another_process(tmp_path):
+def test_weights_are_not_written_into_a_workdir_in_use(tmp_path):
     config, digits = tiny_config(data=recipes.DataConfig(name="digits")), data.load("digits")
     model = Run(assemble(config, digits.shape, digits.num_classes))
     params = fresh_state(model.model).players["model"].params
