@@ -62,8 +62,8 @@ def residual(
         scale, shift = np.split(level, 2, axis=1)
         h = normed(h, p["norm_1"], groups, epsilon) * (1 + wide(scale, h)) + wide(shift, h)
     h = convolve(act(h), p["conv_1"])
-    beside = change(x, weights)
-    return ((dense(beside, p["skip"]) if "skip" in p else beside) + h) * skip_scale
+    skip = change(x, weights)
+    return ((dense(skip, p["skip"]) if "skip" in p else skip) + h) * skip_scale
 
 
 @pytest.mark.parametrize("modulation", ["shift", "scale_shift"])

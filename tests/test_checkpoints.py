@@ -153,7 +153,7 @@ def test_if_all_are_damaged_nothing_is_moved_and_an_error_is_raised(saved, state
 
 
 @pytest.mark.parametrize(
-    ("name", "other", "sentence"),
+    ("name", "other", "message"),
     [
         (
             "params",
@@ -167,10 +167,10 @@ def test_if_all_are_damaged_nothing_is_moved_and_an_error_is_raised(saved, state
         ),
     ],
 )
-def test_a_checkpoint_of_other_arrays_is_not_called_damaged(state, tmp_path, name, other, sentence):
+def test_a_checkpoint_of_other_arrays_is_not_called_damaged(state, tmp_path, name, other, message):
     save(tmp_path, at(state, 10))
     like = with_player(state, **{name: jax.tree.map(other, getattr(player_of(state), name))})
-    with pytest.raises(InputError, match=sentence + ".*is not damaged"):
+    with pytest.raises(InputError, match=message + ".*is not damaged"):
         restored(tmp_path, like, keep=TrainingConfig())
     assert (tmp_path / "checkpoints" / "10").is_dir()
 
@@ -257,8 +257,8 @@ def save(workdir, state):
 def test_a_full_disk_is_reported_and_old_checkpoints_stay(state, tmp_path):
     """Files are limited to 200 bytes, which fails in the same way as a full disk."""
     save(tmp_path, at(state, 10))
-    sentence = r"could not be written \(File too large\); that of step 10 is intact$"
-    with files_of_at_most(200), pytest.raises(InputError, match=sentence):
+    message = r"could not be written \(File too large\); that of step 10 is intact$"
+    with files_of_at_most(200), pytest.raises(InputError, match=message):
         save(tmp_path, at(state, 20))
     assert bits(restored(tmp_path, state)) == bits(at(state, 10))
 

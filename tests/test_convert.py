@@ -108,8 +108,8 @@ def test_every_part_of_an_ncsnpp_comes_from_the_module_of_its_number():
             tensor = state[f"all_modules.{name}"]
             one_pixel = tensor.ndim == 4 and tensor.shape[-1] == 1
             flat = tensor[:, :, 0, 0] if one_pixel else tensor
-            lies = {4: of_conv, 2: np.transpose}[flat.ndim]
-            expected = flat if name.endswith("W") else lies(flat)
+            layout = {4: of_conv, 2: np.transpose}[flat.ndim]
+            expected = flat if name.endswith("W") else layout(flat)
             np.testing.assert_array_equal(params[path], expected, err_msg=path)
 
 
@@ -185,7 +185,7 @@ def without(state, name):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (
             lambda s: without(s, "all_modules.3.Conv_0.bias"),
@@ -233,8 +233,8 @@ def without(state, name):
         "whole",
     ],
 )
-def test_a_missing_extra_or_misshapen_tensor_is_refused(change, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_a_missing_extra_or_misshapen_tensor_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
         from_score_sde(change(ddpm_state()), score_sde_network(DDPM))
 
 

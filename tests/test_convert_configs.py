@@ -191,8 +191,8 @@ def test_settings_missing_from_a_unet2d_have_the_defaults_of_diffusers():
     ],
 )
 def test_a_setting_of_a_unet2d_changes_only_its_own_fields(change, fields):
-    said = {name: value for name, value in (UNET2D | change).items() if value is not None}
-    assert diffusers_network(said) == diffusers_network(UNET2D).clone(**fields)
+    config = {name: value for name, value in (UNET2D | change).items() if value is not None}
+    assert diffusers_network(config) == diffusers_network(UNET2D).clone(**fields)
 
 
 def test_the_default_of_diffusers_is_supported():
@@ -247,8 +247,8 @@ def test_an_unsupported_unet2d_is_refused(setting, value):
     ],
 )
 def test_unsupported_blocks_of_a_unet2d_are_refused(change):
-    sentence = r"and up_block_types their mirror images, got \["
-    with pytest.raises(InputError, match=sentence):
+    message = r"and up_block_types their mirror images, got \["
+    with pytest.raises(InputError, match=message):
         diffusers_network(UNET2D | change)
 
 

@@ -69,8 +69,8 @@ def expected_params(s, names=NEW):
     """Every parameter of ours, with the corresponding tensor of diffusers."""
     expected = {}
 
-    def put(ours, theirs, lies, leaf="kernel"):
-        expected[f"{ours}/{leaf}"] = lies(s[f"{theirs}.weight"])
+    def put(ours, theirs, layout, leaf="kernel"):
+        expected[f"{ours}/{leaf}"] = layout(s[f"{theirs}.weight"])
         expected[f"{ours}/bias"] = s[f"{theirs}.bias"]
 
     put("conv_in", "conv_in", of_conv)
@@ -110,7 +110,7 @@ def without(state, name):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (
             lambda s: without(s, "mid_block.resnets.1.norm2.bias"),
@@ -135,8 +135,8 @@ def without(state, name):
     ],
     ids=["missing", "missing of three", "no stem", "left over", "shape"],
 )
-def test_a_missing_extra_or_misshapen_tensor_is_refused(change, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_a_missing_extra_or_misshapen_tensor_is_refused(change, message):
+    with pytest.raises(InputError, match=message):
         from_diffusers(change(unet2d_state()), diffusers_network(UNET2D))
 
 
@@ -164,7 +164,7 @@ def test_a_folder_is_read_as_its_network_and_its_tensors(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "sentence"),
+    ("spoil", "message"),
     [
         (
             lambda f: os.remove(f / "config.json"),
@@ -182,10 +182,10 @@ def test_a_folder_is_read_as_its_network_and_its_tensors(tmp_path):
         ),
     ],
 )
-def test_a_folder_with_a_missing_or_invalid_file_is_refused(tmp_path, spoil, sentence):
+def test_a_folder_with_a_missing_or_invalid_file_is_refused(tmp_path, spoil, message):
     written(tmp_path, UNET2D, {"conv_in.weight": np.ones((8, 3, 3, 3), np.float32)})
     spoil(tmp_path)
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         load_diffusers(tmp_path)
 
 
@@ -215,9 +215,9 @@ def test_tensors_in_several_files_and_of_half_precision_are_read(tmp_path):
         (places | {"more": places["conv_in.bias"]}, r"lists more in .*, which lacks it$"),
         (None, r"must hold a weight_map from tensors to files, got None$"),
     ]
-    for said, sentence in wrong:
-        index.write_text(json.dumps({"weight_map": said}))
-        with pytest.raises(InputError, match=sentence):
+    for weight_map, message in wrong:
+        index.write_text(json.dumps({"weight_map": weight_map}))
+        with pytest.raises(InputError, match=message):
             load_diffusers(tmp_path)
 
 

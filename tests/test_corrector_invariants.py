@@ -102,8 +102,8 @@ def test_langevin_is_finite_where_the_score_vanishes(process, norms):
 def test_samples_depend_on_batch_mates_only_with_batch_norms():
     """The same noise for the first example, with a different batch mate."""
     x, times = numbers(3, 2), [0.9, 0.6, 0.3]
-    beside = x * np.float32([[1], [3], [1]])
-    ends, others = (endpoints(one_of("vp", KINDS), start, times) for start in (x, beside))
+    other = x * np.float32([[1], [3], [1]])
+    ends, others = (endpoints(one_of("vp", KINDS), start, times) for start in (x, other))
     for name in ALL:
         if name == "langevin_batch":
             assert np.max(np.abs(ends[name][0] - others[name][0])) > 1e-3

@@ -120,17 +120,17 @@ def test_stack_is_the_split_in_order():
 @pytest.mark.parametrize("cache_bytes", [0, 2**30])
 def test_decoded_source_decodes_once_if_the_cache_suffices(monkeypatch, cache_bytes):
     monkeypatch.setattr("jaxdiff.data.sources.CACHE_BYTES", cache_bytes)
-    arrays, asked = images(), []
+    arrays, requested = images(), []
 
     def decode(indices):
-        asked.extend(indices)
+        requested.extend(indices)
         return arrays.x[indices], arrays.label[indices]
 
     source = Decoded(decode, len(arrays), arrays.x.shape[1:])
     for indices in ([3, 1, 3], [1, 2], [5]):
         got, expected = take(source, np.array(indices)), take(arrays, np.array(indices))
         assert_same([got], [expected])
-    assert len(asked) == (4 if cache_bytes else 6)
+    assert len(requested) == (4 if cache_bytes else 6)
     np.testing.assert_array_equal(source[-1]["x"], arrays.x[-1])
     assert source[0]["label"].dtype == np.int32
     with pytest.raises(IndexError):

@@ -160,8 +160,8 @@ print(x.shape)
     [("mnist", (28, 28, 1), 60_000), ("cifar10", (32, 32, 3), 50_000)],
 )
 def test_real_data(name, shape, num_train):
-    beside = Path(__file__).parents[2] / "shared" / "tfds"
-    data_dir = Path(os.environ.get("JAXDIFF_TFDS_DIR", beside))
+    default = Path(__file__).parents[2] / "shared" / "tfds"
+    data_dir = Path(os.environ.get("JAXDIFF_TFDS_DIR", default))
     if not (data_dir / name).is_dir():
         pytest.skip(f"{name} is not prepared: set JAXDIFF_TFDS_DIR to its folder")
     dataset = data.load(f"tfds:{name}", data_dir=data_dir)

@@ -21,8 +21,8 @@ def test_the_default_uses_a_lower_order_for_few_steps(num_steps, order):
     default = tiny_config().sampling.solver
     assert default == SamplingConfig().solver
     assert build.suited(default, num_steps) == choice("deis", order=order)
-    asked = choice("deis", order=2)
-    assert build.suited(asked, num_steps) == asked
+    chosen = choice("deis", order=2)
+    assert build.suited(chosen, num_steps) == chosen
     assert build.suited(choice("heun"), num_steps) == choice("heun")
 
 

@@ -156,7 +156,7 @@ def test_bfloat16_is_within_two_percent_and_returns_float32():
 
 
 @pytest.mark.parametrize(
-    ("options", "shape", "sentence"),
+    ("options", "shape", "message"),
     [
         ({"heads": 5}, (1, 4, 4, 1), "features must be a multiple of heads, got 12 for 5"),
         ({"patch": 3}, (1, 4, 4, 1), "whose sides are multiples of 3, got 4 x 4"),
@@ -166,6 +166,6 @@ def test_bfloat16_is_within_two_percent_and_returns_float32():
         ({"dtype": "half"}, (1, 4, 4, 1), "dtype must be one of float32, bfloat16, got 'half'"),
     ],
 )
-def test_invalid_dits_are_refused(options, shape, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_invalid_dits_are_refused(options, shape, message):
+    with pytest.raises(InputError, match=message):
         shapes_of(SMALL(**options), jnp.zeros(shape), jnp.zeros(1))

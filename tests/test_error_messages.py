@@ -33,7 +33,7 @@ def test_a_config_file_without_a_config_is_reported_in_one_line(tmp_path, body):
 
 
 @pytest.mark.parametrize(
-    ("error", "sentence"),
+    ("error", "expected"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), "not be written: No space left on devi"),
         (MemoryError(), "out of memory: Python could not allocate any more"),
@@ -45,7 +45,7 @@ def test_a_config_file_without_a_config_is_reported_in_one_line(tmp_path, body):
     ],
     ids=["disk", "host", "array", "device"],
 )
-def test_lack_of_memory_or_disk_is_reported_in_one_line(capsys, error, sentence):
+def test_lack_of_memory_or_disk_is_reported_in_one_line(capsys, error, expected):
     def main():
         raise error
 
@@ -54,7 +54,7 @@ def test_lack_of_memory_or_disk_is_reported_in_one_line(capsys, error, sentence)
     assert end.value.code == 2
     message = capsys.readouterr().err
     assert message.startswith("error: ")
-    assert sentence in message
+    assert expected in message
     assert message.count("\n") == 1
 
 

@@ -129,14 +129,14 @@ def test_a_run_killed_twenty_times_at_random_resumes_to_the_same_bits(tmp_path):
     steps, saved_every, kills = 80, 2, 20
     reference, workdir = tmp_path / "unbroken", tmp_path / "run"
     assert run(*flags(steps, saved_every), f"--workdir={reference}").returncode == 0
-    chance, while_writing = random.Random(0), 0
+    generator, while_writing = random.Random(0), 0
     for number in range(kills):
-        enough = rows_of(workdir) + chance.randint(1, 3)
+        enough = rows_of(workdir) + generator.randint(1, 3)
         running = start(*flags(steps, saved_every), f"--workdir={workdir}", folder=tmp_path)
         wait_for(running, lambda enough=enough: rows_of(workdir) > enough)
         if number % 2:
             wait_for(running, lambda: writing(workdir))
-        kill(running, delay=0.0 if number % 2 else 0.05 * chance.random())
+        kill(running, delay=0.0 if number % 2 else 0.05 * generator.random())
         while_writing += writing(workdir)
     assert while_writing >= kills // 4
     assert_ends_like(reference, workdir, steps, saved_every)
@@ -250,5 +250,5 @@ def test_a_checkpoint_that_does_not_fit_is_reported_in_one_line(tmp_path):
     *bars, last = done.stderr.splitlines()
     assert [line for line in bars if line and "step/s" not in line] == []
     newest = saved(workdir)
-    sentence = f"could not be written (File too large); that of step {newest} is intact"
-    assert last == f"error: {workdir}/checkpoints: a checkpoint {sentence}"
+    message = f"could not be written (File too large); that of step {newest} is intact"
+    assert last == f"error: {workdir}/checkpoints: a checkpoint {message}"

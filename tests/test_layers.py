@@ -74,9 +74,9 @@ def modules():
 
 def test_every_module_imports_downward_only():
     broken = [
-        sentence
+        violation
         for name, source, is_package in modules()
-        for sentence in violations(name, source, is_package=is_package)
+        for violation in violations(name, source, is_package=is_package)
     ]
     assert not broken, "\n".join(broken)
 
@@ -118,7 +118,7 @@ def test_the_checker_reads_the_existing_modules():
     ],
 )
 def test_the_checker_catches_a_violation(module, source, message):
-    assert any(message in sentence for sentence in violations(module, source))
+    assert any(message in violation for violation in violations(module, source))
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,8 @@ def test_the_models_own_fraction_interpolates_log_variances(name):
     rtol = 5 / np.sqrt(2 * N)
     without = spread(one_of(name), fraction, S, learned=False)
     np.testing.assert_allclose(without, np.sqrt([small] * 2), rtol=rtol)
-    asked = spread(one_of(name), fraction, S, variance="transition")
-    np.testing.assert_allclose(asked, np.sqrt([large] * 2), rtol=rtol)
+    requested = spread(one_of(name), fraction, S, variance="transition")
+    np.testing.assert_allclose(requested, np.sqrt([large] * 2), rtol=rtol)
 
 
 @pytest.mark.parametrize("variance", ["own", "posterior", "transition"])

@@ -79,9 +79,9 @@ def test_events_have_the_framing_of_tensorflow(tmp_path):
     assert caught.value.filename == str(path)
     content, events = path.read_bytes(), []
     while content:
-        length, told = struct.unpack("<QI", content[:12])
+        length, length_check = struct.unpack("<QI", content[:12])
         body, (check,) = content[12 : 12 + length], struct.unpack("<I", content[12 + length :][:4])
-        assert (told, check) == (masked_crc32c(content[:8]), masked_crc32c(body))
+        assert (length_check, check) == (masked_crc32c(content[:8]), masked_crc32c(body))
         events.append(Event.FromString(body))
         content = content[16 + length :]
     version, start, row = events

@@ -58,7 +58,7 @@ def test_a_network_survives_a_round_trip_to_diffusers(name):
 
 
 @pytest.mark.parametrize(
-    ("net", "shape", "sentence"),
+    ("net", "shape", "message"),
     [
         (
             MLP(),
@@ -100,8 +100,8 @@ def test_a_network_survives_a_round_trip_to_diffusers(name):
         ),
     ],
 )
-def test_settings_that_no_unet2d_has_are_refused_by_name(net, shape, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_settings_that_no_unet2d_has_are_refused_by_name(net, shape, message):
+    with pytest.raises(InputError, match=message):
         diffusers_config(net, shape)
 
 
@@ -166,7 +166,7 @@ def test_a_chain_rescaled_to_end_without_signal_survives_a_round_trip(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (
             {"prediction_type": "flow"},
@@ -177,10 +177,10 @@ def test_a_chain_rescaled_to_end_without_signal_survives_a_round_trip(tmp_path):
         ({"variance_type": "learned"}, r"json: variance_type must be .*, got 'learned'$"),
     ],
 )
-def test_an_unsupported_scheduler_is_refused_by_name(written, tmp_path, change, sentence):
+def test_an_unsupported_scheduler_is_refused_by_name(written, tmp_path, change, message):
     folder = shutil.copytree(written, tmp_path / "pipeline")
     (folder / "scheduler/scheduler_config.json").write_text(json.dumps(SCHEDULER | change))
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         from_pipeline(folder)
 
 
@@ -263,7 +263,7 @@ def test_a_chain_is_named_if_diffusers_has_its_schedule(tmp_path, process, sched
 
 
 @pytest.mark.parametrize(
-    ("fields", "sentence"),
+    ("fields", "message"),
     [
         (
             {"model": recipes.ModelConfig(kind="edm")},
@@ -284,7 +284,7 @@ def test_a_chain_is_named_if_diffusers_has_its_schedule(tmp_path, process, sched
         ),
     ],
 )
-def test_settings_that_no_pipeline_expresses_are_refused_by_name(tmp_path, fields, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_settings_that_no_pipeline_expresses_are_refused_by_name(tmp_path, fields, message):
+    with pytest.raises(InputError, match=message):
         save_pipeline(tmp_path / "new", bare_run(**fields))
     assert not (tmp_path / "new").exists()

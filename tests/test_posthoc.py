@@ -83,15 +83,15 @@ def test_each_kept_decay_can_be_loaded(workdir):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"ema_decay": 0.9}, r"one that the run keeps, 0\.9999, 0\.5, got 0\.9"),
         ({"ema_std": 0.4}, r"must be in \(0, 0\.2886\) of the run"),
         ({"ema_std": 0.1, "ema_decay": 0.5}, "ema_decay or ema_std, not both, got 0.5 and 0.1"),
     ],
 )
-def test_an_unavailable_average_is_refused(workdir, options, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_an_unavailable_average_is_refused(workdir, options, message):
+    with pytest.raises(InputError, match=message):
         recipes.load(workdir, **options)
 
 

@@ -128,8 +128,8 @@ def test_the_downsampled_input_is_projected_and_added_or_concatenated(kind):
     p, small = variables["params"], x
     for depth in range(2):
         small = halved(small, BINOMIAL)
-        beside, own = dense(small, p[f"down_{depth}_pyramid"]), part[f"down_{depth}_resample"]
-        joined = beside + own if kind == "sum" else np.concatenate([beside, own], axis=-1)
+        from_input, own = dense(small, p[f"down_{depth}_pyramid"]), part[f"down_{depth}_resample"]
+        joined = from_input + own if kind == "sum" else np.concatenate([from_input, own], axis=-1)
         np.testing.assert_allclose(
             part[f"down_{depth + 1}_block_0/norm_0"],
             normed(joined, p[f"down_{depth + 1}_block_0"]["norm_0"]),

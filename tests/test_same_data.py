@@ -24,7 +24,7 @@ def test_changes_are_named(tmp_path):
     stored = (tmp_path / "data.json").read_bytes()
     check_same_data(tmp_path, points(tmp_path))
     check_same_data(tmp_path, points(tmp_path, x=X.astype(np.float64)))  # stored as float32 anyway
-    for change, said in (
+    for change, difference in (
         ({"x": np.tile(X, (10, 1)), "label": np.tile(LABEL, 10)}, "450 examples in train instead "
          "of 45; 50 examples in test instead of 5"),
         ({"x": X + 100}, "different examples in train; different examples in test"),
@@ -32,7 +32,7 @@ def test_changes_are_named(tmp_path):
         ({"x": X[::-1]}, "different examples in train; different examples in test"),
     ):  # fmt: skip
         with pytest.raises(
-            InputError, match=f"unchanged since .* was started, got {said}; restore the data"
+            InputError, match=f"unchanged since .* was started, got {difference}; restore the data"
         ):
             check_same_data(tmp_path, points(tmp_path, **change))
     assert (tmp_path / "data.json").read_bytes() == stored

@@ -39,7 +39,7 @@ def test_an_integer_of_any_type_is_a_count(count):
 
 @pytest.mark.parametrize("count", [1.5, 3.0, "3", True, 0])
 @pytest.mark.parametrize(
-    "take",
+    "call",
     [
         schedules.uniform_times,
         schedules.quadratic_times,
@@ -53,15 +53,15 @@ def test_an_integer_of_any_type_is_a_count(count):
     ],
     ids=["uniform", "quadratic", "trailing", "betas", "log SNR", "chain", "sigmas", "VDM", "MCMC"],
 )
-def test_invalid_counts_are_refused(take, count):
+def test_invalid_counts_are_refused(call, count):
     """Floats are refused even if whole, since arithmetic does not keep them whole."""
     with pytest.raises(InputError, match=rf"got .*{count}"):
-        take(count)
+        call(count)
 
 
 @pytest.mark.parametrize("number", [np.inf, np.nan, np.float32(np.inf)], ids=repr)
 @pytest.mark.parametrize(
-    "take",
+    "call",
     [
         lambda x: schedules.cosine_betas(5, s=x),
         lambda x: schedules.geometric_sigmas(5, sigma_min=0.1, sigma_max=x),
@@ -83,9 +83,9 @@ def test_invalid_counts_are_refused(take, count):
     ids=["betas", "sigmas", "karras", "logistic", "offset", "log SNR", "chain", "VDM", "data",
          "quantile", "bound", "snr", "step size", "mean", "std", "levels"],
 )  # fmt: skip
-def test_numbers_that_are_not_finite_are_refused(take, number):
+def test_numbers_that_are_not_finite_are_refused(call, number):
     with pytest.raises(InputError, match=r"got .*(inf|nan)"):
-        take(number)
+        call(number)
 
 
 @pytest.mark.parametrize("grid", GRIDS)

@@ -206,12 +206,12 @@ def test_custom_configs_come_from_a_file_and_must_be_complete(tmp_path):
     del fields["model"]["beta_max"]
     with pytest.raises(InputError, match=r"the score_sde config lacks 'beta_max'$"):
         from_score_sde(fields)
-    for text, sentence in (
+    for text, message in (
         ("{", "must be the JSON of"),
         ('{"model": {}}', "with the sections data"),
     ):
         path.write_text(text)
-        with pytest.raises(InputError, match=sentence):
+        with pytest.raises(InputError, match=message):
             read_score_sde(str(path))
     with pytest.raises(
         InputError, match=r"must be a \.json file, or one of subvp/.*, got 've/cifar'; did"

@@ -67,12 +67,12 @@ def test_the_files_can_be_read_without_jaxdiff(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "lie",
+    "layout",
     [np.asfortranarray, np.transpose, lambda a: np.repeat(a, 2, 0)[::2]],
     ids=["Fortran", "transposed", "strided"],
 )
-def test_an_array_of_any_memory_layout_survives_a_round_trip(tmp_path, lie):
-    array = lie(np.arange(36, dtype=np.float32).reshape(6, 6))[:6]
+def test_an_array_of_any_memory_layout_survives_a_round_trip(tmp_path, layout):
+    array = layout(np.arange(36, dtype=np.float32).reshape(6, 6))[:6]
     assert not array.flags.c_contiguous
     variables = variables_of(NETS["mlp"])
     kernel = variables["params"]["Dense_0"]["kernel"]
@@ -101,7 +101,7 @@ NAME = "params.Dense_0.bias"
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("change", "message"),
     [
         (lambda t: t.pop(NAME), rf"holds no {NAME}, which its network needs$"),
         (lambda t: t.pop("params.Dense_0.kernel"), r"holds no params\.Dense_0\.kernel, which"),
@@ -114,12 +114,12 @@ NAME = "params.Dense_0.bias"
         (lambda t: t.update({NAME: np.ones(16, bool)}), rf"must be floats, got bool in {NAME}$"),
     ],
 )
-def test_tensors_that_do_not_match_the_network_are_refused_by_name(tmp_path, change, sentence):
+def test_tensors_that_do_not_match_the_network_are_refused_by_name(tmp_path, change, message):
     save(tmp_path, NETS["mlp"], variables_of(NETS["mlp"]))
     tensors = load_file(tmp_path / "model.safetensors")
     change(tensors)
     save_file(tensors, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         load(tmp_path)
 
 

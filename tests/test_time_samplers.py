@@ -175,15 +175,15 @@ def test_log_normal_noise_is_that_of_sigma_over_alpha_for_curved_log_snr(name):
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"uniform_share": 1.5}, "uniform_share must be in"),
         ({"t_min": 0.5, "t_max": 0.4}, "0 <= t_min < t_max <= 1"),
         ({"t_min": 0.0}, "t_min > 0"),
     ],
 )
-def test_invalid_ranges_are_refused(options, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_invalid_ranges_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
         times.importance(jax.random.key(0), 4, PROCESSES["vp"].process, weights.p2, **options)
 
 

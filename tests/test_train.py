@@ -174,7 +174,7 @@ def test_an_extended_run_equals_one_of_that_length(straight, final_state, tmp_pa
 
 
 @pytest.mark.parametrize(
-    ("base", "changes", "sentence"),
+    ("base", "changes", "message"),
     [
         (tiny_config(), {"seed": 3}, r"another config.*config\.seed: 0 -> 3\)"),
         (
@@ -195,7 +195,7 @@ def test_an_extended_run_equals_one_of_that_length(straight, final_state, tmp_pa
     ],
 )
 def test_a_change_to_past_steps_is_refused_and_nothing_overwritten(
-    trained, tmp_path, base, changes, sentence
+    trained, tmp_path, base, changes, message
 ):
     workdir = shutil.copytree(trained[1], tmp_path / "run")
     write(workdir, base)
@@ -203,7 +203,7 @@ def test_a_change_to_past_steps_is_refused_and_nothing_overwritten(
     for part, fields in changes.items():
         simple = not isinstance(fields, dict)
         other = dataclasses.replace(other, seed=fields) if simple else with_(other, part, **fields)
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         recipes.train(other, workdir, say=quiet)
     assert contents(workdir) == before
 
@@ -225,10 +225,10 @@ def test_a_start_that_is_refused_late_leaves_the_config_unchanged(trained, tmp_p
 @pytest.mark.parametrize("content", ["{", "[1]", "{}", '{"config": {}, "example": [2]}'])
 def test_an_invalid_config_file_is_refused_on_loading_and_on_resuming(tmp_path, content):
     (tmp_path / "config.json").write_text(content)
-    sentence = r"config\.json is not the configuration of a run: (?!.*is not the)"
-    with pytest.raises(InputError, match=sentence):
+    message = r"config\.json is not the configuration of a run: (?!.*is not the)"
+    with pytest.raises(InputError, match=message):
         recipes.load(tmp_path)
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         recipes.train(tiny_config(), tmp_path, say=quiet)
     assert (tmp_path / "config.json").read_text() == content
 
@@ -259,8 +259,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_before_it_is_saved(tmp_path):
     config = tiny_config(optimizer=recipes.OptimizerConfig(learning_rate=1e30, clip_norm=1e30))
     settings = dataclasses.replace(config.training, max_skipped=3)
     config = dataclasses.replace(config, training=settings)
-    sentence = "not finite for 3 consecutive steps from step 2, which reads batch 1; .* step None"
-    with pytest.raises(InputError, match=sentence):
+    message = "not finite for 3 consecutive steps from step 2, which reads batch 1; .* step None"
+    with pytest.raises(InputError, match=message):
         recipes.train(config, tmp_path, say=quiet)
     assert not [p for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()]
 
@@ -274,7 +274,7 @@ def test_load_returns_the_averaged_parameters(trained, final_state):
 
 
 @pytest.mark.parametrize(
-    ("prepare", "sentence"),
+    ("prepare", "message"),
     [
         (lambda workdir: None, "holds no run: there is no config.json"),
         (lambda workdir: (workdir / "config.json").write_text("{"), "is not the configuration of"),
@@ -284,8 +284,8 @@ def test_load_returns_the_averaged_parameters(trained, final_state):
         ),
     ],
 )
-def test_a_workdir_without_a_model_is_refused(tmp_path, prepare, sentence):
+def test_a_workdir_without_a_model_is_refused(tmp_path, prepare, message):
     prepare(tmp_path)
-    with pytest.raises(InputError, match=sentence) as caught:
+    with pytest.raises(InputError, match=message) as caught:
         recipes.load(tmp_path)
     assert "\n" not in str(caught.value)

@@ -151,7 +151,7 @@ def test_hybrid_loss_trains_the_variance_and_its_run_samples():
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
         ({"loss": recipes.LossConfig(times=choice("sometimes"))}, "loss.times.name must be one of"),
         (
@@ -165,13 +165,13 @@ def test_hybrid_loss_trains_the_variance_and_its_run_samples():
         ({"loss": recipes.LossConfig(times=choice("importance"), t_min=0.0)}, "t_min > 0"),
     ],
 )
-def test_an_invalid_loss_is_refused_before_anything_is_written(changes, sentence):
-    with pytest.raises(InputError, match=sentence.replace("(", r"\(")):
+def test_an_invalid_loss_is_refused_before_anything_is_written(changes, message):
+    with pytest.raises(InputError, match=message.replace("(", r"\(")):
         Run(assemble(tiny_config(**changes), (2,), None))
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "message"),
     [
         ({"name": "hybrd"}, "loss.name must be one of .*did you mean 'hybrid'"),
         ({"name": "vlb"}, "config.process must be a chain for the loss vlb"),
@@ -190,12 +190,12 @@ def test_an_invalid_loss_is_refused_before_anything_is_written(changes, sentence
         ({"name": "hybrid", "vlb_weight": 1.0, "process": CHAIN}, "learned_variance must be true"),
     ],
 )
-def test_incompatible_settings_are_refused(changes, sentence):
+def test_incompatible_settings_are_refused(changes, message):
     changes = dict(changes)
     process = changes.pop("process", choice("vp"))
     values = tiny_config(process=process).as_dict()
     values["loss"] |= {k: v.as_dict() if hasattr(v, "as_dict") else v for k, v in changes.items()}
-    with pytest.raises(InputError, match=sentence):
+    with pytest.raises(InputError, match=message):
         assemble(recipes.from_dict(values), (2,), None)
 
 

@@ -12,7 +12,7 @@ from jaxdiff.typing import InputError
 
 
 @pytest.mark.parametrize(
-    ("options", "sentence"),
+    ("options", "message"),
     [
         ({"channels": 0}, r"channels must be a positive integer, got 0"),
         ({"channels": -8}, r"channels must be a positive integer, got -8"),
@@ -62,8 +62,8 @@ from jaxdiff.typing import InputError
         ({"filter": "ab"}, r"filter must have an even number of weights .* got 'ab'"),
     ],
 )
-def test_an_option_out_of_range_is_refused_by_name(options, sentence):
-    with pytest.raises(InputError, match=sentence):
+def test_an_option_out_of_range_is_refused_by_name(options, message):
+    with pytest.raises(InputError, match=message):
         UNet(**options)
 
 
