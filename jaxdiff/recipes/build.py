@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdiff import data, denoisers
+from jaxdiff.nets.variables import init_shapes
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import LearnedVP, Process
 from jaxdiff.recipes import names
@@ -42,13 +43,18 @@ def dataset(config: Config) -> data.Dataset:
 def process(config: Config) -> Process:
     """Build the forward process, and refuse one whose noise does not grow with time."""
     built: Process = names.resolve(names.PROCESSES, config.process, "config.process")()
-    log_snr = jax.jit(built.log_snr)(jnp.linspace(0.0, 1.0, 101))
-    if not bool(jnp.all(jnp.diff(log_snr) < 0)):
+    if not bool(_log_snr_falls(built)):
         raise InputError(
             "config.process takes parameters under which log SNR falls from t = 0 to t = 1, got "
             f"{config.process.as_dict()}"
         )
     return built
+
+
+@jax.jit
+def _log_snr_falls(forward: Process) -> Array:
+    log_snr = forward.log_snr(jnp.linspace(0.0, 1.0, 101))
+    return jnp.all(jnp.diff(log_snr) < 0)
 
 
 PROCESS = "process"
@@ -99,7 +105,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
         memory.check_fits(f"config.network.{depth}", number, number * memory.BLOCK)
     label = None if built.num_classes is None else jnp.zeros(1, int)
     try:
-        jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.ones(1), label)
+        init_shapes(built, jnp.zeros((1, *shape)), jnp.ones(1), label)
     except InputError as error:
         raise InputError(f"config.network {config.network.name}: {error}") from error
     return built
