@@ -1,7 +1,10 @@
 """L8: one number that tells whether a state is, to the bit, the one that was saved."""
 
+from collections import defaultdict
+
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.typing import Array, PyTree
 
@@ -26,14 +29,20 @@ def fingerprint(tree: PyTree) -> Array:
         >>> bool(a == fingerprint({"w": jnp.array([2.0, 1.0])}))
         False
     """
-    total = jnp.zeros((), jnp.uint32)
+    alike = defaultdict(list)
     for index, leaf in enumerate(jax.tree.leaves(tree)):
         words = _words(leaf)
-        place = jnp.full(words.shape, index + 1, jnp.uint32)
-        for axis in range(words.ndim):
-            along = jax.lax.broadcasted_iota(jnp.uint32, words.shape, axis)
-            place = place * jnp.uint32(ODD) + along
-        total += jnp.sum(words * (_mixed(place) | 1), dtype=jnp.uint32)
+        alike[words.shape].append((index, words))
+    total = jnp.zeros((), jnp.uint32)
+    for shape, leaves in alike.items():  # one sum of all, for which XLA compiles one loop
+        within = jnp.zeros(shape, jnp.uint32)
+        for axis in range(len(shape)):
+            within = within * np.uint32(ODD) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+        terms = jnp.zeros(shape, jnp.uint32)
+        for index, words in leaves:
+            start = np.uint32((index + 1) * ODD ** len(shape) % 2**32)
+            terms += words * (_mixed(start + within) | np.uint32(1))
+        total += jnp.sum(terms, dtype=jnp.uint32)
     return total
 
 
@@ -49,5 +58,5 @@ def _words(leaf: Array) -> Array:
 
 def _mixed(place: Array) -> Array:
     """Scatter consecutive numbers over all of 32 bits."""
-    place = (place ^ (place >> 16)) * jnp.uint32(0x85EBCA6B)
-    return place ^ (place >> 13)
+    place = (place ^ (place >> np.uint32(16))) * np.uint32(0x85EBCA6B)
+    return place ^ (place >> np.uint32(13))
