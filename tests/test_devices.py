@@ -93,12 +93,14 @@ def test_divided_parameters_are_gathered_once_and_their_gradients_exchanged_once
         lambda tree: {**tree, "key": jax.random.key(1)},
         lambda tree: {**tree, "step": tree["step"] + 1},
         lambda tree: {**tree, "w": tree["w"].at[0, 0].set(-0.0)},
+        lambda tree: {**tree, "w": tree["v"], "v": tree["w"]},
     ],
-    ids=["one bit", "order", "half precision", "key", "step", "sign of zero"],
+    ids=["one bit", "order", "half precision", "key", "step", "sign of zero", "leaves of a shape"],
 )
 def test_a_fingerprint_tells_any_change(make):
     tree = {
         "w": jnp.arange(9.0).reshape(3, 3) / 8,
+        "v": jnp.ones((3, 3)),
         "half": jnp.ones(3, jnp.bfloat16),
         "key": jax.random.key(0),
         "step": jnp.int32(7),
