@@ -41,6 +41,11 @@ def tiny_config(num_steps: int = 6, **changes) -> Config:
     return dataclasses.replace(config, **changes)
 
 
+def digits_config(**changes) -> Config:
+    """Digits through the same MLP."""
+    return tiny_config(data=recipes.DataConfig(name="digits"), **changes)
+
+
 def get_config():
-    """Digits through the same MLP: the file of flags ``--config=tests/tiny.py``."""
-    return overridable(tiny_config(data=recipes.DataConfig(name="digits")))
+    """The file of flags ``--config=tests/tiny.py``."""
+    return overridable(digits_config())
