@@ -13,7 +13,6 @@
 """
 
 import dataclasses
-import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,6 +31,7 @@ from jaxdiff.recipes.diffusers_pipeline import save_pipeline
 from jaxdiff.recipes.diffusion import PLAYER, assemble, fresh_state
 from jaxdiff.recipes.resuming import identity_of
 from jaxdiff.recipes.score_sde import from_score_sde, read_score_sde
+from jaxdiff.train import TrainState
 from jaxdiff.train.checkpoints import Checkpoints
 from jaxdiff.train.memory import check_state
 from jaxdiff.train.workdir import go_on_with, owned
@@ -85,15 +85,19 @@ def main() -> None:
 def make_run(workdir: Path, path: Path) -> None:
     """Make a run of imported weights, as if it had trained them."""
     run = Run(assemble(*_described(path)))
-    make = jax.jit(functools.partial(fresh_state, run.model))
-    check_state(jax.eval_shape(make))
+    check_state(jax.eval_shape(lambda: fresh_state(run.model)))
     weights = read(path, run)
     step = run.config.training.num_steps if weights.step is None else weights.step
-    state = make()
-    player = state.players[PLAYER]
-    averages = (weights.average,) * len(player.averages)
-    player = player.replace(params=weights.trained, averages=averages)
-    state = state.replace(step=state.step + step, players={PLAYER: player})
+
+    @jax.jit
+    def state_of(average: Params, trained: Params) -> TrainState:
+        fresh = fresh_state(run.model)
+        player = fresh.players[PLAYER]
+        averages = (average,) * len(player.averages)
+        player = player.replace(params=trained, averages=averages)
+        return fresh.replace(step=fresh.step + step, players={PLAYER: player})
+
+    state = state_of(weights.average, weights.trained)
     identity = identity_of(run.model)
     with (
         owned(workdir, identity),

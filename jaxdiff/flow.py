@@ -179,6 +179,7 @@ def integrate(
             dtmin=1e-2 * float(jnp.finfo(angles.dtype).eps),
             force_dtmin=False,
         )
+    field = jax.jit(field)  # so that it is traced once; Diffrax calls it in four places
     solution = diffrax.diffeqsolve(
         diffrax.ODETerm(lambda angle, state, _: field(state, jnp.asarray(angle))),
         METHODS[method](),

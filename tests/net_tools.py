@@ -1,18 +1,17 @@
 """Shared by the network tests: nowhere-zero parameters, and layers in numpy."""
 
-import functools
 import math
 
 import jax
 import numpy as np
 
+from jaxdiff.nets.variables import init_shapes
+
+shapes_of = init_shapes
+
 
 def normal(shape, seed=0):
     return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
-
-
-def shapes_of(net, *args, **kwargs):
-    return jax.eval_shape(functools.partial(net.init, **kwargs), jax.random.key(0), *args)
 
 
 def count(tree):

@@ -8,15 +8,24 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from players import quiet
 from running import ROOT, command, run
-from tiny import DIGITS, FEW_SAMPLES, FEW_STEPS, POINTS, SMALLEST_MLP, SMALLEST_UNET
+from tiny import (
+    DIGITS,
+    FEW_SAMPLES,
+    FEW_STEPS,
+    POINTS,
+    SMALLEST_MLP,
+    SMALLEST_UNET,
+    digits_config,
+)
 
-from jaxdiff import guidance
+from jaxdiff import guidance, recipes
 
 SMALL = {
     "experiments.studies.objectives": ["--steps=2", "--batch=4", "--only=DSM VP"],
     "experiments.studies.solvers": [
-        "--counts=4,8", "--n=2", "--sde_n=16", "--only=Heun,ancestral", "--sdes=VE"
+        "--counts=4,8", "--n=2", "--sde_n=16", "--only=Heun,Heun with churn 0.1", "--sdes=VE"
     ],
     "experiments.benchmarks.objective_costs": [
         "--channels=4", "--multiplier=1", "--blocks=1", "--size=4", "--batch=2", "--rounds=1",
@@ -54,6 +63,14 @@ def digits_run(tmp_path_factory):
     assert DIGITS[0] in line
     done = run(*line, *SMALLEST_UNET, *FEW_SAMPLES, *FEW_STEPS, f"--workdir={workdir}")
     assert_went_well(done)
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def mlp_run(tmp_path_factory):
+    """A run of digits for commands that do not care for the network."""
+    workdir = tmp_path_factory.mktemp("digits") / "mlp"
+    recipes.train(digits_config(num_steps=3), workdir, say=quiet)
     return workdir
 
 
@@ -126,13 +143,13 @@ def test_the_library_example_of_the_readme_draws_its_mixture():
 
 
 @pytest.mark.slow
-def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
+def test_samples_are_bytes_and_follow_the_seed(mlp_run, tmp_path):
     line, *_ = readme_commands("experiments.sample")
     assert "--trajectory" in line
     files = []
     for index, seed in enumerate((0, 0, 1)):
         out = tmp_path / str(index)
-        flags = [f"--workdir={digits_run}", f"--out={out}", "--n=3", f"--seed={seed}"]
+        flags = [f"--workdir={mlp_run}", f"--out={out}", "--n=3", f"--seed={seed}"]
         assert_went_well(run(*line, *flags, *(["--notrajectory"] if index else [])))
         assert (out / "samples.png").exists()
         files.append(np.load(out / "samples.npz")["x"])
@@ -144,12 +161,12 @@ def test_samples_are_bytes_and_follow_the_seed(digits_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_evaluation_prints_and_writes_each_figure_with_its_n(digits_run):
+def test_evaluation_prints_and_writes_each_figure_with_its_n(mlp_run):
     line, *_ = readme_commands("experiments.evaluate")
     flags = ["--n=16", "--seed=4", "--draws=3", "--rtol=0.01"]
-    done = run(*line, f"--workdir={digits_run}", *flags, encoding="ascii")
+    done = run(*line, f"--workdir={mlp_run}", *flags, encoding="ascii")
     assert_went_well(done)
-    record = json.loads((digits_run / "evaluation.json").read_text())
+    record = json.loads((mlp_run / "evaluation.json").read_text())
     bound, figures = record["bits_per_dim"], record["figures"]
     assert (bound["n"], bound["draws"], bound["seed"]) == (297, 3, 4)
     assert f"{bound['bits']:.4f} +/- {bound['std_error']:.4f} bits/dim of 297 test" in done.stdout
@@ -187,7 +204,7 @@ def weights(digits_run, tmp_path_factory):
     ("flag", "name", "level"),
     [("--clip", "clip_denoised", 255), ("--dynamic_threshold=0.75", "dynamic_threshold", 223)],
 )
-def test_flags_wrap_the_model_for_its_range(digits_run, tmp_path, monkeypatch, flag, name, level):
+def test_flags_wrap_the_model_for_its_range(mlp_run, tmp_path, monkeypatch, flag, name, level):
     """With wrappers whose estimate is a constant, the end of the range or the share asked for."""
 
     def constant(denoise_fn, process, *, low=None, high=None, quantile=None, bound=None):
@@ -199,7 +216,7 @@ def test_flags_wrap_the_model_for_its_range(digits_run, tmp_path, monkeypatch, f
         return wrapped
 
     monkeypatch.setattr(guidance, name, constant)
-    done = run("experiments.sample", f"--workdir={digits_run}", f"--out={tmp_path}", "--n=4", flag)
+    done = run("experiments.sample", f"--workdir={mlp_run}", f"--out={tmp_path}", "--n=4", flag)
     assert_went_well(done)
     np.testing.assert_array_equal(np.load(tmp_path / "samples.npz")["x"], level)
 

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from net_tools import shapes_of
 from players import loss_of
 
 from jaxdiff import data, recipes
 from jaxdiff.recipes import Run, build, choice, names
-from jaxdiff.recipes.diffusion import assemble
+from jaxdiff.recipes.diffusion import assemble, init_params
 from jaxdiff.typing import InputError
 
 CONFIGS = sorted(
@@ -38,9 +37,15 @@ def with_one_block_per_level(config):
 
 
 @functools.cache
-def parameters(network, shape):
-    label = None if network.num_classes is None else jnp.zeros(1, int)
-    return shapes_of(network, jnp.zeros((1, *shape)), jnp.ones(1), label)
+def shape_of_losses(config, shape):
+    """Of a batch of four examples; traced once for configs that differ in what is no loss's."""
+    run = Run(assemble(config, shape, 10))
+    batch = {
+        "x": jax.ShapeDtypeStruct((4, *shape), jnp.float32),
+        "label": jax.ShapeDtypeStruct((4,), jnp.int32),
+    }
+    params = jax.eval_shape(functools.partial(init_params, run.model), jax.random.key(0))
+    return jax.eval_shape(loss_of(run.model), params, jax.random.key(0), batch).shape
 
 
 QUICK = {"toy_ve", "digits_vp", "cifar10_small", "cifar10_dit"}  # one for each kind of network
@@ -52,14 +57,10 @@ QUICK = {"toy_ve", "digits_vp", "cifar10_small", "cifar10_dit"}  # one for each 
 def test_every_config_builds_a_network_that_runs(name):
     config = read(name)
     names.resolve(names.NETWORKS, config.network, "config.network")()  # of as many as it says
-    run = Run(assemble(with_one_block_per_level(config), SHAPES[name.split("_")[0]], 10))
-    loss_fn = loss_of(run.model)
-    batch = {
-        "x": jax.ShapeDtypeStruct((4, *run.shape), jnp.float32),
-        "label": jax.ShapeDtypeStruct((4,), jnp.int32),
-    }
-    params = build.with_process(parameters(run.network, run.shape), run.process)
-    assert jax.eval_shape(loss_fn, params, jax.random.key(0), batch).shape == (4,)
+    config, shape = with_one_block_per_level(config), SHAPES[name.split("_")[0]]
+    assemble(config, shape, 10)
+    updates = {"optimizer": recipes.OptimizerConfig(), "training": recipes.TrainingConfig()}
+    assert shape_of_losses(dataclasses.replace(config, **updates), shape) == (4,)
 
 
 @pytest.mark.parametrize("name", CONFIGS)

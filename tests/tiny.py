@@ -41,6 +41,11 @@ def tiny_config(num_steps: int = 6, **changes) -> Config:
     return dataclasses.replace(config, **changes)
 
 
+def digits_config(**changes) -> Config:
+    """Digits with the same MLP."""
+    return tiny_config(data=recipes.DataConfig(name="digits"), **changes)
+
+
 def get_config():
-    """Digits with the same MLP: the config of ``--config=tests/tiny.py``."""
-    return overridable(tiny_config(data=recipes.DataConfig(name="digits")))
+    """The config of ``--config=tests/tiny.py``."""
+    return overridable(digits_config())

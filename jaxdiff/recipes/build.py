@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from jaxdiff import data, denoisers
+from jaxdiff.nets.variables import init_shapes
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import LearnedVP, Process
 from jaxdiff.recipes import names
@@ -106,7 +107,7 @@ def network(config: Config, shape: tuple[int, ...], num_classes: int | None) -> 
         memory.check_fits(f"config.network.{depth}", number, number * memory.BLOCK)
     label = None if built.num_classes is None else jnp.zeros(1, int)
     try:
-        jax.eval_shape(built.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.ones(1), label)
+        init_shapes(built, jnp.zeros((1, *shape)), jnp.ones(1), label)
     except InputError as error:
         raise InputError(f"config.network {config.network.name}: {error}") from error
     return built

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 
 from jaxdiff import data, denoisers
+from jaxdiff.nets.variables import init
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import Process
 from jaxdiff.recipes import build, names
@@ -99,7 +100,7 @@ def init_params(model: Diffusion, key: Key) -> Params:
     """Parameters before training."""
     label = jnp.zeros(1, int) if model.config.model.class_conditional else None
     x = jnp.zeros((1, *model.shape))
-    params: Params = jax.jit(model.network.init)(key, x, jnp.ones(1), label)
+    params = init(model.network, key, x, jnp.ones(1), label)
     return build.with_process(params, model.process)
 
 

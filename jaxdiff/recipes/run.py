@@ -204,7 +204,7 @@ class Run:
             shape=(n, *self.shape),
             save_fn=save_fn,
             guide=guide,
-            mesh=mesh if mesh is not None and n % mesh.size == 0 else None,
+            mesh=mesh if mesh is not None and mesh.size > 1 and n % mesh.size == 0 else None,
         )
         return drawn
 

@@ -8,13 +8,13 @@ in the other system.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
 from jaxdiff.nets.convert.tensors import finite_float32
 from jaxdiff.nets.unet import UNet
+from jaxdiff.nets.variables import init_shapes
 from jaxdiff.typing import InputError, Params
 
 Layers = Sequence[Sequence[str]]
@@ -68,10 +68,7 @@ def parts(net: UNet) -> Iterator[str]:
 def variables_of(net: Any, shape: Sequence[int]) -> Params:
     """Shapes of a network's variables for data of one shape, by tracing alone."""
     label = None if net.num_classes is None else jnp.zeros(1, int)
-    variables: Params = jax.eval_shape(
-        net.init, jax.random.key(0), jnp.zeros((1, *shape)), jnp.zeros(1), label
-    )
-    return variables
+    return init_shapes(net, jnp.zeros((1, *shape)), jnp.zeros(1), label)
 
 
 def shapes_of(net: UNet, colours: int) -> Params:
