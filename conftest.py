@@ -36,6 +36,7 @@ import solver_table  # noqa: E402
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 compile_cache.write_whole()
+compile_cache.save_time()
 # Tracing makes many objects but few cycles; searching for them took a tenth of the time.
 gc.freeze()
 gc.set_threshold(100_000, 50, 100)

@@ -167,6 +167,7 @@ class Started:
 
 def _as_main(arguments, stdout, stderr, devices):
     compile_cache.write_whole()
+    compile_cache.save_time()
     jax.config.update("jax_num_cpu_devices", devices)
     for path, number in ((stdout, 1), (stderr, 2)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
