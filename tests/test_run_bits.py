@@ -68,8 +68,7 @@ def assert_bounds(found, exact, *, gap):
 )
 def test_the_bound_of_the_exact_model_is_nearly_tight(kind):
     *data, exact = examples(kind)
-    draws = 20 if kind == "learned" else 200
-    found = recipes.bits_per_dim(exact_run(kind), *data, draws=draws, seed=0)
+    found = recipes.bits_per_dim(exact_run(kind), *data, draws=200, seed=0)
     assert found.std_error < 0.05
     assert found.n == N
     assert_bounds(found, exact, gap=0.05)

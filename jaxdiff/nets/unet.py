@@ -70,7 +70,7 @@ class UNet(nn.Module):
 
     Example:
         >>> import jax
-        >>> net = UNet(channels=8, multipliers=(1,), blocks_per_level=1)
+        >>> net = UNet(channels=8, multipliers=(1,), blocks_per_level=1, attention_levels=())
         >>> x, noise_cond = jnp.ones((2, 8, 8, 1)), jnp.ones(2)
         >>> params = jax.jit(net.init)(jax.random.key(0), x, noise_cond)
         >>> jax.jit(net.apply)(params, x, noise_cond).shape
