@@ -154,7 +154,7 @@ def lifted(variables, axes):
 @pytest.mark.parametrize(("resampling", "axes"), [("block", 2), ("conv", 3)])
 def test_an_image_constant_along_new_axes_is_treated_as_one_with_fewer(resampling, axes):
     """Two and three dimensions agree with one; everything but the kernels is identical."""
-    net = UNet(4, (1, 2), 1, (1,), head_dim=4, resampling=resampling, progressive_input="residual")
+    net = UNet(4, (1, 2), 1, (), head_dim=4, resampling=resampling, progressive_input="residual")
     x, level = normal((2, 8, 2)), jnp.array([0.2, 0.7])
     variables = any_params(shapes_of(net, x, level))
     apply = jax.jit(net.apply)

@@ -11,8 +11,8 @@ from net_tools import any_params, normal, shapes_of
 from jaxdiff.nets import DDPM, UNet
 
 LEVEL = jnp.array([0.2, 0.7])
-# One level of one dimension: five blocks and four attentions, whose gradient compiles in seconds.
-TINY = functools.partial(UNet, 8, (1,), 1, (0,), dropout=0.5)
+# One level of one dimension: five blocks and one attention, whose gradient compiles in seconds.
+TINY = functools.partial(UNet, 8, (1,), 1, (), dropout=0.5)
 X = normal((2, 8, 2))
 DTYPES = ("float32", "bfloat16")
 

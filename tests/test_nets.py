@@ -16,7 +16,10 @@ from jaxdiff.typing import InputError
 # Whole networks: the same properties for both
 
 SMALL = {
-    "unet": (functools.partial(UNet, channels=4, blocks_per_level=1), (3, 8, 8, 1)),
+    "unet": (
+        functools.partial(UNet, channels=4, blocks_per_level=1, attention_levels=()),
+        (3, 8, 8, 1),
+    ),
     "mlp": (functools.partial(MLP, width=16, depth=2), (3, 2)),
 }
 LEVEL = jnp.array([0.1, 0.5, 0.9])
@@ -147,7 +150,7 @@ def without_addresses(program):
 @pytest.mark.slow
 def test_dropout_acts_only_in_training_and_depends_only_on_its_key():
     without, apply, params, x = built("unet")
-    net = UNet(channels=4, blocks_per_level=1, num_classes=3, dropout=0.5)
+    net = SMALL["unet"][0](num_classes=3, dropout=0.5)
 
     def run(key, train=True):
         return net.apply(params, x, LEVEL, LABEL, train=train, rngs={"dropout": key})
