@@ -1,4 +1,4 @@
-"""The benchmarks print what they say they measure."""
+"""The benchmarks print the figures that they document."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The commands as a person runs them: those of the README, on the smallest runs there are."""
+"""The README's commands as a user runs them, on the smallest possible runs."""
 
 import json
 import re
@@ -35,14 +35,14 @@ SMALL = {
 
 
 def readme(name):
-    """Blocks of one language in the README, and in the pages that it leads to."""
+    """Code blocks of one language in the README and in docs/."""
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     text = "\n".join(page.read_text(encoding="utf-8") for page in pages)
     return re.findall(rf"```{name}\n(.*?)```", text, re.DOTALL)
 
 
 def readme_commands(module):
-    """Its commands that run a module, as lists of what follows ``python -m``, without a workdir."""
+    """The commands that run a module, as lists of their arguments without a workdir."""
     text = "\n".join(readme("bash")).replace("\\\n", " ")
     found = [shlex.split(m) for m in re.findall(r"python -m (experiments\.[^&\n#]*)", text)]
     return [[a for a in line if "--workdir" not in a] for line in found if line[0] == module]
@@ -57,7 +57,7 @@ def assert_went_well(done):
 
 @pytest.fixture(scope="module")
 def digits_run(tmp_path_factory):
-    """What the README's first command leaves, of three steps of a small network."""
+    """The result of the README's first command, with three steps of a small network."""
     workdir = tmp_path_factory.mktemp("digits") / "digits_vp"
     line, *_ = readme_commands("experiments.train")
     assert DIGITS[0] in line
@@ -68,15 +68,15 @@ def digits_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def mlp_run(tmp_path_factory):
-    """A run of digits for commands that do not care for the network."""
+    """A run of digits for commands that do not depend on the network."""
     workdir = tmp_path_factory.mktemp("digits") / "mlp"
     recipes.train(digits_config(num_steps=3), workdir, say=quiet)
     return workdir
 
 
 @pytest.mark.slow
-def test_training_says_what_it_wrote_and_where(tmp_path):
-    """In a process of its own, from its start to its end."""
+def test_training_prints_what_it_wrote_and_where(tmp_path):
+    """In a separate process."""
     line = next(c for c in readme_commands("experiments.train") if POINTS[0] in c)
     done = command(*line, *SMALLEST_MLP, *FEW_SAMPLES, *FEW_STEPS, f"--workdir={tmp_path}")
     assert_went_well(done)
@@ -90,7 +90,7 @@ def test_training_says_what_it_wrote_and_where(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_by_another_loss_is_a_flag(tmp_path):
+def test_a_flag_selects_another_loss(tmp_path):
     (line,) = (c for c in readme_commands("experiments.train") if any("loss.name" in a for a in c))
     done = run(*line, *SMALLEST_MLP, *FEW_SAMPLES, *FEW_STEPS, f"--workdir={tmp_path}")
     assert_went_well(done)
@@ -100,7 +100,7 @@ def test_training_by_another_loss_is_a_flag(tmp_path):
 
 
 @pytest.mark.slow
-def test_training_again_goes_on_and_changes_nothing(digits_run):
+def test_training_a_finished_run_changes_nothing(digits_run):
     before = (digits_run / "metrics.jsonl").read_bytes()
     done = run("experiments.train", *DIGITS, *FEW_STEPS, f"--workdir={digits_run}")
     assert done.returncode == 0
@@ -118,14 +118,14 @@ def test_a_measurement_of_the_readme_runs(tmp_path, module):
     assert ("wrote" in done.stdout) == bool(more)
 
 
-def test_the_readme_has_no_command_that_no_test_here_runs():
+def test_every_command_of_the_readme_is_tested_here():
     known = {"experiments.train": 3, "experiments.sample": 1, "experiments.evaluate": 1}
     known |= dict.fromkeys(SMALL, 1)
     modules = set(re.findall(r"python -m (experiments[.\w]*)", "\n".join(readme("bash"))))
     assert {module: len(readme_commands(module)) for module in modules} == known
 
 
-def test_the_pages_lead_to_files_that_are_there():
+def test_links_of_the_pages_lead_to_existing_files():
     for page in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert target.startswith("http") or (page.parent / target).exists(), (page, target)
@@ -186,7 +186,7 @@ def test_evaluation_prints_and_writes_each_figure_with_its_n(mlp_run):
 
 @pytest.fixture(scope="module")
 def weights(digits_run, tmp_path_factory):
-    """The weights of a run as files, and a run made of these."""
+    """Weights exported from a run, and a run made from them."""
     root = tmp_path_factory.mktemp("weights")
     files, copy = root / "files", root / "copy"
     for flags in (
@@ -205,7 +205,7 @@ def weights(digits_run, tmp_path_factory):
     [("--clip", "clip_denoised", 255), ("--dynamic_threshold=0.75", "dynamic_threshold", 223)],
 )
 def test_flags_wrap_the_model_for_its_range(mlp_run, tmp_path, monkeypatch, flag, name, level):
-    """With wrappers whose estimate is a constant, the end of the range or the share asked for."""
+    """With wrappers whose estimate is a constant: the end of the range, or the given fraction."""
 
     def constant(denoise_fn, process, *, low=None, high=None, quantile=None, bound=None):
         assert (low, high) == (-1.0, 1.0) or bound == 1.0
@@ -222,9 +222,7 @@ def test_flags_wrap_the_model_for_its_range(mlp_run, tmp_path, monkeypatch, flag
 
 
 @pytest.mark.slow
-def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(
-    digits_run, weights, tmp_path
-):
+def test_a_run_made_from_weights_reproduces_the_samples_of_their_run(digits_run, weights, tmp_path):
     samples = []
     for workdir in (digits_run, weights[1]):
         out = tmp_path / workdir.name
@@ -261,7 +259,7 @@ def test_a_run_made_of_weights_draws_what_the_run_they_came_from_draws(
         *("another network", "not over a run", "no weights"),
     ],
 )
-def test_a_mistake_about_weights_is_one_sentence(digits_run, weights, tmp_path, flags, sentence):
+def test_errors_about_weights_are_one_line(digits_run, weights, tmp_path, flags, sentence):
     filled = [flag.format(run=digits_run, files=weights[0]) for flag in flags]
     done = run("experiments.weights", f"--workdir={tmp_path / 'new'}", *filled)
     assert done.returncode == 2

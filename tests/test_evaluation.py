@@ -1,4 +1,4 @@
-"""What is measured of a run whose data are few, and what is refused before anything is drawn."""
+"""Evaluation of runs with few data, and refusals that come before any sampling."""
 
 import dataclasses
 import json
@@ -27,7 +27,7 @@ FIGURES = ("frechet", "precision", "recall", "nearest_distance")
         (4, set()),
     ],
 )
-def test_figures_that_take_more_test_examples_are_left_out(num_test, missing):
+def test_figures_that_require_more_test_examples_are_omitted(num_test, missing):
     samples, real = RNG.normal(size=(9, 2)), RNG.normal(size=(20 + num_test, 2))
     found = figures.measure(samples, real[:20], real[20:], seed=0)
     assert {f.name for f in found} == set(FIGURES)
@@ -45,7 +45,7 @@ def test_figures_that_take_more_test_examples_are_left_out(num_test, missing):
     )
 
 
-def test_figures_of_three_training_examples_are_of_what_there_is():
+def test_figures_of_three_training_examples_are_the_expected_ones():
     """Three training examples have no precision; samples equal to the test split have it all."""
     real_train = np.array([[0.0], [1.0], [2.0]])
     real_test = np.array([[0.0], [1.0], [2.0], [9.0]])[[0, 1, 2, 2]]
@@ -58,7 +58,7 @@ def test_figures_of_three_training_examples_are_of_what_there_is():
 
 @pytest.fixture(scope="module")
 def points(tmp_path_factory):
-    """A run of one point of the plane, and what puts others in its file."""
+    """A run on points of the plane, and a function that replaces its data file."""
     root = tmp_path_factory.mktemp("few")
 
     def write(x):
@@ -121,7 +121,7 @@ def test_whatever_is_refused_is_refused_before_sampling(points, tmp_path, monkey
     assert "must have examples of shape (2,), as in training, got (3,)" in refused("evaluate")
 
 
-def test_held_out_losses_take_data_with_a_test_split(tmp_path):
+def test_held_out_losses_require_a_test_split(tmp_path):
     np.savez(tmp_path / "one.npz", x=np.ones((1, 2)))
     config = tiny_config(data=recipes.DataConfig(name=f"npz:{tmp_path / 'one.npz'}"))
     settings = dataclasses.replace(config.training, eval_every=1)

@@ -1,4 +1,4 @@
-"""The mistakes that are easily made at the commands: one sentence, exit code 2, nothing written."""
+"""Common usage errors of the commands: one line, exit status 2, nothing written."""
 
 import errno
 import os
@@ -169,7 +169,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.mark.parametrize("name", MISTAKES)
-def test_a_mistake_is_one_sentence_and_exit_code_2(trained, tmp_path, name):
+def test_usage_errors_print_one_line_and_exit_with_status_2(trained, tmp_path, name):
     workdir = trained
     new, folder = tmp_path / "new", tmp_path / "folder"
     folder.mkdir()
@@ -211,7 +211,7 @@ OUTGROWN = {
 
 
 @pytest.mark.parametrize("flag", OUTGROWN)
-def test_what_no_memory_holds_is_refused_before_anything_is_made(
+def test_whatever_exceeds_memory_is_refused_before_anything_is_written(
     trained, tmp_path, monkeypatch, flag
 ):
     monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
@@ -226,8 +226,8 @@ def test_what_no_memory_holds_is_refused_before_anything_is_made(
     assert not (tmp_path / "new").exists()
 
 
-def test_a_network_that_no_memory_holds_is_refused_before_anything_is_made(tmp_path, monkeypatch):
-    """Squares of 8192 columns: 1½ embed the time, two scale and shift, two are the block."""
+def test_a_network_that_exceeds_memory_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    """Matrices of 8192 columns: 1½ embed the time, two scale and shift, two form the block."""
     monkeypatch.setattr(memory, "host_memory", lambda: 2**30)
     new = tmp_path / "new"
     done = run(*OF_POINTS, "--config.network.width=8192", f"--workdir={new}")
@@ -268,7 +268,9 @@ FULL = {
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_a_full_disk_is_one_sentence_that_names_the_file(trained, tmp_path, monkeypatch, name):
+def test_a_full_disk_is_reported_in_one_line_that_names_the_file(
+    trained, tmp_path, monkeypatch, name
+):
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last, on a training of a few steps."""
+"""The notebooks run from the first cell to the last, with a few steps of training."""
 
 import contextlib
 import sys
@@ -60,7 +60,7 @@ FEWER = {
         "run.sample(noise, 10": "run.sample(noise, 6",
     },
 }
-"""What says in each notebook how long it takes, and what takes less: equal shapes share code."""
+"""Replacements that shorten each notebook; equal shapes share compiled code."""
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def digits_run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shell(tmp_path_factory):
-    """What executes the cells of a notebook in a kernel, which would be a process for each."""
+    """Executes cells as a kernel does, which would be a separate process per notebook."""
     backend = plt.get_backend()
     with pytest.MonkeyPatch.context() as kept:
         kept.setenv("IPYTHONDIR", str(tmp_path_factory.mktemp("ipython")))
@@ -88,7 +88,7 @@ def shell(tmp_path_factory):
 
 
 def shorten(notebook, replacements):
-    """Put other numbers into the cells, each of which stands in one place."""
+    """Replace numbers in the cells, each of which occurs once."""
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
     for old, new in replacements.items():
         (cell,) = (cell for cell in cells if old in cell.source)
@@ -98,7 +98,7 @@ def shorten(notebook, replacements):
 
 
 def pictures_of(shell, source):
-    """Execute a cell, and count the pictures that it shows."""
+    """Execute a cell, and count the figures that it shows."""
     with capture_output() as captured:
         result = shell.run_cell(source)
     result.raise_error()

@@ -1,4 +1,4 @@
-"""What is installed: the wheel is whole, the core is enough to sample, and extras are named."""
+"""The wheel is complete, the core suffices to sample, and missing extras are named."""
 
 import importlib
 import re
@@ -28,7 +28,7 @@ WITH_FLAX = "orbax"
 
 
 def names(requirements):
-    """Distributions of a list of requirements, spelt alike."""
+    """Normalised distribution names of a list of requirements."""
     return {re.split(r"[^\w.-]", line)[0].lower().replace("_", "-") for line in requirements}
 
 
@@ -79,7 +79,7 @@ def test_the_wheel_holds_every_file_of_the_package_and_no_other(tmp_path):
     assert {f"Provides-Extra: {name}" for name in EXTRAS} <= set(lines)
 
 
-def test_each_extra_installs_the_packages_that_it_is_said_to():
+def test_each_extra_installs_the_documented_packages():
     provider = {
         package: {name.lower().replace("_", "-") for name in distributions}
         for package, distributions in packages_distributions().items()
@@ -106,7 +106,7 @@ def test_the_oldest_versions_that_are_tested_are_the_oldest_allowed():
     assert PROJECT["requires-python"] == f">={pythons.split(',')[0].strip(chr(34))}"
 
 
-def test_the_version_is_said_alike_everywhere():
+def test_the_version_is_the_same_everywhere():
     citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
     assert re.search(r"^version: (.*)$", citation, re.MULTILINE)[1] == jaxdiff.__version__
     assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
@@ -114,7 +114,7 @@ def test_the_version_is_said_alike_everywhere():
 
 @pytest.fixture
 def hide(monkeypatch):
-    """Let imports of packages fail as where they are not installed."""
+    """Let imports of packages fail as if they were not installed."""
     return lambda *packages: [monkeypatch.setitem(sys.modules, name, None) for name in packages]
 
 
@@ -129,7 +129,7 @@ def test_training_without_a_package_names_its_extra_and_makes_no_workdir(tmp_pat
     assert not (tmp_path / "run").exists()
 
 
-def test_data_without_a_package_name_its_extra(tmp_path, hide):
+def test_data_that_lack_a_package_name_its_extra(tmp_path, hide):
     hide("sklearn", "tensorflow_datasets")
     with pytest.raises(InputError, match=r"digits requires sklearn, which is .*'jaxdiff\[data\]'$"):
         data.load("digits")
@@ -158,8 +158,8 @@ def test_a_command_without_a_package_prints_one_line_and_exits_with_2(hide, caps
     )
 
 
-def test_the_script_of_the_core_does_nothing_where_it_is_imported():
-    """As pytest does, which looks for examples in every file."""
+def test_importing_the_script_of_the_core_has_no_effect():
+    """pytest imports it to look for examples."""
     finders = list(sys.meta_path)
     importlib.import_module("core_only")
     assert sys.meta_path == finders

@@ -1,4 +1,4 @@
-"""The typed configuration: what it refuses, and what survives a round trip."""
+"""The typed configuration: refusals, and round trips."""
 
 import dataclasses
 import functools
@@ -29,7 +29,7 @@ def read(name):
 
 
 def with_one_block_per_level(config):
-    """To a step the blocks of a level are all alike, and their published number is a test's."""
+    """A step treats the blocks of a level alike; another test checks their published number."""
     if config.network.name in ("mlp", "dit"):
         return config
     options = {**dict(config.network.options), "blocks_per_level": 1}
@@ -38,7 +38,7 @@ def with_one_block_per_level(config):
 
 @functools.cache
 def shape_of_losses(config, shape):
-    """Of a batch of four examples; traced once for configs that differ in what is no loss's."""
+    """Of a batch of four examples; traced once for configs that differ only outside the loss."""
     run = Run(assemble(config, shape, 10))
     batch = {
         "x": jax.ShapeDtypeStruct((4, *shape), jnp.float32),
@@ -56,7 +56,9 @@ QUICK = {"toy_ve", "digits_vp", "cifar10_small", "cifar10_dit"}  # one for each 
 )
 def test_every_config_builds_a_network_that_runs(name):
     config = read(name)
-    names.resolve(names.NETWORKS, config.network, "config.network")()  # of as many as it says
+    names.resolve(
+        names.NETWORKS, config.network, "config.network"
+    )()  # with its own number of blocks
     config, shape = with_one_block_per_level(config), SHAPES[name.split("_")[0]]
     assemble(config, shape, 10)
     updates = {"optimizer": recipes.OptimizerConfig(), "training": recipes.TrainingConfig()}
@@ -69,7 +71,7 @@ def test_a_config_survives_json(name):
     assert recipes.from_dict(json.loads(json.dumps(config.as_dict()))) == config
 
 
-def test_configs_are_there_for_all_the_processes():
+def test_there_are_configs_for_all_processes():
     required = {"digits_vp", "digits_subvp", "digits_ve", "digits_ddpm", "toy_vp", "toy_ve"}
     others = {"mnist_vp", "toy_ssm", "toy_vdm", "digits_vdm", "digits_ncsn"}
     assert required | others <= set(CONFIGS)
@@ -106,7 +108,7 @@ def test_configs_are_there_for_all_the_processes():
         ({"process": "vp"}, "config.process must be a name and its options, got 'vp'"),
     ],
 )
-def test_a_field_that_does_not_fit_is_named_in_one_sentence(values, sentence):
+def test_an_invalid_field_is_named_in_one_line(values, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         recipes.from_dict(values)
     assert "\n" not in str(caught.value)
@@ -189,7 +191,7 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
         ({"optimizer": {"warmup_steps": 10_000}}, "warmup_steps must be less than config.training"),
     ],
 )
-def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
+def test_configs_that_cannot_be_built_are_refused_in_one_line(change, sentence):
     with pytest.raises(InputError, match=sentence) as caught:
         Run(assemble(recipes.from_dict({"network": SMALL} | change), (8, 8, 1), 10))
     assert "\n" not in str(caught.value)
@@ -218,14 +220,14 @@ def test_what_cannot_be_built_is_named_in_one_sentence(change, sentence):
         ({"sampling": {"solver": {"name": "predictor_corrector", "predictor": "dim"}}}, "ddim"),
     ],
 )
-def test_of_a_misspelt_name_the_nearest_is_suggested(change, meant):
+def test_the_nearest_name_is_suggested_for_a_misspelt_one(change, meant):
     with pytest.raises(InputError) as caught:
         Run(assemble(recipes.from_dict({"network": SMALL} | change), (8, 8, 1), 10))
     suggestion = f"; did you mean {meant!r}?"
     assert str(caught.value).endswith(suggestion) if meant else "mean" not in str(caught.value)
 
 
-def test_no_limit_may_be_said_where_it_is_the_default():
+def test_infinity_is_accepted_where_it_is_the_default():
     solver = {"name": "stochastic_heun", "sigma_max": float("inf")}
     run = Run(
         assemble(recipes.from_dict({"network": SMALL, "sampling": {"solver": solver}}), (2,), None)
@@ -233,7 +235,7 @@ def test_no_limit_may_be_said_where_it_is_the_default():
     assert dict(run.config.sampling.solver.options) == {"sigma_max": float("inf")}
 
 
-def test_labels_are_asked_of_data_that_have_them():
+def test_class_conditional_training_requires_labels():
     config = recipes.from_dict({"model": {"class_conditional": True}})
     with pytest.raises(InputError, match="class_conditional must be false for data without labels"):
         Run(assemble(config, (8, 8, 1), None))
