@@ -268,9 +268,7 @@ FULL = {
 
 
 @pytest.mark.parametrize("name", FULL)
-def test_a_full_disk_is_reported_in_one_line_that_names_the_file(
-    trained, tmp_path, monkeypatch, name
-):
+def test_a_full_disk_is_reported_in_one_line_naming_the_file(trained, tmp_path, monkeypatch, name):
     def full(file):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 

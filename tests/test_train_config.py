@@ -56,9 +56,7 @@ QUICK = {"toy_ve", "digits_vp", "cifar10_small", "cifar10_dit"}  # one for each 
 )
 def test_every_config_builds_a_network_that_runs(name):
     config = read(name)
-    names.resolve(
-        names.NETWORKS, config.network, "config.network"
-    )()  # with its own number of blocks
+    names.resolve(names.NETWORKS, config.network, "config.network")()  # all its blocks
     config, shape = with_one_block_per_level(config), SHAPES[name.split("_")[0]]
     assemble(config, shape, 10)
     updates = {"optimizer": recipes.OptimizerConfig(), "training": recipes.TrainingConfig()}
