@@ -174,6 +174,19 @@ SMALL = {"name": "mlp", "width": 8, "depth": 1}
         ),
         ({"sampling": {"times": {"name": "karras"}, "t_min": 0.0}}, "karras_times requires t_min"),
         (
+            {"sampling": {"times": {"name": "leading"}}},
+            "t_min must be 0 for the spacings of a chain",
+        ),
+        (
+            {"sampling": {"solver": {"name": "unipc", "order": 4}}},
+            "order of UniPC must be 1, 2 or 3",
+        ),
+        (
+            {"sampling": {"solver": {"name": "predictor_corrector", "correct_last": True}}},
+            'correct_last requires order="corrector_first"',
+        ),
+        ({"model": {"noise_cond": "index"}}, "config.model.noise_cond: process must be a chain"),
+        (
             {"sampling": {"solver": {"name": "ddim", "eta": 1.5}}},
             "config.sampling.solver: eta must",
         ),
