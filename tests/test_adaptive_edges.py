@@ -79,6 +79,7 @@ def stuck(x, t):
     return Denoised(jnp.nan * x, x)
 
 
+@pytest.mark.slow
 def test_a_solver_that_does_not_reach_the_end_raises():
     """Directly, and from compiled code, where JAX turns it into a RuntimeError."""
     x, model = np.ones((3, 2), np.float32), MODELS["gaussian"](VP())

@@ -198,6 +198,7 @@ def test_parameters_are_single_precision_also_where_double_is_the_default(networ
     assert {dtype for dtype, _ in found[0]} == {"float32"}
 
 
+@pytest.mark.slow
 def test_a_step_keeps_shapes_and_dtypes_in_double_precision():
     settings = dataclasses.replace(tiny_config().training, ema_stds=(0.1,))
     config = tiny_config(training=settings, model=recipes.ModelConfig(noise_cond="fourier"))
@@ -213,6 +214,7 @@ def test_a_step_keeps_shapes_and_dtypes_in_double_precision():
     assert {dtype for dtype, _ in found[0]} == {"float32", "int32", "key<fry>"}
 
 
+@pytest.mark.slow
 def test_checkpoints_are_the_same_in_double_precision(tmp_path):
     config = tiny_config(model=recipes.ModelConfig(noise_cond="fourier"))
     states = {}

@@ -95,6 +95,7 @@ def prior(name):
     return 0.5 * alpha**2 * (np.trace(COV) + MEAN @ MEAN) / sigma**2
 
 
+@pytest.mark.slow
 @every_case
 @pytest.mark.parametrize("fraction", [1.0, WRONG])
 def test_each_part_is_its_quadrature(name, fraction):

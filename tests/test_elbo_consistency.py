@@ -145,6 +145,7 @@ def test_the_form_over_neighbours_varies_more_and_increasingly_with_chain_length
     assert 1.05 < of_ten < 3.0 < of_hundred
 
 
+@pytest.mark.slow
 def test_a_learned_variance_is_used_unless_overridden():
     fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
     process, plain = VP(), shrunk(VP())

@@ -94,6 +94,7 @@ def test_mean_and_error_match_numpy_along_any_axis():
         np.testing.assert_allclose(std_error, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_learned_variance_is_used_unless_overridden():
     fractions = jnp.asarray(np.random.default_rng(1).uniform(0, 1, (8, 3)), jnp.float32)
     times, key = jnp.array(GRID.tolist()), jax.random.key(0)

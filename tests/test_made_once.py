@@ -38,6 +38,7 @@ def calls(monkeypatch):
     return counted
 
 
+@pytest.mark.slow
 def test_a_configuration_is_built_once(calls, tmp_path):
     recipes.train(tiny_config(num_steps=4), tmp_path, say=lambda line: None)
     counted = {name: calls[name] for name in calls if name != "weight"}

@@ -120,6 +120,7 @@ def test_there_is_a_case_for_every_loss():
     assert {settings["loss"].name for settings in SETTINGS.values()} == set(MEASURES)
 
 
+@pytest.mark.slow
 def test_dsm_is_half_the_error_of_the_noise():
     found, noise = drawn("dsm", trained=True), drawn("denoising", trained=True)
     np.testing.assert_allclose(found, noise / 2, rtol=1e-4, atol=1e-6)
@@ -229,6 +230,7 @@ def test_a_step_records_its_losses_at_their_times():
     assert 0 < prior < 0.5  # a loss is the part at its time plus the prior's part, common to all
 
 
+@pytest.mark.slow
 def test_the_ends_minimise_the_bound_and_the_shape_its_square():
     """From the library's parts, with the times and the noise of the loss."""
     model, key, x = model_of("learned"), jax.random.key(3), normal((64, 2))
@@ -260,6 +262,7 @@ def test_the_ends_minimise_the_bound_and_the_shape_its_square():
         assert np.all(np.abs(slope) > 0)
 
 
+@pytest.mark.slow
 def test_a_learned_schedule_trains_at_its_own_rate_and_is_used_by_the_run():
     config = tiny_config(**SETTINGS["learned"])
     config = dataclasses.replace(

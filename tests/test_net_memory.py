@@ -49,6 +49,7 @@ def test_remat_gives_the_same_output_gradients_and_dropout():
         assert np.linalg.norm(got - expected) < 10 * 48 * 2**-24 * np.linalg.norm(expected)
 
 
+@pytest.mark.slow
 def test_dropout_under_remat_follows_its_key():
     run = gradients(remat=True)
     (_, one), (_, again), (_, other) = run(0), run(0), run(1)
@@ -65,6 +66,7 @@ def test_remat_recomputes_a_convolution_in_every_block():
     assert again >= once + 5
 
 
+@pytest.mark.slow
 def test_bfloat16_is_near_float32_and_returns_it():
     x = normal((2, 8, 8, 3))
     nets = [DDPM(channels=16, multipliers=(1, 2), blocks_per_level=1, dtype=d) for d in DTYPES]

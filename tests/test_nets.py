@@ -57,6 +57,7 @@ def test_output_is_zero_at_initialisation_and_has_the_shape_of_the_input(name):
     assert np.all(np.abs(out) > 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SMALL)
 def test_gradient_reaches_every_number_of_every_parameter(name):
     """Except one: a bias on the keys shifts all logits of a pixel equally; softmax cancels it."""

@@ -224,6 +224,7 @@ def tiny_run(**fields):
     return dataclasses.replace(made, params=any_params(shapes_of(made.network, X, LEVEL)))
 
 
+@pytest.mark.slow
 def test_a_network_conditioned_on_time_is_written_for_a_chain_of_999_steps(tmp_path):
     made = tiny_run()
     save_pipeline(tmp_path, made)

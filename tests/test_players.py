@@ -51,6 +51,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("whole")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", first_is_quick(toy_tasks.TASKS))
 def test_a_stopped_or_killed_run_resumes_to_the_same_bits(name, folder, tmp_path):
     whole = fitted(name, folder)

@@ -140,6 +140,7 @@ def test_a_field_is_converted_by_its_meaning(name):
 TINY = {"nf": 8, "ch_mult": [1, 2], "num_res_blocks": 1, "num_scales": 10}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["ve/cifar10_ncsnpp", "ve/cifar10_ncsnpp_continuous"])
 def test_the_score_of_a_discrete_ve_is_the_networks_at_its_label_over_sigma(name):
     """models/utils.py: labels count from the largest σ; models/ncsnpp.py divides by σ at the end.

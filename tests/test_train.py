@@ -154,6 +154,7 @@ def straight(tmp_path_factory):
     return config, workdir
 
 
+@pytest.mark.slow
 def test_an_extended_run_equals_one_of_that_length(straight, final_state, tmp_path):
     """Extended together with fields that no step depends on; config.json has the new values."""
     config, workdir = straight
@@ -233,6 +234,7 @@ def test_an_invalid_config_file_is_refused_on_loading_and_on_resuming(tmp_path, 
     assert (tmp_path / "config.json").read_text() == content
 
 
+@pytest.mark.slow
 def test_outputs_of_a_saved_step_lost_in_a_kill_are_made_on_resuming(
     straight, tmp_path, monkeypatch
 ):

@@ -148,6 +148,7 @@ def test_a_network_without_noise_conditioning_ignores_the_level():
     assert "embedding" not in alone["params"]
 
 
+@pytest.mark.slow
 def test_the_middle_attends_if_any_level_does_unless_overridden():
     def attends(**options):
         net = UNet(4, **options)

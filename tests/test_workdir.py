@@ -32,6 +32,7 @@ def test_a_refused_start_leaves_no_config(tmp_path):
     assert not (workdir / "config.json").exists()
 
 
+@pytest.mark.slow
 def test_weights_are_not_written_into_a_workdir_in_use(tmp_path):
     config, digits = tiny_config(data=recipes.DataConfig(name="digits")), data.load("digits")
     model = Run(assemble(config, digits.shape, digits.num_classes))

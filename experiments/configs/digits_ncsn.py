@@ -1,7 +1,8 @@
 """NCSN on the embedded digits: a sequence of noise levels, sampled by annealed Langevin dynamics.
 
 The largest noise level exceeds the largest distance between two digits, and successive levels have
-a ratio of 1.2, so that their noise overlaps (Song & Ermon 2020, techniques 1 and 2).
+a ratio of 1.2, so that their noise overlaps (Song & Ermon 2020, techniques 1 and 2). At that ratio
+the step size 0.13 leaves the least excess of noise after 10 steps at each level (technique 4).
 """
 
 from ml_collections import ConfigDict
@@ -21,7 +22,9 @@ def get_config() -> ConfigDict:
     config.loss.target = "eps"
     config.loss.weight = ConfigDict({"name": "eps"})  # λ = σ² on the score
     config.loss.t_min = 0.0
-    config.sampling.solver = ConfigDict({"name": "annealed_langevin", "num_steps": 5})
+    config.sampling.solver = ConfigDict(
+        {"name": "annealed_langevin", "num_steps": 10, "step_size": 0.13}
+    )
     config.sampling.times = ConfigDict({"name": "uniform"})
     config.sampling.num_steps = 40
     config.sampling.t_min = 0.0
