@@ -3,12 +3,14 @@
 Every figure is reported with that of the data themselves, and with n and seed: a Fréchet distance
 of few samples is large even between two halves of the data. Bits per dimension of the test split
 are reported with their standard error and their kind: the evidence lower bound, and the likelihood
-by the probability-flow ODE.
+by the probability-flow ODE. Samples and bits per dimension are kept in ``<workdir>/evaluation`` as
+soon as they are there, so that a command that was killed goes on to the same result.
+``experiments.report`` makes a web page of it.
 """
 
 import functools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +18,14 @@ import numpy as np
 from absl import flags
 from tqdm import tqdm
 
-from experiments.common import cli, drawing, figures
+from experiments.common import cli, drawing, evaluating, figures
+from experiments.common.counting import evaluations
+from experiments.common.features import FEATURES, FeatureSet, feature_sets
+from experiments.common.kept import kept_json
 from experiments.common.loading import load_run
 from jaxdiff import data, recipes
-from jaxdiff.files import atomic_write, check_writable
+from jaxdiff.data.fingerprint import fingerprint
+from jaxdiff.files import atomic_write, check_writable, clear_partial
 from jaxdiff.recipes import BitsPerDim, Run, bounds, build, likelihoods
 from jaxdiff.train.same_data import data_changes
 from jaxdiff.typing import InputError
@@ -46,37 +52,111 @@ def main() -> None:
     """Read the flags, measure, write what was found as JSON and print it as a table."""
     if not WORKDIR.value:
         raise InputError("--workdir must be the folder of a run, got none")
+    workdir = Path(WORKDIR.value)
     run = load_run(WORKDIR.value)
-    path = Path(WORKDIR.value) / "evaluation.json"
-    check_writable(path)
+    path, folder = workdir / evaluating.EVALUATION_FILE, workdir / evaluating.FOLDER
+    check_writable(path, folder / "bound.json")
+    features = feature_sets(FEATURES.value, run)
     dataset = build.dataset(run.config)
     _check_kind(run, dataset)
-    changed = data_changes(Path(WORKDIR.value), dataset)
+    changed = data_changes(workdir, dataset)
     if changed:
         print(f"the data differ from those of training: {'; '.join(changed)}")
-    real_train = data.stack(dataset.train, limit=MAX_REAL.value, value_range=run.value_range)[0]
-    real_test, held_out = real_train[:0], None
-    if len(dataset.test):
-        held_out = data.take_all(dataset.test, limit=MAX_REAL.value)
-        real_test = data.to_floats(held_out[0], run.value_range) if run.is_image else held_out[0]
+    real_train, real_test = evaluating.real_data(run, limit=MAX_REAL.value)
+    held_out = data.take_all(dataset.test, limit=MAX_REAL.value) if len(dataset.test) else None
+    if held_out is not None:
         bounds.check(run, *held_out)
         if ODE_DRAWS.value:
             likelihoods.check(run, *held_out, rtol=RTOL.value)
-    x = drawing.draw_samples(run, N.value, seed=SEED.value)
+    folder.mkdir(exist_ok=True)
+    clear_partial(folder)
+    x = drawing.draw_samples(run, N.value, seed=SEED.value, folder=folder / "samples")
     samples = data.to_floats(x, run.value_range) if dataset.is_image else x
-    measured = figures.measure(samples, real_train, real_test, seed=SEED.value)
-    bits = {}
-    if held_out is not None:
-        bits["bits_per_dim"] = _bits(recipes.bits_per_dim, run, *held_out, draws=DRAWS.value)
-    if held_out is not None and ODE_DRAWS.value:
-        by_ode = functools.partial(recipes.ode_bits_per_dim, rtol=RTOL.value)
-        bits["ode_bits_per_dim"] = _bits(by_ode, run, *held_out, draws=ODE_DRAWS.value)
-    record = figures.as_record(run, measured) | {"data_changed": changed} | bits
+    evaluating.write_neighbours(workdir, run, samples, real_train)
+    measured = [
+        figure
+        for space in features
+        for figure in figures.measure(
+            samples, real_train, real_test, seed=SEED.value, features=space
+        )
+    ]
+    record = {
+        "step": run.step,
+        "parameters": run.average,
+        "config": run.config.as_dict(),
+        "protocol": _protocol(run, features, len(real_train), len(real_test)),
+        "figures": [f._asdict() for f in measured],
+        "left_out": figures.left_out(measured),
+        "data_changed": changed,
+        "environment": evaluating.environment(),
+        **_all_bits(run, folder, held_out, fingerprint(dataset)),
+    }
     atomic_write(path, json.dumps(record, indent=2) + "\n")
-    print(figures.as_table(run, measured))
-    for found in bits.values():
-        print(_as_text(found))
+    _print(record, measured, path)
+
+
+def _protocol(
+    run: Run, features: Sequence[FeatureSet], n_train: int, n_test: int
+) -> dict[str, Any]:
+    """Everything that the figures depend on, besides the run."""
+    sampling = run.config.sampling
+    return {
+        "n": N.value,
+        "seed": SEED.value,
+        "reference": f"test split of {run.config.data.name}, {n_test} examples",
+        "training examples": n_train,
+        "features": [
+            {"name": f.name, "sha256 of weights": f.sha256, "resize": f.resize} for f in features
+        ],
+        "k of precision and recall": figures.NEIGHBOURS,
+        "covariances": "float64, ddof 1",
+        "parameters": run.average,
+        "solver": evaluating.as_text(sampling.solver),
+        "time grid": evaluating.as_text(sampling.times),
+        "steps": sampling.num_steps,
+        "evaluations": evaluations(run),
+        "final denoising": sampling.denoise,
+    }
+
+
+def _all_bits(
+    run: Run,
+    folder: Path,
+    held_out: tuple[np.ndarray, np.ndarray] | None,
+    examples: dict[str, Any],
+) -> dict[str, Any]:
+    """Bits per dimension of the test split, each kept as soon as it is known."""
     if held_out is None:
+        return {}
+    made_by = [drawing.identity(run), examples, MAX_REAL.value, SEED.value]
+
+    def kept(
+        name: str, measure: Callable[..., BitsPerDim], draws: int, *more: Any
+    ) -> dict[str, Any]:
+        identity = json.dumps([*made_by, draws, *more])
+        return kept_json(
+            folder / f"{name}.json", identity, lambda: _bits(measure, run, *held_out, draws=draws)
+        )
+
+    found = {"bits_per_dim": kept("bound", recipes.bits_per_dim, DRAWS.value)}
+    if ODE_DRAWS.value:
+        by_ode = functools.partial(recipes.ode_bits_per_dim, rtol=RTOL.value)
+        found["ode_bits_per_dim"] = kept("ode", by_ode, ODE_DRAWS.value, RTOL.value)
+    return found
+
+
+def _print(record: Mapping[str, Any], measured: Sequence[figures.Figure], path: Path) -> None:
+    protocol = record["protocol"]
+    print(
+        f"{record['config']['data']['name']}, {record['config']['process']['name']}, step "
+        f"{record['step']}, {record['parameters']}, {protocol['solver']}, "
+        f"{protocol['evaluations']} evaluations"
+    )
+    print(figures.as_table(measured))
+    for key in ("bits_per_dim", "ode_bits_per_dim"):
+        if key in record:
+            print(_as_text(record[key]))
+    if "bits_per_dim" not in record:
         print("bits/dim are omitted: there are no test examples")
     print(f"wrote {path}")
 

@@ -1,17 +1,29 @@
 """Measurements of a model, each with the value that the data themselves reach."""
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from experiments.common.evaluating import subset
+from experiments.common.features import FeatureSet
 from experiments.common.text import text_table
 from jaxdiff import metrics
-from jaxdiff.recipes import Run
 
 NEIGHBOURS = 3
-LEAST = {"frechet": 2, "precision": NEIGHBOURS + 1, "recall": NEIGHBOURS + 1, "nearest_distance": 1}
-"""Minimum number of examples that a figure requires of each of its two sets."""
+DATA, EQUAL = "train", "train, n equal"
+"""Names of the training examples, and of a random choice of as many as there are samples."""
+
+Measured = Callable[[np.ndarray, np.ndarray], tuple[float | tuple[float, float], ...]]
+"""``(x, reference) -> values``, each alone or with its standard error."""
+
+
+class Metric(NamedTuple):
+    """What is measured together, and the least number of examples of each set for it."""
+
+    names: tuple[str, ...]
+    least: int
+    measure: Measured
 
 
 class Figure(NamedTuple):
@@ -24,53 +36,35 @@ class Figure(NamedTuple):
     n_of: int
     n_against: int
     seed: int | None
+    features: str = "pixels"
+    std_error: float | None = None
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> "Figure":
+        """A figure as ``evaluation.json`` holds it."""
+        return cls(**stored)
+
+    @property
+    def title(self) -> str:
+        """The name for people."""
+        return TITLES.get(self.name, self.name.replace("_", " "))
+
+    @property
+    def shown(self) -> str:
+        """The value as text."""
+        return "-" if self.value is None else f"{self.value:.4f}"
+
+    @property
+    def cells(self) -> tuple[str, ...]:
+        """A row of a table: see :data:`HEADINGS`."""
+        error = "" if self.std_error is None else f"{self.std_error:.4f}"
+        seed = "" if self.seed is None else str(self.seed)
+        counts = f"{self.n_of} / {self.n_against}"
+        return (self.name, self.features, self.of, self.against, self.shown, error, counts, seed)
 
 
-def measure(
-    samples: np.ndarray, real_train: np.ndarray, real_test: np.ndarray, *, seed: int
-) -> list[Figure]:
-    """Measure samples and training data in the same way against the test split.
-
-    Args:
-        samples: of the model, ``[n, ...]``.
-        real_train: training examples, ``[m, ...]``.
-        real_test: held-out examples, ``[k, ...]``; there may be none.
-        seed: of the samples, for the record.
-
-    Returns:
-        Fréchet distance in the space of the data, precision and recall (k-NN, k = 3), and the
-        median distance to the nearest training example: samples nearer to the training set than
-        the test split is have been memorised. "train, n equal" is a random choice of as many
-        training examples as there are samples, since all of these depend on n. If a set has fewer
-        examples than a figure requires (``LEAST``), its value is None.
-    """
-    sets: dict[str, np.ndarray] = {"samples": samples, "train": real_train, "test": real_test}
-    if len(samples) < len(real_train):
-        chosen = np.random.default_rng(0).permutation(len(real_train))[: len(samples)]
-        sets["train, n equal"] = real_train[np.sort(chosen)]
-
-    def figures(
-        names: tuple[str, ...],
-        measured: Callable[[np.ndarray, np.ndarray], tuple[float, ...]],
-        of: str,
-        against: str,
-    ) -> list[Figure]:
-        x, reference = sets[of], sets[against]
-        enough = min(len(x), len(reference)) >= max(LEAST[name] for name in names)
-        values = measured(x, reference) if enough else (None,) * len(names)
-        key = seed if of == "samples" else None
-        return [
-            Figure(name, value, of, against, len(x), len(reference), key)
-            for name, value in zip(names, values, strict=True)
-        ]
-
-    found = []
-    for of in [name for name in sets if name != "test"]:
-        found += figures(("frechet",), _frechet, of, "test")
-        found += figures(("precision", "recall"), _precision_recall, of, "test")
-    for of in ("samples", "test"):
-        found += figures(("nearest_distance",), _nearest_distance, of, "train")
-    return found
+TITLES = {"frechet": "Fréchet distance", "nearest_distance": "median distance to nearest"}
+HEADINGS = ("figure", "features", "of", "against", "value", "± error", "n", "seed")
 
 
 def _frechet(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
@@ -85,22 +79,71 @@ def _nearest_distance(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]
     return (float(np.median(metrics.nearest_distances(x, reference))),)
 
 
-def as_table(run: Run, figures: list[Figure]) -> str:
-    """Format the figures as a text table."""
-    rows = [("figure", "of", "against", "value", "n", "seed")] + [
-        (f.name, f.of, f.against, _value(f), f"{f.n_of} / {f.n_against}", _cell(f.seed))
-        for f in figures
-    ]
-    sampling = run.config.sampling
-    header = (
-        f"{run.config.data.name}, {run.config.process.name}, step {run.step}, {run.average}, "
-        f"{sampling.solver.name}, {sampling.num_steps} steps"
-        + (" and a final denoising" if sampling.denoise else "")
-    )
-    return "\n".join([header, text_table(rows), *left_out(figures)])
+DISTANCES = (
+    Metric(("frechet",), 2, _frechet),
+    Metric(("precision", "recall"), NEIGHBOURS + 1, _precision_recall),
+)
+"""Measured against the test split."""
+COPYING = (Metric(("nearest_distance",), 1, _nearest_distance),)
+"""Measured against the training split."""
+LEAST = {name: metric.least for metric in (*DISTANCES, *COPYING) for name in metric.names}
 
 
-def left_out(figures: list[Figure]) -> list[str]:
+def measure(
+    samples: np.ndarray,
+    real_train: np.ndarray,
+    real_test: np.ndarray,
+    *,
+    seed: int,
+    features: FeatureSet | None = None,
+) -> list[Figure]:
+    """Measure samples and training data in the same way against the test split.
+
+    Args:
+        samples: of the model, ``[n, ...]``.
+        real_train: training examples, ``[m, ...]``.
+        real_test: held-out examples, ``[k, ...]``; there may be none.
+        seed: of the samples, for the record.
+        features: the space to measure in; the space of the data by default.
+
+    Returns:
+        The figures of :data:`DISTANCES` to the test split, and those of :data:`COPYING`: samples
+        nearer to the training set than the test split is have been memorised. "train, n equal" is a
+        random choice of as many training examples as there are samples, since all of these depend
+        on n. If a set has fewer examples than a figure requires, its value is None.
+    """
+    sets: dict[str, np.ndarray] = {"samples": samples, DATA: real_train, "test": real_test}
+    if len(samples) < len(real_train):
+        sets[EQUAL] = subset(real_train, len(samples))
+    extract = (lambda x: x) if features is None else features.extract
+    sets = {name: extract(x) if len(x) else x for name, x in sets.items()}
+    name = "pixels" if features is None else features.name
+
+    def figures(metric: Metric, of: str, against: str) -> Iterator[Figure]:
+        x, reference = sets[of], sets[against]
+        enough = min(len(x), len(reference)) >= metric.least
+        values = metric.measure(x, reference) if enough else (None,) * len(metric.names)
+        drawn = seed if of == "samples" else None
+        for what, found in zip(metric.names, values, strict=True):
+            value, error = found if isinstance(found, tuple) else (found, None)
+            yield Figure(what, value, of, against, len(x), len(reference), drawn, name, error)
+
+    found: list[Figure] = []
+    for of in [name for name in sets if name != "test"]:
+        for metric in DISTANCES:
+            found += figures(metric, of, "test")
+    for of in ("samples", "test"):
+        for metric in COPYING:
+            found += figures(metric, of, DATA)
+    return found
+
+
+def as_table(figures: Sequence[Figure]) -> str:
+    """Format the figures as a text table, and name those that are missing."""
+    return "\n".join([text_table([HEADINGS, *(f.cells for f in figures)]), *left_out(figures)])
+
+
+def left_out(figures: Sequence[Figure]) -> list[str]:
     """Which figures are missing, and how many examples they require: a line for each."""
     missing = {f.name for f in figures if f.value is None}
     return [
@@ -108,24 +151,3 @@ def left_out(figures: list[Figure]) -> list[str]:
         for name in LEAST
         if name in missing
     ]
-
-
-def _value(figure: Figure) -> str:
-    return "-" if figure.value is None else f"{figure.value:.4f}"
-
-
-def _cell(value: int | None) -> str:
-    return "" if value is None else str(value)
-
-
-def as_record(run: Run, figures: list[Figure]) -> dict:
-    """The same as JSON-serialisable content."""
-    return {
-        "step": run.step,
-        "parameters": run.average,
-        "config": run.config.as_dict(),
-        "features": "the data themselves, in the range of the config",
-        "neighbours": NEIGHBOURS,
-        "figures": [f._asdict() for f in figures],
-        "left_out": left_out(figures),
-    }

@@ -7,12 +7,20 @@ examples, the features, and how the images were resized.
 """
 
 from jaxdiff.metrics.frechet import frechet_distance, frechet_from_moments
-from jaxdiff.metrics.neighbours import PrecisionRecall, nearest_distances, precision_recall
+from jaxdiff.metrics.neighbours import (
+    Neighbours,
+    PrecisionRecall,
+    nearest_distances,
+    nearest_neighbours,
+    precision_recall,
+)
 
 __all__ = [
+    "Neighbours",
     "PrecisionRecall",
     "frechet_distance",
     "frechet_from_moments",
     "nearest_distances",
+    "nearest_neighbours",
     "precision_recall",
 ]

@@ -85,10 +85,37 @@ def nearest_distances(x: ArrayLike, reference: ArrayLike) -> np.ndarray:
         >>> nearest_distances([[0.0, 0.0], [5.0, 5.0]], [[3.0, 4.0], [5.0, 5.0]])
         array([5., 0.])
     """
+    return nearest_neighbours(x, reference).distances
+
+
+class Neighbours(NamedTuple):
+    """The nearest reference of each example, and the distance to it."""
+
+    indices: np.ndarray
+    distances: np.ndarray
+
+
+def nearest_neighbours(x: ArrayLike, reference: ArrayLike) -> Neighbours:
+    """The nearest reference of each example: argmin_j ‖x_i − r_j‖ and that distance.
+
+    Args:
+        x: ``[n, ...]``; the events are flattened to features.
+        reference: ``[m, ...]``, m ≥ 1, with the same number of features.
+
+    Returns:
+        Indices ``[n]`` into the references, and distances ``[n]``, float64.
+
+    Raises:
+        InputError: if a set is empty or not finite, or widths differ.
+
+    Example:
+        >>> nearest_neighbours([[0.0, 0.0], [5.0, 5.0]], [[3.0, 4.0], [5.0, 5.0]]).indices.tolist()
+        [0, 1]
+    """
     points, targets = as_features("x", x), as_features("reference", reference)
     check_same_width(("x", "reference"), points, targets)
     nearest = np.concatenate([block.argmin(axis=1) for _, block in _squared(points, targets)])
-    return np.linalg.norm(points - targets[nearest], axis=1)
+    return Neighbours(nearest, np.linalg.norm(points - targets[nearest], axis=1))
 
 
 def _covered(x: np.ndarray, y: np.ndarray, k: int) -> float:

@@ -7,11 +7,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdiff.checks import finite_array
-from jaxdiff.plots.figures import DATA, INK, SAMPLES, PathLike, new_figure, save_figure
+from jaxdiff.plots.figures import (
+    DATA,
+    GRID,
+    INK,
+    SAMPLES,
+    SPINE,
+    PathLike,
+    new_figure,
+    save_figure,
+)
 from jaxdiff.typing import ArrayLike, InputError
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = (SAMPLES, "#e0620b", "#2e8b57", "#7b4fa3", "#d1495b", "#17a2b8")
+"""Of lines, in their order; beyond them the stroke changes."""
+STROKES = ("-", "--", ":")
 
 
 def scatter(path: PathLike, samples: ArrayLike, *, reference: ArrayLike | None = None) -> None:
@@ -81,6 +95,22 @@ def curve(
         >>> rows = [{"step": i, "loss": 1 / (i + 1)} for i in range(50)]
         >>> curve(tempfile.mkdtemp() + "/loss.png", rows)
     """
+    save_figure(curve_figure(rows, x=x, y=y, log=log), path)
+
+
+def curve_figure(
+    rows: Sequence[Mapping[str, Any]], *, x: str = "step", y: str = "loss", log: bool = True
+) -> "Figure":
+    """The figure that :func:`curve` writes, from the same arguments.
+
+    Raises:
+        InputError: if no row has both quantities, finite.
+
+    Example:
+        >>> figure = curve_figure([{"step": i, "loss": 1 / (i + 1)} for i in range(50)])
+        >>> figure.axes[0].get_yscale()
+        'log'
+    """
     logged = [(row.get(x), row[y]) for row in rows if y in row]
     points = np.array(logged, dtype=np.float64).reshape(-1, 2)  # None, as JSON has it, is NaN here
     finite = np.isfinite(points).all(axis=1)
@@ -99,7 +129,55 @@ def curve(
     if dropped:
         axes.set_title(f"left out: {dropped:,} not finite", fontsize=10, color="#b03a2e")
     _plain(axes)
-    save_figure(figure, path)
+    return figure
+
+
+def lines_figure(
+    series: Mapping[str, tuple[Sequence[float], Sequence[float]]],
+    *,
+    x: str,
+    y: str,
+    level: tuple[str, float] | None = None,
+) -> "Figure":
+    """A figure of several quantities over a common one, both axes logarithmic, named in a legend.
+
+    Args:
+        series: ``{name: (x, y)}``, both ``[n]`` and positive; each in the order of x.
+        x: label of the x axis.
+        y: label of the y axis.
+        level: name and value of a dotted line, such as the best attainable one.
+
+    Raises:
+        InputError: if there is no series, or a number is not positive and finite.
+
+    Example:
+        >>> figure = lines_figure({"heun": ([4, 8], [0.2, 0.1])}, x="evaluations", y="error")
+        >>> figure.axes[0].get_xlabel()
+        'evaluations'
+    """
+    if not series:
+        raise InputError("series must hold at least one line, got none")
+    figure = new_figure(width=6.4, height=4.0)
+    axes = figure.add_subplot()
+    for index, (name, pair) in enumerate(series.items()):
+        points = [finite_array(f"{axis} of {name}", np.asarray(a)) for axis, a in zip("xy", pair, strict=True)]
+        if not all((a > 0).all() for a in points):
+            raise InputError(
+                f"x and y of {name} must be positive, got {min(a.min() for a in points)}"
+            )
+        style = STROKES[index // len(COLOURS) % len(STROKES)]
+        colour = COLOURS[index % len(COLOURS)]
+        axes.loglog(*points, style, marker="o", ms=4, lw=1.6, color=colour, label=name)
+    if level is not None:
+        axes.axhline(level[1], color=INK, linestyle=":", linewidth=1.2, label=level[0])
+    ticks = sorted({float(v) for xs, _ in series.values() for v in np.asarray(xs)})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks], minor=False)
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel(x, fontsize=11, color=INK)
+    axes.set_ylabel(y, fontsize=11, color=INK)
+    axes.legend(fontsize=9, frameon=False, labelcolor=INK)
+    _plain(axes)
+    return figure
 
 
 def _points(name: str, x: ArrayLike) -> np.ndarray:
@@ -120,7 +198,7 @@ def _running_median(points: np.ndarray, *, most: int = 300) -> np.ndarray:
 def _plain(axes: "Axes") -> None:
     """A light grid behind the data, quiet spines, readable labels."""
     axes.set_axisbelow(True)
-    axes.grid(True, which="major", color="#e6e6e6", linewidth=0.7)
-    axes.tick_params(labelsize=9, colors=INK, length=3, color="#bbbbbb")
+    axes.grid(True, which="major", color=GRID, linewidth=0.7)
+    axes.tick_params(which="both", labelsize=9, colors=INK, length=3, color=SPINE)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color("#bbbbbb")
+    axes.spines[["left", "bottom"]].set_color(SPINE)

@@ -52,6 +52,25 @@ def image_grid(
         >>> np.asarray(Image.open(path)).shape  # 2 images of 16 px, 3 borders
         (35, 35)
     """
+    atomic_write(path, image_grid_png(x, value_range=value_range, columns=columns, scale=scale))
+
+
+def image_grid_png(
+    x: ArrayLike,
+    *,
+    value_range: tuple[float, float],
+    columns: int | None = None,
+    scale: int | None = None,
+) -> bytes:
+    r"""The picture that :func:`image_grid` writes, from the same arguments.
+
+    Raises:
+        InputError: as ``image_grid`` does.
+
+    Example:
+        >>> image_grid_png(np.zeros((4, 8, 8, 1)), value_range=(-1, 1))[:4]
+        b'\x89PNG'
+    """
     require("PIL", purpose="writing an image")
     from PIL import Image
 
@@ -69,7 +88,7 @@ def image_grid(
         canvas[top : top + height, left : left + width] = image.repeat(scale, 0).repeat(scale, 1)
     png = io.BytesIO()
     Image.fromarray(canvas[..., 0] if channels == 1 else canvas).save(png, format="PNG")
-    atomic_write(path, png.getvalue())
+    return png.getvalue()
 
 
 def trajectory_strip(path: PathLike, saved: ArrayLike, *, value_range: tuple[float, float]) -> None:
