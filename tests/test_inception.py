@@ -1,5 +1,7 @@
 """The FID's Inception-v3 against NumPy, and the conversion of its weights."""
 
+import sys
+
 import inception_tools as tools
 import jax
 import jax.numpy as jnp
@@ -143,6 +145,14 @@ def test_files_that_are_no_weights_are_refused(tmp_path, name):
     (tmp_path / "damaged.safetensors").write_bytes(b"\x00" * 64)
     with pytest.raises(InputError, match=rf"{name} is not a readable safetensors"):
         load_inception(tmp_path / name)
+
+
+def test_a_pickle_without_torch_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    with pytest.raises(
+        InputError, match=r"inception\.pth requires torch, which .*jaxdiff\[torch\]'"
+    ):
+        load_inception(tmp_path / "inception.pth")
 
 
 @pytest.mark.parametrize("shape", [(1, 74, 299, 3), (1, 299, 299, 1), (299, 299, 3)])

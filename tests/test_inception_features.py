@@ -54,7 +54,10 @@ def test_the_published_hash_begins_as_the_name_of_the_file_says():
         ({"resize": "lanczos"}, "resize must be one of clean, legacy_pytorch, legacy_tensorflow, "),
         ({"batch_size": 0}, "batch_size must be a positive integer, got 0$"),
         ({"images": IMAGES / 255}, "images must be uint8, got float64$"),
-        ({"images": IMAGES[:0]}, r"images must have shape \[n, h, w, 1 or 3\], got \(0, 24, 20, "),
+        (
+            {"images": IMAGES[:0]},
+            r"images must have a nonempty shape \[n, h, w, 1 or 3\], got \(0, 24, 20, ",
+        ),
         ({}, r"no\.safetensors cannot be read: No such file or directory$"),
     ],
 )

@@ -133,10 +133,22 @@ def test_grey_is_repeated_and_images_are_independent(resize):
     ("images", "resize", "message"),
     [
         (np.zeros((1, 4, 4, 3)), "clean", "images must be uint8, got float64$"),
-        (np.zeros((4, 4, 3), np.uint8), "clean", r"images must have shape .*, got \(4, 4, 3\)$"),
+        (
+            np.zeros((4, 4, 3), np.uint8),
+            "clean",
+            r"images must have a nonempty shape .*, got \(4, 4, 3\)$",
+        ),
         (np.zeros((1, 4, 4, 4), np.uint8), "clean", r"\[n, h, w, 1 or 3\], got \(1, 4, 4, 4\)$"),
-        (np.zeros((0, 4, 4, 3), np.uint8), "clean", r"images must have shape .*, got \(0, 4, 4, 3"),
-        (np.zeros((1, 4, 0, 3), np.uint8), "clean", r"images must have shape .*, got \(1, 4, 0, 3"),
+        (
+            np.zeros((0, 4, 4, 3), np.uint8),
+            "clean",
+            r"images must have a nonempty shape .*, got \(0, 4, 4, 3",
+        ),
+        (
+            np.zeros((1, 4, 0, 3), np.uint8),
+            "clean",
+            r"images must have a nonempty shape .*, got \(1, 4, 0, 3",
+        ),
         (np.zeros((1, 4, 4, 3), np.uint8), "cleen", "resize must be one of .*; did you mean 'cle"),
     ],
 )

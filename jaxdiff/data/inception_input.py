@@ -60,12 +60,12 @@ def check_images(images: np.ndarray) -> None:
     Example:
         >>> check_images(np.zeros((2, 8, 8, 4), np.uint8))
         Traceback (most recent call last):
-        jaxdiff.typing.InputError: images must have shape [n, h, w, 1 or 3], got (2, 8, 8, 4)
+        jaxdiff.typing.InputError: images must have a nonempty shape [n, h, w, 1 or 3], got (2, 8, 8, 4)
     """
     if images.dtype != np.uint8:
         raise InputError(f"images must be uint8, got {images.dtype}")
     if images.ndim != 4 or images.shape[-1] not in (1, 3) or images.size == 0:
-        raise InputError(f"images must have shape [n, h, w, 1 or 3], got {images.shape}")
+        raise InputError(f"images must have a nonempty shape [n, h, w, 1 or 3], got {images.shape}")
 
 
 def _clean(x: np.ndarray) -> np.ndarray:
@@ -75,7 +75,7 @@ def _clean(x: np.ndarray) -> np.ndarray:
     out = np.empty((len(x), SIDE, SIDE, x.shape[-1]), np.float32)
     for i, channel in np.ndindex(len(x), x.shape[-1]):
         plane = Image.fromarray(np.ascontiguousarray(x[i, ..., channel]))
-        out[i, ..., channel] = plane.resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+        out[i, ..., channel] = np.asarray(plane.resize((SIDE, SIDE), Image.Resampling.BICUBIC))
     return (out - 128) / 128
 
 

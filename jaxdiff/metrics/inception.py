@@ -102,6 +102,6 @@ def inception_features(
 
 
 @functools.cache
-def _apply() -> Callable[[Params, jax.Array], Activations]:
+def _apply() -> Callable[[Params, np.ndarray], Activations]:
     """The compiled network, which the backend's options belong to."""
     return jax.jit(Inception().apply, compiler_options=compiler_options())

@@ -119,8 +119,8 @@ def folded(state: Mapping[str, np.ndarray], layer: str) -> dict[str, np.ndarray]
     Example:
         >>> bn = {f"a.bn.{name}": np.array([2.0]) for name in NORM}
         >>> out = folded({"a.conv.weight": np.ones((1, 1, 1, 1)), **bn}, "a")
-        >>> float(out["kernel"].item().round(4)), float(out["bias"].item().round(4))
-        (1.4139, -0.8277)
+        >>> f"{out['kernel'].item():.4f}, {out['bias'].item():.4f}"
+        '1.4139, -0.8277'
     """
     names = [f"{layer}.conv.weight", *(f"{layer}.bn.{name}" for name in NORM)]
     w, *norm = (finite_float32(name, state[name]) for name in names)
