@@ -58,9 +58,9 @@ def check_images(images: np.ndarray) -> None:
     """Raise InputError unless they are uint8 ``[n, h, w, 1 or 3]`` without an empty axis.
 
     Example:
-        >>> check_images(np.zeros((2, 8, 8, 4), np.uint8))
+        >>> check_images(np.zeros((2, 8, 8, 3)))
         Traceback (most recent call last):
-        jaxdiff.typing.InputError: images must have a nonempty shape [n, h, w, 1 or 3], got (2, 8, 8, 4)
+        jaxdiff.typing.InputError: images must be uint8, got float64
     """
     if images.dtype != np.uint8:
         raise InputError(f"images must be uint8, got {images.dtype}")
