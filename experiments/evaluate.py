@@ -105,10 +105,10 @@ def _protocol(
         "seed": SEED.value,
         "reference": f"test split of {run.config.data.name}, {n_test} examples",
         "training examples": n_train,
-        "features": [
-            {"name": f.name, "sha256 of weights": f.sha256, "resize": f.resize} for f in features
-        ],
+        "features": [f.protocol() for f in features],
         "k of precision and recall": figures.NEIGHBOURS,
+        "k of density and coverage": figures.DENSITY_NEIGHBOURS,
+        "KID": "unbiased, all pairs, (<a, b>/d + 1)^3",
         "covariances": "float64, ddof 1",
         "parameters": run.average,
         "solver": evaluating.as_text(sampling.solver),

@@ -149,7 +149,8 @@ def _figures(found: Mapping[str, Any]) -> str:
     columns = list(dict.fromkeys(figure.of for figure in measured))
     counts = {figure.of: figure.n_of for figure in measured}
     for figure in measured:
-        place = rows.setdefault((figure.title, figure.features, figure.against), {})
+        against = "" if figure.against == figure.of else figure.against
+        place = rows.setdefault((figure.title, figure.features, against), {})
         error = "" if figure.std_error is None else f" ± {figure.std_error:.4f}"
         place[figure.of] = figure.shown + error
     heads = ["figure", "features", "against", *(f"{of} ({counts[of]:,})" for of in columns)]
@@ -186,10 +187,10 @@ def _pairs(values: Mapping[str, Any]) -> str:
 
 def _text(value: Any) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_text(v)}" for key, v in value.items())
+        return ", ".join(f"{key} {_text(v)}" for key, v in value.items() if v is not None)
     if isinstance(value, Sequence) and not isinstance(value, str):
         return ", ".join(map(_text, value))
-    return "none" if value is None else str(value)
+    return str(value)
 
 
 def _against_evaluations(workdir: Path) -> list[str]:
@@ -199,7 +200,7 @@ def _against_evaluations(workdir: Path) -> list[str]:
     table = json.loads(path.read_text(encoding="utf-8"))
     figure = evaluating.sampler_figure(table)
     caption = f"{table['n']:,} samples at each point, seed {table['seed']}."
-    return [page.chart(plots.as_svg(figure), caption)]
+    return [page.row(page.chart(plots.as_svg(figure), caption))]
 
 
 def _training(workdir: Path) -> str:

@@ -17,7 +17,7 @@ from absl import flags
 
 from experiments.common import cli, drawing, evaluating
 from experiments.common.counting import evaluations
-from experiments.common.features import FEATURES, feature_sets
+from experiments.common.features import FEATURES, FeatureSet, feature_sets
 from experiments.common.kept import kept_json
 from experiments.common.loading import load_run
 from experiments.common.text import text_table
@@ -59,7 +59,7 @@ def main() -> None:
     train, test = evaluating.real_data(run)
     if len(test) < 2:
         raise InputError(f"the data must have at least 2 test examples, got {len(test)}")
-    real = features.extract(test)
+    real = features.extract(test).features
     rows = [
         _measured(run, folder, sampler, options, steps, budget, features, real)
         for sampler, options, budget, steps in _cells(run, samplers, budgets)
@@ -69,7 +69,7 @@ def main() -> None:
         "n": N.value,
         "seed": SEED.value,
         "features": features.name,
-        "data": metrics.frechet_distance(features.extract(equal), real),
+        "data": metrics.frechet_distance(features.extract(equal).features, real),
         "rows": rows,
     }
     atomic_write(path, json.dumps(record, indent=2) + "\n")
@@ -128,7 +128,7 @@ def _measured(
     options: dict[str, Any],
     steps: int,
     budget: int,
-    features: Any,
+    features: FeatureSet,
     real: np.ndarray,
 ) -> dict[str, Any]:
     """One cell of the table."""
@@ -139,7 +139,9 @@ def _measured(
         x = drawing.draw_samples(run, N.value, seed=SEED.value, options=chosen)
         samples = data.to_floats(x, run.value_range) if run.is_image else x
         finite = bool(np.isfinite(samples).all())
-        distance = metrics.frechet_distance(features.extract(samples), real) if finite else None
+        distance = (
+            metrics.frechet_distance(features.extract(samples).features, real) if finite else None
+        )
         return {
             "sampler": sampler,
             "evaluations": evaluations(run, **chosen),

@@ -5,12 +5,14 @@ from typing import get_args
 import pytest
 
 from jaxdiff import divergence, flow
-from jaxdiff.data import resizing
-from jaxdiff.nets import blocks, layers
+from jaxdiff.data import inception_input, resizing
+from jaxdiff.nets import blocks, inception, layers
 from jaxdiff.recipes import config, measures, names
 
 TABLES = {
     "activation": (layers.Activation, layers.ACTIVATIONS),
+    "inception_pool": (inception.Pool, inception.POOLS),
+    "inception_resize": (inception_input.InceptionResize, inception_input.INCEPTION_RESIZES),
     "loss": (config.LossName, measures.MEASURES),
     "method": (flow.Method, flow.METHODS),
     "noise_cond": (config.NoiseCondName, names.NOISE_CONDS),

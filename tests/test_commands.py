@@ -20,6 +20,7 @@ from tiny import (
     digits_config,
 )
 
+from experiments.common import figures
 from jaxdiff import guidance, recipes
 
 SMALL = {
@@ -167,21 +168,26 @@ def test_evaluation_prints_and_writes_each_figure_with_its_n(mlp_run):
     done = run(*line, f"--workdir={mlp_run}", *flags, encoding="ascii")
     assert_went_well(done)
     record = json.loads((mlp_run / "evaluation.json").read_text())
-    bound, figures = record["bits_per_dim"], record["figures"]
+    bound = record["bits_per_dim"]
     assert (bound["n"], bound["draws"], bound["seed"]) == (297, 3, 4)
     assert f"{bound['bits']:.4f} +/- {bound['std_error']:.4f} bits/dim of 297 test" in done.stdout
     assert bound["kind"] in done.stdout
-    found = {(f["name"], f["of"], f["against"]): f for f in figures}
+    found = {(f["name"], f["of"], f["against"]): f for f in record["figures"]}
+    against_test = [metric.names for metric in figures.DISTANCES]
     assert set(found) == {
-        *((name, of, "test") for name in ("frechet", "precision", "recall")
+        *((name, of, "test") for names in against_test for name in names
           for of in ("samples", "train, n equal", "train")),
-        *(("nearest_distance", of, "train") for of in ("samples", "test")),
+        *((name, of, "train") for name in ("nearest_distance", "authentic")
+          for of in ("samples", "test")),
+        *(("vendi", of, of) for of in ("samples", "train, n equal", "train")),
     }  # fmt: skip
     drawn = found["frechet", "samples", "test"]
     assert (drawn["n_of"], drawn["n_against"], drawn["seed"]) == (16, 297, 4)
     assert found["frechet", "train", "test"]["seed"] is None
-    for figure in figures:
+    for figure in (f for f in record["figures"] if f["value"] is not None):
         assert f"{figure['value']:.4f}" in done.stdout
+    assert record["protocol"]["evaluations"] == 3  # two steps, and the denoising
+    assert record["protocol"]["features"][0]["name"] == "pixels"
 
 
 @pytest.fixture(scope="module")

@@ -9,40 +9,58 @@ from running import run
 from tiny import tiny_config
 
 from experiments.common import figures
+from experiments.common.features import Extracted, FeatureSet
 from jaxdiff import recipes
 from jaxdiff.recipes import Run
-from jaxdiff.recipes.diffusion import assemble
 from jaxdiff.typing import InputError
 
 RNG = np.random.default_rng(0)
-FIGURES = ("frechet", "precision", "recall", "nearest_distance")
+FIGURES = tuple(figures.LEAST)
 
 
 @pytest.mark.parametrize(
     ("num_test", "missing"),
     [
-        (0, {"frechet", "precision", "recall", "nearest_distance"}),
-        (1, {"frechet", "precision", "recall"}),
-        (3, {"precision", "recall"}),
-        (4, set()),
+        (0, set(figures.LEAST)),
+        (1, {name for name, least in figures.LEAST.items() if least > 1}),
+        (3, {"frechet_infinity", "precision", "recall", "density", "coverage"}),
+        (4, {"frechet_infinity", "density", "coverage"}),
+        (40, set()),
     ],
 )
 def test_figures_that_require_more_test_examples_are_omitted(num_test, missing):
-    samples, real = RNG.normal(size=(9, 2)), RNG.normal(size=(20 + num_test, 2))
-    found = figures.measure(samples, real[:20], real[20:], seed=0)
+    samples, real = RNG.normal(size=(50, 2)), RNG.normal(size=(60 + num_test, 2))
+    found = figures.measure(samples, real[:60], real[60:], seed=0)
+    found = [f for f in found if f.of != f.against]  # of a set by itself
     assert {f.name for f in found} == set(FIGURES)
     assert {f.name for f in found if f.value is None} == missing
     assert all(f.value is not None for f in found if (f.of, f.against) == ("samples", "train"))
     notes = figures.left_out(found)
-    assert [name for name in FIGURES if any(name in note for note in notes)] == [
-        name for name in FIGURES if name in missing
-    ]
-    run = Run(assemble(tiny_config(), (2,), None))
-    table = figures.as_table(run, found)
+    assert [
+        name for name in FIGURES if any(note.startswith(f"-: {name} is") for note in notes)
+    ] == [name for name in FIGURES if name in missing]
+    table = figures.as_table(found)
     assert table.splitlines()[-len(notes) or None :] == notes or not notes
     assert ("-: precision is omitted where a set has fewer than 4 examples" in table) == (
         "precision" in missing
     )
+
+
+def test_probabilities_give_an_inception_score_and_errors_are_kept():
+    """Of balanced one-hot probabilities it is the number of classes."""
+
+    def extract(x):
+        return Extracted(x, np.eye(4)[np.arange(len(x)) % 4])
+
+    space = FeatureSet("doubled", extract, weights="w", sha256="0f", resize="clean")
+    x = RNG.normal(size=(400, 3))
+    found = figures.measure(x, x, x, seed=3, features=space)
+    (score,) = (f for f in found if (f.name, f.of) == ("inception_score", "samples"))
+    assert score.value == pytest.approx(4, abs=0.5)
+    assert score.std_error is not None
+    assert (score.features, score.seed, score.n_of) == ("doubled", 3, 400)
+    assert figures.Figure.from_dict(score._asdict()) == score
+    assert space.protocol()["sha256"] == "0f"
 
 
 def test_figures_of_three_training_examples_are_the_expected_ones():

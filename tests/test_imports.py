@@ -52,7 +52,9 @@ NAMES = {
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",
     "jaxdiff.nets": "ADM DDPM DDPMPP DiT MLP NCSNPP UNet",
     "jaxdiff.nets.convert": "diffusers_network from_diffusers load_diffusers score_sde_network "
-    "from_score_sde load_score_sde save load",
+    "from_score_sde load_score_sde from_inception load_inception save load",
+    "jaxdiff.metrics": "frechet_distance frechet_from_moments inception_features nearest_distances "
+    "precision_recall",
     "jaxdiff.plots": "image_grid trajectory_strip scatter curve",
     "jaxdiff.train": "Algorithm Player Task TrainState Turn View alternate fit",
     "jaxdiff.recipes": "BitsPerDim Config Run bits_per_dim choice from_dict load ode_bits_per_dim "

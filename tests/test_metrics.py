@@ -185,7 +185,7 @@ def test_chunking_does_not_change_the_result(monkeypatch, entries):
     x, y = rng.normal(size=(31, 3)), rng.normal(size=(19, 3)) + 0.5
     whole = metrics.precision_recall(x, y), metrics.nearest_distances(x, y)
     monkeypatch.setattr(neighbours, "BLOCK_ENTRIES", entries)
-    rows = [len(block) for _, block in neighbours._squared(x, y)]
+    rows = [len(block) for _, block in neighbours.squared_distances(x, y)]
     assert len(rows) > 1
     assert sum(rows) == 31
     assert all(r * 19 <= max(entries, 19) for r in rows)  # never more, except for a single row

@@ -18,24 +18,26 @@ from jaxdiff.train import sharding
 from jaxdiff.train.fingerprint import fingerprint
 from jaxdiff.train.memory import check_fits
 
+BATCH = 512
+"""Samples per compiled call."""
+
 
 def draw_samples(
     run: Run,
     n: int,
     *,
     seed: int,
-    batch_size: int = 512,
     options: Mapping[str, Any] | None = None,
     folder: Path | None = None,
 ) -> np.ndarray:
     """Draw n samples; images are rounded to the 256 levels that a file holds.
 
+    Every batch is sharded over all devices, which do not affect the draws.
+
     Args:
         run: the trained run.
         n: how many.
         seed: of all randomness; batch i uses ``fold_in(key(seed), i)``.
-        batch_size: samples per compiled call, sharded over all devices, which do not affect the
-            draws.
         options: keyword arguments of :meth:`Run.sample`.
         folder: keeps every batch as soon as it is drawn; those of the same run, seed and options
             that it holds already are not drawn again.
@@ -44,7 +46,7 @@ def draw_samples(
         ``[n, *shape]``: bytes for images, float32 for vectors.
     """
     check_fits("n", n, 4 * n * math.prod(run.shape))
-    size = min(n, batch_size)
+    size = min(n, BATCH)
     mesh = sharding.mesh() if jax.device_count() > 1 else None
 
     def draw(index: int) -> np.ndarray:

@@ -6,15 +6,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from experiments.common.evaluating import subset
-from experiments.common.features import FeatureSet
+from experiments.common.features import PIXELS, Extracted, FeatureSet
 from experiments.common.text import text_table
 from jaxdiff import metrics
 
-NEIGHBOURS = 3
+NEIGHBOURS, DENSITY_NEIGHBOURS = 3, 5
+"""k of precision and recall, and of density and coverage, as their papers have it."""
 DATA, EQUAL = "train", "train, n equal"
 """Names of the training examples, and of a random choice of as many as there are samples."""
 
-Measured = Callable[[np.ndarray, np.ndarray], tuple[float | tuple[float, float], ...]]
+Measured = Callable[[np.ndarray, np.ndarray], tuple[float | metrics.Estimate, ...]]
 """``(x, reference) -> values``, each alone or with its standard error."""
 
 
@@ -63,7 +64,16 @@ class Figure(NamedTuple):
         return (self.name, self.features, self.of, self.against, self.shown, error, counts, seed)
 
 
-TITLES = {"frechet": "Fréchet distance", "nearest_distance": "median distance to nearest"}
+TITLES = {
+    "frechet": "Fréchet distance",
+    "frechet_infinity": "Fréchet distance, n → ∞",
+    "kid": "KID",
+    "sliced_w2": "sliced W₂²",
+    "nearest_distance": "median distance to the nearest",
+    "authentic": "fraction that is no copy",
+    "inception_score": "Inception Score",
+    "vendi": "Vendi score",
+}
 HEADINGS = ("figure", "features", "of", "against", "value", "± error", "n", "seed")
 
 
@@ -75,16 +85,45 @@ def _precision_recall(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]
     return tuple(metrics.precision_recall(reference, x, k=NEIGHBOURS))
 
 
+def _kid(x: np.ndarray, reference: np.ndarray) -> tuple[metrics.Estimate]:
+    return (metrics.kid(x, reference),)
+
+
+def _extrapolated(x: np.ndarray, reference: np.ndarray) -> tuple[metrics.Estimate]:
+    return (metrics.frechet_infinity(x, reference, seed=0),)
+
+
+def _density_coverage(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
+    return tuple(metrics.density_coverage(reference, x, k=DENSITY_NEIGHBOURS))
+
+
+def _sliced(x: np.ndarray, reference: np.ndarray) -> tuple[metrics.Estimate]:
+    return (metrics.sliced_wasserstein(x, reference, seed=0),)
+
+
+def _authentic(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
+    return (metrics.authentic_fraction(reference, x),)
+
+
 def _nearest_distance(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
     return (float(np.median(metrics.nearest_distances(x, reference))),)
 
 
 DISTANCES = (
     Metric(("frechet",), 2, _frechet),
+    Metric(("frechet_infinity",), 40, _extrapolated),
+    Metric(("kid",), 3, _kid),
     Metric(("precision", "recall"), NEIGHBOURS + 1, _precision_recall),
+    Metric(("density", "coverage"), DENSITY_NEIGHBOURS + 1, _density_coverage),
+    Metric(("sliced_w2",), 1, _sliced),
 )
 """Measured against the test split."""
-COPYING = (Metric(("nearest_distance",), 1, _nearest_distance),)
+SPLITS = 10
+"""Of the Inception Score."""
+COPYING = (
+    Metric(("nearest_distance",), 1, _nearest_distance),
+    Metric(("authentic",), 2, _authentic),
+)
 """Measured against the training split."""
 LEAST = {name: metric.least for metric in (*DISTANCES, *COPYING) for name in metric.names}
 
@@ -95,7 +134,7 @@ def measure(
     real_test: np.ndarray,
     *,
     seed: int,
-    features: FeatureSet | None = None,
+    features: FeatureSet = PIXELS,
 ) -> list[Figure]:
     """Measure samples and training data in the same way against the test split.
 
@@ -115,27 +154,41 @@ def measure(
     sets: dict[str, np.ndarray] = {"samples": samples, DATA: real_train, "test": real_test}
     if len(samples) < len(real_train):
         sets[EQUAL] = subset(real_train, len(samples))
-    extract = (lambda x: x) if features is None else features.extract
-    sets = {name: extract(x) if len(x) else x for name, x in sets.items()}
-    name = "pixels" if features is None else features.name
+    extracted = {of: features.extract(x) for of, x in sets.items() if len(x)}
 
-    def figures(metric: Metric, of: str, against: str) -> Iterator[Figure]:
-        x, reference = sets[of], sets[against]
-        enough = min(len(x), len(reference)) >= metric.least
-        values = metric.measure(x, reference) if enough else (None,) * len(metric.names)
+    def figure(what: str, found: Any, of: str, against: str) -> Figure:
+        value, error = found if isinstance(found, tuple) else (found, None)
         drawn = seed if of == "samples" else None
+        counts = len(sets[of]), len(sets[against])
+        return Figure(what, value, of, against, *counts, drawn, features.name, error)
+
+    def compared(metric: Metric, of: str, against: str) -> Iterator[Figure]:
+        values: tuple[Any, ...] = (None,) * len(metric.names)
+        if min(len(sets[of]), len(sets[against])) >= metric.least:
+            values = metric.measure(extracted[of].features, extracted[against].features)
         for what, found in zip(metric.names, values, strict=True):
-            value, error = found if isinstance(found, tuple) else (found, None)
-            yield Figure(what, value, of, against, len(x), len(reference), drawn, name, error)
+            yield figure(what, found, of, against)
 
     found: list[Figure] = []
     for of in [name for name in sets if name != "test"]:
         for metric in DISTANCES:
-            found += figures(metric, of, "test")
+            found += compared(metric, of, "test")
+        found += [figure(what, value, of, of) for what, value in _alone(extracted[of]).items()]
     for of in ("samples", "test"):
         for metric in COPYING:
-            found += figures(metric, of, DATA)
+            found += compared(metric, of, DATA)
     return found
+
+
+def _alone(extracted: Extracted) -> dict[str, Any]:
+    """Figures of one set, without a reference."""
+    x, probabilities = extracted
+    values: dict[str, Any] = {}
+    if np.linalg.norm(x, axis=1).all():
+        values["vendi"] = metrics.vendi_score(x)
+    if probabilities is not None and len(probabilities) >= SPLITS:
+        values["inception_score"] = metrics.inception_score(probabilities, splits=SPLITS)
+    return values
 
 
 def as_table(figures: Sequence[Figure]) -> str:

@@ -18,7 +18,7 @@ h2 { font-size: 1.15rem; margin: 2.5rem 0 0.6rem; border-top: 1px solid var(--ru
   padding-top: 1rem; }
 p, .note { color: var(--quiet); margin: 0.4rem 0; max-width: 46rem; }
 .row { display: grid; gap: 1rem;
-  grid-template-columns: repeat(auto-fit, minmax(min(100%, 19rem), 1fr)); }
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 24rem), 1fr)); }
 figure { margin: 0; background: var(--card); border-radius: 0.5rem; padding: 0.8rem; }
 figcaption { color: var(--quiet); font-size: 0.9rem; margin-top: 0.5rem; }
 img { display: block; width: 100%; height: auto; image-rendering: pixelated; }

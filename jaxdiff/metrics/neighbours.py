@@ -114,23 +114,32 @@ def nearest_neighbours(x: ArrayLike, reference: ArrayLike) -> Neighbours:
     """
     points, targets = as_features("x", x), as_features("reference", reference)
     check_same_width(("x", "reference"), points, targets)
-    nearest = np.concatenate([block.argmin(axis=1) for _, block in _squared(points, targets)])
+    nearest = np.concatenate(
+        [block.argmin(axis=1) for _, block in squared_distances(points, targets)]
+    )
     return Neighbours(nearest, np.linalg.norm(points - targets[nearest], axis=1))
 
 
 def _covered(x: np.ndarray, y: np.ndarray, k: int) -> float:
     """Mean of f(φ, Φ) over φ in ``x [n, d]``, Φ being ``y [m, d]`` (eq. 1)."""
-    radii = []
-    for rows, block in _squared(y, y):
-        block[np.arange(len(block)), rows] = np.inf  # a point is not its own neighbour
-        radii.append(np.partition(block, k - 1, axis=1)[:, k - 1])
-    radius = np.concatenate(radii)
+    radius = radii_squared(y, k)
     norm = np.sum((y - y.mean(axis=0)) ** 2, axis=1)
     reach = radius + ROUNDING * (norm + radius)  # a tie is inside, regardless of rounding
-    return float(np.mean(np.concatenate([(b <= reach).any(axis=1) for _, b in _squared(x, y)])))
+    return float(
+        np.mean(np.concatenate([(b <= reach).any(axis=1) for _, b in squared_distances(x, y)]))
+    )
 
 
-def _squared(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def radii_squared(x: np.ndarray, k: int) -> np.ndarray:
+    """Squared distances ``[n]`` of the points ``[n, d]`` to their k-th neighbours among them."""
+    radii = []
+    for rows, block in squared_distances(x, x):
+        block[np.arange(len(block)), rows] = np.inf  # a point is not its own neighbour
+        radii.append(np.partition(block, k - 1, axis=1)[:, k - 1])
+    return np.concatenate(radii)
+
+
+def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yield ``rows [b]`` of ``x [n, d]`` and their squared distances ``[b, m]`` to ``y [m, d]``."""
     centre = y.mean(axis=0)
     y = y - centre

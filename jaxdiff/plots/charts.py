@@ -160,7 +160,10 @@ def lines_figure(
     figure = new_figure(width=6.4, height=4.0)
     axes = figure.add_subplot()
     for index, (name, pair) in enumerate(series.items()):
-        points = [finite_array(f"{axis} of {name}", np.asarray(a)) for axis, a in zip("xy", pair, strict=True)]
+        points = [
+            finite_array(f"{axis} of {name}", np.asarray(a))
+            for axis, a in zip("xy", pair, strict=True)
+        ]
         if not all((a > 0).all() for a in points):
             raise InputError(
                 f"x and y of {name} must be positive, got {min(a.min() for a in points)}"

@@ -2,12 +2,12 @@
 
 import os
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from jaxdiff.nets.convert.score_sde import from_score_sde
-from jaxdiff.nets.convert.tensors import read_pickle
+from jaxdiff.nets.convert.tensors import as_numpy, read_pickle
 from jaxdiff.nets.unet import UNet
 from jaxdiff.typing import InputError, Params
 
@@ -39,8 +39,8 @@ def load_score_sde(path: str | os.PathLike[str], net: UNet) -> ScoreSdeCheckpoin
     what = "a checkpoint of score_sde_pytorch"
     stored = read_pickle(path, what)
     try:
-        state = {name: _as_numpy(tensor) for name, tensor in stored["model"].items()}
-        shadow = [_as_numpy(tensor) for tensor in stored["ema"]["shadow_params"]]
+        state = {name: as_numpy(tensor) for name, tensor in stored["model"].items()}
+        shadow = [as_numpy(tensor) for tensor in stored["ema"]["shadow_params"]]
         step = int(stored["step"])
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise InputError(
@@ -51,12 +51,6 @@ def load_score_sde(path: str | os.PathLike[str], net: UNet) -> ScoreSdeCheckpoin
         trained=from_score_sde(state, net),
         step=step,
     )
-
-
-def _as_numpy(tensor: Any) -> np.ndarray:
-    """Convert a torch tensor; floats become float32, since numpy lacks bfloat16."""
-    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
-    return array
 
 
 def averaged(state: Mapping[str, np.ndarray], shadow: list[np.ndarray]) -> dict[str, np.ndarray]:

@@ -42,6 +42,12 @@ def read_pickle(path: str | os.PathLike[str], what: str) -> Any:
         raise InputError(f"{path} must be {what}, got a file that torch cannot read") from error
 
 
+def as_numpy(tensor: Any) -> np.ndarray:
+    """Convert a torch tensor; floats become float32, since numpy lacks bfloat16."""
+    array: np.ndarray = (tensor.float() if tensor.is_floating_point() else tensor).numpy()
+    return array
+
+
 def finite_float32(name: str, tensor: Any) -> np.ndarray:
     """A tensor of any float type as float32.
 
