@@ -46,6 +46,9 @@ ODE_DRAWS = flags.DEFINE_integer(
 RTOL = flags.DEFINE_float(
     "rtol", 1e-4, "Tolerance of the ODE's solution.", lower_bound=1e-6, upper_bound=0.1
 )
+REFERENCE = flags.DEFINE_enum(
+    "reference", "test", ["test", "train"], "Split that figures are measured against."
+)
 
 
 def main() -> None:
@@ -54,6 +57,7 @@ def main() -> None:
         raise InputError("--workdir must be the folder of a run, got none")
     workdir = Path(WORKDIR.value)
     run = load_run(WORKDIR.value)
+    reference: Any = REFERENCE.value
     path, folder = workdir / evaluating.EVALUATION_FILE, workdir / evaluating.FOLDER
     check_writable(path, folder / "bound.json")
     features = feature_sets(FEATURES.value, run)
@@ -77,7 +81,12 @@ def main() -> None:
         figure
         for space in features
         for figure in figures.measure(
-            samples, real_train, real_test, seed=SEED.value, features=space
+            samples,
+            real_train,
+            real_test,
+            seed=SEED.value,
+            features=space,
+            reference=reference,
         )
     ]
     record = {
@@ -103,8 +112,9 @@ def _protocol(
     return {
         "n": N.value,
         "seed": SEED.value,
-        "reference": f"test split of {run.config.data.name}, {n_test} examples",
+        "reference": f"{REFERENCE.value} split of {run.config.data.name}",
         "training examples": n_train,
+        "test examples": n_test,
         "features": [f.protocol() for f in features],
         "k of precision and recall": figures.NEIGHBOURS,
         "k of density and coverage": figures.DENSITY_NEIGHBOURS,

@@ -121,7 +121,7 @@ def test_a_measurement_of_the_readme_runs(tmp_path, module):
 
 def test_every_command_of_the_readme_is_tested_here():
     known = {"experiments.train": 3, "experiments.sample": 1, "experiments.evaluate": 2}
-    known |= {"experiments.report": 2, "experiments.sampler_table": 1}
+    known |= {"experiments.report": 2, "experiments.sampler_table": 1, "experiments.reproduce": 1}
     known |= dict.fromkeys(SMALL, 1)
     modules = set(re.findall(r"python -m (experiments[.\w]*)", "\n".join(readme("bash"))))
     assert {module: len(readme_commands(module)) for module in modules} == known

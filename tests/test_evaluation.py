@@ -10,7 +10,7 @@ from tiny import tiny_config
 
 from experiments.common import figures
 from experiments.common.features import Extracted, FeatureSet
-from jaxdiff import recipes
+from jaxdiff import metrics, recipes
 from jaxdiff.recipes import Run
 from jaxdiff.typing import InputError
 
@@ -61,6 +61,16 @@ def test_probabilities_give_an_inception_score_and_errors_are_kept():
     assert (score.features, score.seed, score.n_of) == ("doubled", 3, 400)
     assert figures.Figure.from_dict(score._asdict()) == score
     assert space.protocol()["sha256"] == "0f"
+
+
+def test_figures_are_measured_against_the_training_split_if_asked():
+    samples, train, test = (RNG.normal(size=(n, 2)) for n in (40, 50, 45))
+    found = figures.measure(samples, train, test, seed=0, reference="train")
+    values = {(f.name, f.of, f.against): f.value for f in found}
+    expected = metrics.frechet_distance(samples, train)
+    assert values["frechet", "samples", "train"] == pytest.approx(expected)
+    assert ("frechet", "test", "train") in values
+    assert not [key for key in values if key[1] in ("train", "train, n equal")]
 
 
 def test_figures_of_three_training_examples_are_the_expected_ones():

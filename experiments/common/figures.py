@@ -1,7 +1,7 @@
 """Measurements of a model, each with the value that the data themselves reach."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -17,6 +17,9 @@ DATA, EQUAL = "train", "train, n equal"
 
 Measured = Callable[[np.ndarray, np.ndarray], tuple[float | metrics.Estimate, ...]]
 """``(x, reference) -> values``, each alone or with its standard error."""
+
+
+Reference = Literal["test", "train"]
 
 
 class Metric(NamedTuple):
@@ -135,8 +138,9 @@ def measure(
     *,
     seed: int,
     features: FeatureSet = PIXELS,
+    reference: Reference = "test",
 ) -> list[Figure]:
-    """Measure samples and training data in the same way against the test split.
+    """Measure samples and data in the same way against the test split, or the training split.
 
     Args:
         samples: of the model, ``[n, ...]``.
@@ -144,15 +148,16 @@ def measure(
         real_test: held-out examples, ``[k, ...]``; there may be none.
         seed: of the samples, for the record.
         features: the space to measure in; the space of the data by default.
+        reference: what distances are measured to; published FIDs use the training split.
 
     Returns:
-        The figures of :data:`DISTANCES` to the test split, and those of :data:`COPYING`: samples
+        The figures of :data:`DISTANCES` to the reference, and those of :data:`COPYING`: samples
         nearer to the training set than the test split is have been memorised. "train, n equal" is a
         random choice of as many training examples as there are samples, since all of these depend
         on n. If a set has fewer examples than a figure requires, its value is None.
     """
     sets: dict[str, np.ndarray] = {"samples": samples, DATA: real_train, "test": real_test}
-    if len(samples) < len(real_train):
+    if reference == "test" and len(samples) < len(real_train):
         sets[EQUAL] = subset(real_train, len(samples))
     extracted = {of: features.extract(x) for of, x in sets.items() if len(x)}
 
@@ -170,9 +175,9 @@ def measure(
             yield figure(what, found, of, against)
 
     found: list[Figure] = []
-    for of in [name for name in sets if name != "test"]:
+    for of in [name for name in sets if name != reference and len(sets[name])]:
         for metric in DISTANCES:
-            found += compared(metric, of, "test")
+            found += compared(metric, of, reference)
         found += [figure(what, value, of, of) for what, value in _alone(extracted[of]).items()]
     for of in ("samples", "test"):
         for metric in COPYING:
