@@ -39,7 +39,7 @@ NAMES = {
     "jaxdiff.processes": "VP SubVP VE CosineVP LearnedVP DiscreteVP DiscreteVE drift_diffusion "
     "perturb transition posterior sample_prior prior_log_prob",
     "jaxdiff.predictions": "Denoised to_denoised from_denoised",
-    "jaxdiff.oracles": "gaussian mixture",
+    "jaxdiff.oracles": "gaussian mixture condition sample_mixture labelled Mixture Labelled",
     "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms consistency_terms "
     "denoising_draws continuous_elbo girsanov_bound vlb hybrid bits_per_dim mean_and_error "
     "decoders times weights loss_aware",
