@@ -88,7 +88,9 @@ def test_samples_have_the_moments_of_the_mixture():
 def test_samples_of_isotropic_components_have_their_standard_deviations():
     stds = np.array([0.1, 1.0], np.float32)
     modes = np.float32([[[-5.0], [-5.0]], [[5.0], [5.0]]])
-    x0 = oracles.sample_mixture(jax.random.key(1), np.array([0.25, 0.75]), modes, stds, num_samples=8_000)
+    x0 = oracles.sample_mixture(
+        jax.random.key(1), np.array([0.25, 0.75]), modes, stds, num_samples=8_000
+    )
     assert x0.shape == (8_000, 2, 1)
     second = np.asarray(x0)[:, 0, 0] > 0
     assert_mean_close(second, 0.75)

@@ -3,6 +3,17 @@
 A solver uses the wrapped model like any other.
 """
 
+from jaxdiff.guidance.classifier_free import (
+    autoguidance,
+    classifier_free,
+    classifier_free_batched,
+)
 from jaxdiff.guidance.thresholding import clip_denoised, dynamic_threshold
 
-__all__ = ["clip_denoised", "dynamic_threshold"]
+__all__ = [
+    "autoguidance",
+    "classifier_free",
+    "classifier_free_batched",
+    "clip_denoised",
+    "dynamic_threshold",
+]
