@@ -79,4 +79,10 @@ GUIDANCE = {
         ),
         2.0, 1.5,
     ),
+    "classifier": GuidanceRow(
+        lambda model, process, scale: guidance.classifier(
+            model, process, exact(process).log_prob_fn(1), scale=scale
+        ),
+        2.0, 0.5,
+    ),
 }  # fmt: skip

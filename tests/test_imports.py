@@ -47,7 +47,7 @@ NAMES = {
     "stochastic_heun heun rk4 dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis "
     "adaptive langevin annealed_langevin predictor_corrector",
     "jaxdiff.guidance": "clip_denoised dynamic_threshold classifier_free classifier_free_batched "
-    "autoguidance",
+    "autoguidance classifier",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",

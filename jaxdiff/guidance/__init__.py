@@ -3,6 +3,7 @@
 A solver uses the wrapped model like any other.
 """
 
+from jaxdiff.guidance.classifier import classifier
 from jaxdiff.guidance.classifier_free import (
     autoguidance,
     classifier_free,
@@ -12,6 +13,7 @@ from jaxdiff.guidance.thresholding import clip_denoised, dynamic_threshold
 
 __all__ = [
     "autoguidance",
+    "classifier",
     "classifier_free",
     "classifier_free_batched",
     "clip_denoised",
