@@ -45,9 +45,9 @@ NAMES = {
     "decoders times weights loss_aware",
     "jaxdiff.solvers": "ancestral reverse_diffusion ddim ddim_inversion euler_maruyama "
     "stochastic_heun heun rk4 dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis "
-    "adaptive langevin annealed_langevin predictor_corrector",
+    "adaptive langevin annealed_langevin predictor_corrector projected",
     "jaxdiff.guidance": "clip_denoised dynamic_threshold classifier_free classifier_free_batched "
-    "autoguidance classifier",
+    "autoguidance classifier replacement inpainting colourisation",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",

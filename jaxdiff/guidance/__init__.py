@@ -1,6 +1,7 @@
 """L4: wrappers of a denoise_fn, each ``(denoise_fn, process, *, options) -> denoise_fn``.
 
-A solver uses the wrapped model like any other.
+A solver uses the wrapped model like any other. ``replacement`` and its two cases are projections
+``(key, x, t) -> x`` instead, which :func:`jaxdiff.solvers.projected` applies after every step.
 """
 
 from jaxdiff.guidance.classifier import classifier
@@ -9,6 +10,7 @@ from jaxdiff.guidance.classifier_free import (
     classifier_free,
     classifier_free_batched,
 )
+from jaxdiff.guidance.replacement import colourisation, inpainting, replacement
 from jaxdiff.guidance.thresholding import clip_denoised, dynamic_threshold
 
 __all__ = [
@@ -17,5 +19,8 @@ __all__ = [
     "classifier_free",
     "classifier_free_batched",
     "clip_denoised",
+    "colourisation",
     "dynamic_threshold",
+    "inpainting",
+    "replacement",
 ]
