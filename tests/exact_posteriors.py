@@ -31,15 +31,17 @@ def problem(components, dim, measured, noise_std, seed=0, spread=1.0):
 
 
 def given_both(given, x_t, alpha, sigma):
-    """E[x_0 | x_t, y] of one x_t: x_0 regressed on (x_t, y) in each component."""
-    rows = np.vstack([alpha * np.eye(given.A.shape[1]), given.A])
-    noise = np.diag([sigma**2] * given.A.shape[1] + [given.noise_std**2] * len(given.y))
+    """E[x_0 | x_t, y] and E[ε | x_t, y] of one x_t: regressions on (x_t, y) in each component."""
+    dim = given.A.shape[1]
+    rows = np.vstack([alpha * np.eye(dim), given.A])
+    noise = np.diag([sigma**2] * dim + [given.noise_std**2] * len(given.y))
     seen = np.append(x_t, given.y)
     densities, estimates = [], []
     for weight, mean, cov in zip(given.weights, given.means, given.covs, strict=True):
         spread = rows @ cov @ rows.T + noise
         densities.append(weight * stats.multivariate_normal.pdf(seen, rows @ mean, spread))
-        estimates.append(mean + cov @ rows.T @ np.linalg.solve(spread, seen - rows @ mean))
+        away = np.linalg.solve(spread, seen - rows @ mean)
+        estimates.append((mean + cov @ rows.T @ away, sigma * away[:dim]))
     return np.average(estimates, axis=0, weights=densities)
 
 

@@ -35,6 +35,16 @@ def exact(process):
     return oracles.labelled(process, *map(constant, GIVEN[:3]), LABELS)
 
 
+def measured(method, **options):
+    """A method for inverse problems with the measurement of the mixture."""
+
+    def make(model, process, noise_std):
+        operator, y = guidance.inverse.matrix(constant(GIVEN.A)), constant(GIVEN.y)
+        return method(model, process, operator=operator, y=y, noise_std=noise_std, **options)
+
+    return make
+
+
 GUIDANCE = {
     "clip": GuidanceRow(
         lambda model, process, high: guidance.clip_denoised(model, process, high=high), 0.4, 0.8
@@ -85,4 +95,5 @@ GUIDANCE = {
         ),
         2.0, 0.5,
     ),
+    "mmps": GuidanceRow(measured(guidance.inverse.mmps), 0.3, 1.0),
 }  # fmt: skip

@@ -47,7 +47,9 @@ NAMES = {
     "stochastic_heun heun rk4 dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis "
     "adaptive langevin annealed_langevin predictor_corrector projected",
     "jaxdiff.guidance": "clip_denoised dynamic_threshold classifier_free classifier_free_batched "
-    "autoguidance classifier replacement inpainting colourisation",
+    "autoguidance classifier replacement inpainting colourisation inverse",
+    "jaxdiff.guidance.inverse": "Tolerance matrix mask box_mask random_mask downsample blur "
+    "gaussian_kernel grey saturated matrix_of mmps",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",

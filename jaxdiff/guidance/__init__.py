@@ -4,6 +4,7 @@ A solver uses the wrapped model like any other. ``replacement`` and its two case
 ``(key, x, t) -> x`` instead, which :func:`jaxdiff.solvers.projected` applies after every step.
 """
 
+from jaxdiff.guidance import inverse
 from jaxdiff.guidance.classifier import classifier
 from jaxdiff.guidance.classifier_free import (
     autoguidance,
@@ -22,5 +23,6 @@ __all__ = [
     "colourisation",
     "dynamic_threshold",
     "inpainting",
+    "inverse",
     "replacement",
 ]

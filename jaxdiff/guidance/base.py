@@ -54,11 +54,24 @@ def with_score(
         process: the forward process.
         t: time.
     """
-    alpha, sigma = process.alpha(t), process.sigma(t)
-    has_signal = alpha > ALPHA_FLOOR
-    gain = jnp.where(has_signal, sigma**2 / jnp.where(has_signal, alpha, 1.0), 0.0)
-    x0 = estimate.x0 + expand_to(gain, score) * score
+    sigma = process.sigma(t)
+    sigma = jnp.where(sigma > SIGMA_FLOOR, sigma, 0.0)
+    x0 = estimate.x0 + expand_to(data_gain(process, t), score) * score
     return estimate._replace(x0=x0, eps=estimate.eps - expand_to(sigma, score) * score)
+
+
+def data_gain(process: Process, t: PerExample) -> Float[Array, "*#times"]:
+    """How much of a score enters the estimate of the data: σ²/α, and 0 where α is 0.
+
+    Args:
+        process: the forward process.
+        t: time.
+
+    Reference: Efron 2011, eq. 2.8 (Tweedie's formula).
+    """
+    alpha = process.alpha(t)
+    has_signal = alpha > ALPHA_FLOOR
+    return jnp.where(has_signal, process.sigma(t) ** 2 / jnp.where(has_signal, alpha, 1.0), 0.0)
 
 
 def checked_model(name: str, denoise_fn: DenoiseFn) -> DenoiseFn:

@@ -1,0 +1,81 @@
+"""Methods for inverse problems against the exact posterior of Gaussian data, and their papers."""
+
+import functools
+from collections import Counter
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from exact_posteriors import given_both, problem
+from guidance_table import constant
+from one_program import one_of
+from process_table import PROCESSES, exact_scales
+
+from jaxdiff import oracles
+from jaxdiff.guidance import inverse
+from jaxdiff.predictions import Denoised
+from jaxdiff.processes import VP
+from jaxdiff.typing import InputError
+
+GAUSSIAN = problem(components=1, dim=8, measured=3, noise_std=0.1)
+TIMES = np.array([1e-3, 0.05, 0.1, 0.3, 0.6, 0.9, 1.0])
+TIGHT = inverse.Tolerance(1e-14, 50)
+
+
+scales = jax.jit(lambda process, t: (process.alpha(t), process.sigma(t)))
+
+
+def noised(given, process, seed=0):
+    """One x_t of the data at each time, and the exact E[x_0 | x_t, y] and E[ε | x_t, y]."""
+    alpha, sigma = map(np.asarray, scales(process, TIMES))
+    rng = np.random.default_rng(seed)
+    root = np.linalg.cholesky(given.covs[0])
+    x0 = given.means[0] + rng.normal(size=(len(TIMES), given.A.shape[1])) @ root.T
+    x_t = alpha[:, None] * x0 + sigma[:, None] * rng.normal(size=x0.shape)
+    both = [given_both(given, *each) for each in zip(x_t, alpha, sigma, strict=True)]
+    return x_t, Denoised(*np.swapaxes(both, 0, 1))
+
+
+def guided(method, given, process, x, t, **options):
+    """The estimate of a method with the exact model of a mixture."""
+    model = oracles.mixture(process, *map(constant, given[:3]))
+    operator, y = inverse.matrix(constant(given.A)), constant(given.y)
+    return method(model, process, operator=operator, y=y, **options)(x, t)
+
+
+@jax.jit
+def mmps_of_gaussian(process, x, t):
+    noise_std = GAUSSIAN.noise_std
+    return guided(inverse.mmps, GAUSSIAN, process, x, t, noise_std=noise_std, tolerance=TIGHT)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", PROCESSES)
+def test_mmps_solved_to_tolerance_is_the_exact_posterior_mean_of_gaussian_data(name):
+    """To 1e-10 at every t, of every process, in both views."""
+    x, exact = noised(GAUSSIAN, one_of(name))
+    found = mmps_of_gaussian(one_of(name), x, TIMES)
+    for view, expected in zip(found, exact, strict=True):
+        np.testing.assert_allclose(view, expected, atol=1e-10)
+    plain = oracles.gaussian(one_of(name), GAUSSIAN.means[0], GAUSSIAN.covs[0])
+    assert np.max(np.abs(jax.jit(plain)(x, TIMES).x0 - exact.x0)) > 0.3
+
+
+@pytest.mark.parametrize("y", [np.ones(3, np.float32), np.ones((7, 3), np.float32)], ids=len)
+def test_mmps_evaluates_the_network_once(y):
+    """All products with its Jacobian come from one forward pass; y may differ per example."""
+    calls, process = Counter(), VP()
+    exact = oracles.gaussian(process, *map(np.float32, (GAUSSIAN.means[0], GAUSSIAN.covs[0])))
+
+    def counted(x, t):
+        jax.debug.callback(lambda: calls.update(["evaluation"]))
+        return exact(x, t)
+
+    model = inverse.mmps(
+        counted, process, operator=inverse.matrix(np.float32(GAUSSIAN.A)), y=y, noise_std=0.1
+    )
+    estimate = jax.jit(model)(jnp.ones((7, 8)), 0.5)
+    jax.effects_barrier()
+    assert calls["evaluation"] == 1
+    np.testing.assert_allclose(estimate.x0, np.tile(estimate.x0[:1], (7, 1)), rtol=1e-5)
