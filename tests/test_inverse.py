@@ -1,6 +1,5 @@
 """Methods for inverse problems against the exact posterior of Gaussian data, and their papers."""
 
-import functools
 from collections import Counter
 
 import jax
@@ -10,13 +9,12 @@ import pytest
 from exact_posteriors import given_both, problem
 from guidance_table import constant
 from one_program import one_of
-from process_table import PROCESSES, exact_scales
+from process_table import PROCESSES
 
 from jaxdiff import oracles
 from jaxdiff.guidance import inverse
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import VP
-from jaxdiff.typing import InputError
 
 GAUSSIAN = problem(components=1, dim=8, measured=3, noise_std=0.1)
 TIMES = np.array([1e-3, 0.05, 0.1, 0.3, 0.6, 0.9, 1.0])
