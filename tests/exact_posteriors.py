@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 
 class Problem(NamedTuple):
@@ -36,13 +36,14 @@ def given_both(given, x_t, alpha, sigma):
     rows = np.vstack([alpha * np.eye(dim), given.A])
     noise = np.diag([sigma**2] * dim + [given.noise_std**2] * len(given.y))
     seen = np.append(x_t, given.y)
-    densities, estimates = [], []
+    log_densities, estimates = [], []
     for weight, mean, cov in zip(given.weights, given.means, given.covs, strict=True):
         spread = rows @ cov @ rows.T + noise
-        densities.append(weight * stats.multivariate_normal.pdf(seen, rows @ mean, spread))
+        log_density = stats.multivariate_normal.logpdf(seen, rows @ mean, spread)
+        log_densities.append(np.log(weight) + log_density)
         away = np.linalg.solve(spread, seen - rows @ mean)
         estimates.append((mean + cov @ rows.T @ away, sigma * away[:dim]))
-    return np.average(estimates, axis=0, weights=densities)
+    return np.average(estimates, axis=0, weights=special.softmax(log_densities))
 
 
 def posterior(given):

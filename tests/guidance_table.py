@@ -96,4 +96,5 @@ GUIDANCE = {
         2.0, 0.5,
     ),
     "mmps": GuidanceRow(measured(guidance.inverse.mmps), 0.3, 1.0),
+    "pigdm": GuidanceRow(measured(guidance.inverse.pigdm), 0.3, 1.0),
 }  # fmt: skip

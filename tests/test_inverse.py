@@ -1,5 +1,6 @@
 """Methods for inverse problems against the exact posterior of Gaussian data, and their papers."""
 
+import functools
 from collections import Counter
 
 import jax
@@ -58,6 +59,54 @@ def test_mmps_solved_to_tolerance_is_the_exact_posterior_mean_of_gaussian_data(n
         np.testing.assert_allclose(view, expected, atol=1e-10)
     plain = oracles.gaussian(one_of(name), GAUSSIAN.means[0], GAUSSIAN.covs[0])
     assert np.max(np.abs(jax.jit(plain)(x, TIMES).x0 - exact.x0)) > 0.3
+
+
+STANDARD = GAUSSIAN._replace(covs=np.eye(8)[None])
+NOISELESS = STANDARD._replace(noise_std=0.0)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def pigdm_of(noisy, process, x, t):
+    given = STANDARD if noisy else NOISELESS
+    return guided(inverse.pigdm, given, process, x, t, noise_std=given.noise_std, tolerance=TIGHT)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("noisy", [True, False])
+@pytest.mark.parametrize("name", PROCESSES)
+def test_pigdm_is_exact_for_data_of_unit_covariance(name, noisy):
+    """r² = σ²/(α² + σ²) is then the variance of x_0 given x_t, with and without noise in y."""
+    given = STANDARD if noisy else NOISELESS
+    x, exact = noised(given, one_of(name))
+    found = pigdm_of(noisy, one_of(name), x, TIMES)
+    for view, expected in zip(found, exact, strict=True):
+        scale = np.max(np.abs(expected), axis=1, keepdims=True)
+        np.testing.assert_allclose(view / scale, expected / scale, atol=1e-10)
+
+
+@jax.jit
+def pigdm_of_gaussian(process, x, t):
+    noise_std = GAUSSIAN.noise_std
+    return guided(inverse.pigdm, GAUSSIAN, process, x, t, noise_std=noise_std, tolerance=TIGHT)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", ["vp", "ve"])
+def test_pigdm_follows_its_published_score(name):
+    """Song et al. 2023: ∇ log N(y; A x̂_0, s²I + r²AAᵀ) through x̂_0 alone, for Gaussian data."""
+    x, _ = noised(GAUSSIAN, one_of(name))
+    mean, cov, A = GAUSSIAN.means[0], GAUSSIAN.covs[0], GAUSSIAN.A
+    found = pigdm_of_gaussian(one_of(name), x, TIMES)
+    for i, (alpha, sigma) in enumerate(
+        zip(*map(np.asarray, scales(one_of(name), TIMES)), strict=True)
+    ):
+        gain = alpha * cov @ np.linalg.inv(alpha**2 * cov + sigma**2 * np.eye(8))
+        x0 = mean + gain @ (x[i] - alpha * mean)
+        spread = 0.1**2 * np.eye(3) + sigma**2 / (alpha**2 + sigma**2) * A @ A.T
+        score = gain.T @ A.T @ np.linalg.solve(spread, GAUSSIAN.y - A @ x0)
+        eps = (x[i] - alpha * x0) / sigma
+        np.testing.assert_allclose(found.eps[i], eps - sigma * score, rtol=1e-7, atol=1e-9)
+        np.testing.assert_allclose(found.x0[i], x0 + sigma**2 / alpha * score, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("y", [np.ones(3, np.float32), np.ones((7, 3), np.float32)], ids=len)

@@ -17,6 +17,7 @@ from jaxdiff.guidance.inverse.operators import (
     matrix_of,
     saturated,
 )
+from jaxdiff.guidance.inverse.pigdm import pigdm
 
 __all__ = [
     "Tolerance",
@@ -29,6 +30,7 @@ __all__ = [
     "matrix",
     "matrix_of",
     "mmps",
+    "pigdm",
     "random_mask",
     "saturated",
 ]

@@ -11,8 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdiff.arrays import expand_to
 from jaxdiff.checks import check_known, known_scalar
 from jaxdiff.guidance.base import checked_model
+from jaxdiff.guidance.inverse.conjugate_gradients import Tolerance, solve
 from jaxdiff.guidance.inverse.operators import OperatorFn
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.typing import Array, ArrayLike, Float, InputError, PerExample, Real, Scalar, Shaped
@@ -79,6 +81,22 @@ def linearise(
 
     _, pull, estimate = jax.vjp(data_and_all, x_t, has_aux=True)
     return Linearised(estimate, lambda v: pull(v)[0])
+
+
+def solve_gram(
+    found: Measurement, ridge: PerExample, weight: PerExample, tolerance: Tolerance
+) -> Float[Array, "batch *measured"]:
+    """Solve (ridge · I + weight · A Aᵀ) u = y − A(x̂_0).
+
+    Args:
+        found: the measurement at an estimate.
+        ridge: non-negative.
+        weight: non-negative; where both are 0 the solution is 0.
+        tolerance: when conjugate gradients stop.
+    """
+    r = found.residual
+    a, b = (expand_to(jnp.asarray(each, r.dtype), r) for each in (ridge, weight))
+    return solve(lambda u: a * u + b * found.push(found.pull(u)), r, tolerance)
 
 
 def check_measured(
