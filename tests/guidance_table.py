@@ -35,12 +35,12 @@ def exact(process):
     return oracles.labelled(process, *map(constant, GIVEN[:3]), LABELS)
 
 
-def measured(method, **options):
+def measured(method, number="noise_std", **options):
     """A method for inverse problems with the measurement of the mixture."""
 
-    def make(model, process, noise_std):
+    def make(model, process, value):
         operator, y = guidance.inverse.matrix(constant(GIVEN.A)), constant(GIVEN.y)
-        return method(model, process, operator=operator, y=y, noise_std=noise_std, **options)
+        return method(model, process, operator=operator, y=y, **{number: value}, **options)
 
     return make
 
@@ -97,4 +97,5 @@ GUIDANCE = {
     ),
     "mmps": GuidanceRow(measured(guidance.inverse.mmps), 0.3, 1.0),
     "pigdm": GuidanceRow(measured(guidance.inverse.pigdm), 0.3, 1.0),
+    "dps": GuidanceRow(measured(guidance.inverse.dps, number="scale"), 0.3, 1.0),
 }  # fmt: skip

@@ -10,9 +10,9 @@ import pytest
 from exact_posteriors import given_both, problem
 from guidance_table import constant
 from one_program import one_of
-from process_table import PROCESSES
+from process_table import BETAS, PROCESSES, as_float64
 
-from jaxdiff import oracles
+from jaxdiff import oracles, solvers
 from jaxdiff.guidance import inverse
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import VP
@@ -126,3 +126,38 @@ def test_mmps_evaluates_the_network_once(y):
     jax.effects_barrier()
     assert calls["evaluation"] == 1
     np.testing.assert_allclose(estimate.x0, np.tile(estimate.x0[:1], (7, 1)), rtol=1e-5)
+
+
+@jax.jit
+def step_of_dps(key, process, x, t, s):
+    """One step of ancestral sampling with the exact model of the Gaussian data."""
+    model = oracles.mixture(process, *map(constant, GAUSSIAN[:3]))
+    operator, y = inverse.matrix(constant(GAUSSIAN.A)), constant(GAUSSIAN.y)
+    solver = solvers.ancestral(
+        inverse.dps(model, process, operator=operator, y=y, scale=0.7), process
+    )
+    return solver.step(key, solver.init(x, t), t, s).x
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("i", [1000, 700, 300, 50, 2, 1])
+def test_dps_with_ancestral_sampling_is_the_published_algorithm_on_ddpms_chain(i):
+    """Chung et al. 2023, algorithm 1, as released: x' of DDPM, then x ← x' − ζ ∇‖y − A x̂_0‖."""
+    bars = np.append(1.0, np.cumprod(1 - BETAS["ddpm_linear_1000"]))
+    bar, before, beta = bars[i], bars[i - 1], BETAS["ddpm_linear_1000"][i - 1]
+    mean, cov, A = GAUSSIAN.means[0], GAUSSIAN.covs[0], GAUSSIAN.A
+    x = np.random.default_rng(i).normal(size=(4, 8))
+    key = jax.random.key(i)
+    z = np.asarray(jax.random.normal(key, x.shape))
+
+    gain = np.sqrt(bar) * cov @ np.linalg.inv(bar * cov + (1 - bar) * np.eye(8))
+    x0 = mean + (x - np.sqrt(bar) * mean) @ gain.T
+    residual = GAUSSIAN.y - x0 @ A.T
+    slope = -(residual / np.linalg.norm(residual, axis=1, keepdims=True)) @ A @ gain
+    step = np.sqrt(before) * beta * x0 + np.sqrt(1 - beta) * (1 - before) * x
+    std = np.sqrt(beta * (1 - before) / (1 - bar))
+    expected = step / (1 - bar) + std * z - 0.7 * slope
+
+    process = as_float64(PROCESSES["ddpm_linear_1000"].process)
+    got = step_of_dps(key, process, x, i / 1000, (i - 1) / 1000)
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)

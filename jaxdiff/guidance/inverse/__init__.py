@@ -5,6 +5,7 @@ process, solver and batch size; bound by ``functools.partial`` it is a ``guide``
 """
 
 from jaxdiff.guidance.inverse.conjugate_gradients import Tolerance
+from jaxdiff.guidance.inverse.dps import dps
 from jaxdiff.guidance.inverse.masks import box_mask, random_mask
 from jaxdiff.guidance.inverse.mmps import mmps
 from jaxdiff.guidance.inverse.operators import (
@@ -24,6 +25,7 @@ __all__ = [
     "blur",
     "box_mask",
     "downsample",
+    "dps",
     "gaussian_kernel",
     "grey",
     "mask",
