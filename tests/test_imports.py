@@ -39,14 +39,17 @@ NAMES = {
     "jaxdiff.processes": "VP SubVP VE CosineVP LearnedVP DiscreteVP DiscreteVE drift_diffusion "
     "perturb transition posterior sample_prior prior_log_prob",
     "jaxdiff.predictions": "Denoised to_denoised from_denoised",
-    "jaxdiff.oracles": "gaussian mixture",
+    "jaxdiff.oracles": "gaussian mixture condition sample_mixture labelled Mixture Labelled",
     "jaxdiff.losses": "denoising dsm esm ism ssm fd_ssm elbo_terms consistency_terms "
     "denoising_draws continuous_elbo girsanov_bound vlb hybrid bits_per_dim mean_and_error "
     "decoders times weights loss_aware",
     "jaxdiff.solvers": "ancestral reverse_diffusion ddim ddim_inversion euler_maruyama "
     "stochastic_heun heun rk4 dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis "
-    "adaptive langevin annealed_langevin predictor_corrector",
-    "jaxdiff.guidance": "clip_denoised dynamic_threshold",
+    "adaptive langevin annealed_langevin predictor_corrector projected",
+    "jaxdiff.guidance": "clip_denoised dynamic_threshold classifier_free classifier_free_batched "
+    "autoguidance classifier replacement inpainting colourisation inverse",
+    "jaxdiff.guidance.inverse": "Tolerance matrix mask box_mask random_mask downsample blur "
+    "gaussian_kernel grey saturated matrix_of mmps pigdm dps",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",

@@ -20,6 +20,7 @@ WEIGHTS, CENTRES, STDS = np.array([0.3, 0.7]), np.array([-1.5, 0.8]), np.array([
 MEAN = np.array([0.5, -1.0, 2.0])
 COV = np.array([[1.0, 0.6, -0.3], [0.6, 0.8, 0.1], [-0.3, 0.1, 0.5]])
 MODES = np.array([[1.0, 0.0, -1.0], [-1.0, 2.0, 0.5]])
+COVS = np.array([COV, [[0.4, -0.1, 0.0], [-0.1, 0.2, 0.1], [0.0, 0.1, 0.9]]])
 
 
 def normal(x, mean, std):
@@ -30,6 +31,7 @@ DENSITIES = {
     "gaussian": lambda x0: normal(x0, 0.7, 0.4),
     "mixture": lambda x0: np.sum(WEIGHTS * normal(x0[:, None], CENTRES, STDS), axis=1),
 }
+DENSITIES["full"] = DENSITIES["mixture"]
 
 
 def conditional_means(density, x_t, alpha, sigma):
@@ -48,7 +50,11 @@ ORACLES = {
     "mixture": lambda process, one_d: oracles.mixture(
         process, now(WEIGHTS), now(CENTRES[:, None] if one_d else MODES), now(STDS)
     ),
+    "full": lambda process, one_d: oracles.mixture(
+        process, now(WEIGHTS), *map(now, FULL_1D if one_d else (MODES, COVS))
+    ),
 }
+FULL_1D = CENTRES[:, None], STDS[:, None, None] ** 2
 
 
 def now(values):
@@ -85,31 +91,32 @@ def log_gaussian(x, alpha, sigma):
     return log_normal(x, alpha * MEAN, alpha**2 * COV + sigma**2 * jnp.eye(3))
 
 
-def log_mixture(x, alpha, sigma):
-    variances = (alpha * STDS) ** 2 + sigma**2
+def log_mixture(x, alpha, sigma, covs=STDS[:, None, None] ** 2 * np.eye(3)):
     each = [
-        jnp.log(w) + log_normal(x, alpha * mode, v * jnp.eye(3))
-        for w, mode, v in zip(WEIGHTS, MODES, variances, strict=True)
+        jnp.log(w) + log_normal(x, alpha * mode, alpha**2 * cov + sigma**2 * jnp.eye(3))
+        for w, mode, cov in zip(WEIGHTS, MODES, covs, strict=True)
     ]
     return jax.scipy.special.logsumexp(jnp.stack(each))
 
 
-score_of_gaussian, score_of_mixture = (
-    jax.jit(jax.vmap(jax.grad(log_density))) for log_density in (log_gaussian, log_mixture)
-)
+LOG_DENSITIES = {
+    "gaussian": log_gaussian,
+    "mixture": log_mixture,
+    "full": functools.partial(log_mixture, covs=COVS),
+}
+SCORES = {name: jax.jit(jax.vmap(jax.grad(log_p))) for name, log_p in LOG_DENSITIES.items()}
 
 
 @every_process
-@pytest.mark.parametrize("data", ["gaussian", "mixture"])
+@pytest.mark.parametrize("data", SCORES)
 def test_both_views_match_the_score_and_tweedies_formula(data, name):
     t = np.array([1e-2, 0.1237, 0.6213, 0.8887, 1.0])
     alpha, sigma = (scale[:, None] for scale in exact_scales(name, t))
     noise = np.random.default_rng(0).standard_normal((5, 3))
-    score_fn = {"gaussian": score_of_gaussian, "mixture": score_of_mixture}[data]
     x_t = alpha * MODES[[0, 1, 0, 1, 0]] + np.hypot(alpha, sigma) * noise
     with float64():
         x0, eps = jax.device_get(views(data, one_of(name), x_t, t))
-        score = np.asarray(score_fn(x_t, alpha[:, 0], sigma[:, 0]))
+        score = np.asarray(SCORES[data](x_t, alpha[:, 0], sigma[:, 0]))
     np.testing.assert_allclose(eps, -sigma * score, rtol=2e-4, atol=2e-5)
     # Tweedie's formula divides by α, which the oracle does not.
     np.testing.assert_allclose(alpha * x0, np.asarray(x_t) + sigma**2 * score, rtol=2e-4, atol=2e-4)
@@ -137,18 +144,20 @@ def test_both_views_add_up_and_are_finite_at_both_ends(name):
 
 def test_at_full_noise_the_estimate_is_the_mean():
     x_t = np.random.default_rng(0).standard_normal((5, 3)).astype(np.float32)
-    for data, mean in (("gaussian", MEAN), ("mixture", WEIGHTS @ MODES)):
+    mean_of = {"gaussian": MEAN, "mixture": WEIGHTS @ MODES, "full": WEIGHTS @ MODES}
+    for data, mean in mean_of.items():
         x0 = views(data, one_of("cosine_vp"), x_t, np.ones(5, np.float32)).x0  # α(1) is 5e-5
         np.testing.assert_allclose(x0, np.broadcast_to(mean, (5, 3)), atol=1e-3)
 
 
-def both(event, std=0.6):
-    """The same distribution twice: as a Gaussian, and as a mixture of one."""
+def same(event, std=0.6):
+    """The same distribution three times: as a Gaussian, and as two kinds of a mixture of one."""
     mean = np.random.default_rng(1).standard_normal(event).astype(np.float32)
     process, dim = PROCESSES["vp"].process, mean.size
     return (
         jax.jit(oracles.gaussian(process, mean, std**2 * jnp.eye(dim))),
         jax.jit(oracles.mixture(process, jnp.array([3.0]), mean[None], jnp.array([std]))),
+        jax.jit(oracles.mixture(process, jnp.ones(1), mean[None], std**2 * jnp.eye(dim)[None])),
     )
 
 
@@ -156,15 +165,16 @@ def both(event, std=0.6):
 def test_mixture_of_one_is_a_gaussian_for_any_event_shape(event):
     x_t = np.random.default_rng(0).standard_normal((4, *event)).astype(np.float32)
     t = np.float32([0.0, 0.3, 0.7, 1.0])
-    gaussian, mixture = (denoise_fn(x_t, t) for denoise_fn in both(event))
-    np.testing.assert_allclose(gaussian.x0, mixture.x0, rtol=1e-4, atol=2e-6)
-    np.testing.assert_allclose(gaussian.eps, mixture.eps, rtol=1e-4, atol=2e-6)
+    gaussian, *mixtures = (denoise_fn(x_t, t) for denoise_fn in same(event))
+    for mixture in mixtures:
+        np.testing.assert_allclose(gaussian.x0, mixture.x0, rtol=1e-4, atol=2e-6)
+        np.testing.assert_allclose(gaussian.eps, mixture.eps, rtol=1e-4, atol=2e-6)
     assert gaussian.x0.shape == x_t.shape
 
 
 def test_a_scalar_time_equals_the_same_time_for_each():
     x_t = np.random.default_rng(0).standard_normal((4, 3)).astype(np.float32)
-    for denoise_fn in both((3,)):
+    for denoise_fn in same((3,)):
         one, each = denoise_fn(x_t, 0.3), denoise_fn(x_t, np.full(4, 0.3, np.float32))
         np.testing.assert_allclose(one.x0, each.x0, rtol=1e-6)
         np.testing.assert_allclose(one.eps, each.eps, rtol=1e-6)
@@ -190,3 +200,5 @@ def test_distributions_whose_parts_disagree_are_refused():
         oracles.mixture(process, jnp.ones(2), jnp.zeros((3, 1)), jnp.ones(2))
     with pytest.raises(InputError, match="components"):
         oracles.mixture(process, jnp.ones(2), jnp.zeros((2, 1)), jnp.ones(3))
+    with pytest.raises(InputError, match=r"stds must have shape \(2,\), or \(2, 3, 3\)"):
+        oracles.mixture(process, jnp.ones(2), jnp.zeros((2, 3)), jnp.ones((2, 3)))

@@ -80,6 +80,14 @@ def test_a_guide_wraps_the_model_of_the_solver(run):
     assert run_module._compiled_sample()._cache_size() == compiled
 
 
+def test_a_guide_of_another_shape_is_refused_before_sampling(run):
+    def flat(denoise_fn, process):
+        return lambda x, t: denoise_fn(x, t)._replace(x0=jnp.zeros(3))
+
+    with pytest.raises(InputError, match=r"guide must return estimates .*\(4, 2\), got shape \(3,"):
+        run.sample(jax.random.key(0), 4, guide=flat)
+
+
 def test_a_trajectory_starts_at_the_noise_and_ends_at_the_sample(run):
     x, saved = run.trajectory(jax.random.key(0), 2, num_steps=5)
     assert saved.shape == (6, 2, 2)

@@ -13,8 +13,9 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.arrays import SIGMA_FLOOR, expand_to
+from jaxdiff.arrays import expand_to
 from jaxdiff.checks import check_known, known_scalar
+from jaxdiff.guidance.base import with_data
 from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, Real, Scalar
@@ -111,10 +112,6 @@ def _mapped(
 
     def wrapped(x_t: Array, t: ArrayLike) -> Estimate:
         estimate = denoise_fn(x_t, t)
-        x0 = threshold(estimate.x0)
-        sigma = process.sigma(t)
-        ratio = jnp.where(sigma > SIGMA_FLOOR, process.alpha(t) / sigma, 0.0)
-        eps = estimate.eps + expand_to(ratio, x_t) * (estimate.x0 - x0)
-        return estimate._replace(x0=x0, eps=eps)
+        return with_data(estimate, threshold(estimate.x0), process, t)
 
     return wrapped

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from jaxdiff import sampling
 from jaxdiff.compiling import compiler_options
 from jaxdiff.data.labels import whole_labels
+from jaxdiff.guidance.base import checked_model
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.recipes import build
@@ -166,7 +167,8 @@ class Run:
             ``(x, saved)``: samples ``[n, *shape]``, and a pytree of ``[num_steps + 1, ...]``.
 
         Raises:
-            InputError: if the solver, the grid, an option or a class does not exist.
+            InputError: if the solver, the grid, an option or a class does not exist, or the guide
+                returns estimates of another shape.
         """
         if n < 1:
             raise InputError(f"n, the number of samples, must be at least 1, got {n}")
@@ -264,7 +266,7 @@ def _sample(
 ) -> tuple[Array, PyTree]:
     prior_key, solver_key = jax.random.split(key)
     model = build.denoise_fn(config, network, process, params, label=label)
-    model = model if guide is None else guide(model, process)
+    model = model if guide is None else checked_model("guide", guide(model, process))
     noise = sample_prior(prior_key, process, shape)
     if mesh is not None:
         noise = jax.lax.with_sharding_constraint(noise, sharding.batch_sharding(mesh))

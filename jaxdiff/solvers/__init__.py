@@ -11,6 +11,7 @@ from jaxdiff.solvers.euler_maruyama import euler_maruyama
 from jaxdiff.solvers.heun import heun
 from jaxdiff.solvers.langevin import annealed_langevin, langevin
 from jaxdiff.solvers.predictor_corrector import predictor_corrector
+from jaxdiff.solvers.projected import projected
 from jaxdiff.solvers.reverse_diffusion import reverse_diffusion
 from jaxdiff.solvers.rk4 import rk4
 from jaxdiff.solvers.singlestep import dpm_2, dpm_3, dpmpp_2s, dpmpp_3s
@@ -38,6 +39,7 @@ __all__ = [
     "langevin",
     "one_step",
     "predictor_corrector",
+    "projected",
     "reverse_diffusion",
     "rk4",
     "stochastic_heun",

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 
 from jaxdiff.arrays import ALPHA_FLOOR, SIGMA_FLOOR
-from jaxdiff.predictions import Estimate
+from jaxdiff.predictions import DenoiseFn, Estimate
 from jaxdiff.processes import Process
 from jaxdiff.typing import Array, ArrayLike, Bool, Float, Key, Real, Scalar
 
@@ -30,6 +30,10 @@ class Solver(NamedTuple):
     step: Callable[[Key, Any, Float[Array, ""], Float[Array, ""]], Any]
     draws_noise: bool = False  # as for a reverse SDE, which steps only towards the data
     finish: Callable[[Key, Any, Float[Array, ""]], Any] | None = None
+
+
+SolverFn = Callable[[DenoiseFn, Process], Solver]
+"""Any function of :mod:`jaxdiff.solvers`, with its options bound by ``functools.partial``."""
 
 
 class State(NamedTuple):

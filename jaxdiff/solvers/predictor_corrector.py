@@ -1,6 +1,5 @@
 """Predictor and corrector: a step towards the data, and Langevin steps at one time."""
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -8,13 +7,10 @@ import jax
 from jaxdiff.checks import check_one_of
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process
-from jaxdiff.solvers.base import Solver
+from jaxdiff.solvers.base import Solver, SolverFn
 from jaxdiff.solvers.langevin import langevin
 from jaxdiff.solvers.reverse_diffusion import reverse_diffusion
 from jaxdiff.typing import Array, InputError, Key
-
-SolverFn = Callable[[DenoiseFn, Process], Solver]
-"""Any function of :mod:`jaxdiff.solvers`, with its options bound by ``functools.partial``."""
 
 Order = Literal["predictor_first", "corrector_first"]
 

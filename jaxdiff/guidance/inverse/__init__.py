@@ -1,0 +1,38 @@
+"""L4: inverse problems: guide a model of x_0 by a measurement y = A(x_0) + s n of it.
+
+Each method is a wrapper ``(denoise_fn, process, *, operator, y, …) -> denoise_fn``, for any
+process, solver and batch size; bound by ``functools.partial`` it is a ``guide`` of ``run.sample``.
+"""
+
+from jaxdiff.guidance.inverse.conjugate_gradients import Tolerance
+from jaxdiff.guidance.inverse.dps import dps
+from jaxdiff.guidance.inverse.masks import box_mask, random_mask
+from jaxdiff.guidance.inverse.mmps import mmps
+from jaxdiff.guidance.inverse.operators import (
+    blur,
+    downsample,
+    gaussian_kernel,
+    grey,
+    mask,
+    matrix,
+    matrix_of,
+    saturated,
+)
+from jaxdiff.guidance.inverse.pigdm import pigdm
+
+__all__ = [
+    "Tolerance",
+    "blur",
+    "box_mask",
+    "downsample",
+    "dps",
+    "gaussian_kernel",
+    "grey",
+    "mask",
+    "matrix",
+    "matrix_of",
+    "mmps",
+    "pigdm",
+    "random_mask",
+    "saturated",
+]
