@@ -10,7 +10,7 @@ Nothing else is exchanged, whatever the loss computes: a network never sees the 
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -74,9 +74,14 @@ def _mapped(
 
 
 def _on_mesh(
-    of_rows: Callable[..., Gradient], mesh: Mesh, params: Params, view: View, key: Key, batch: PyTree
+    of_rows: Callable[..., Gradient],
+    mesh: Mesh,
+    params: Params,
+    view: View,
+    key: Key,
+    batch: PyTree,
 ) -> Gradient:
-    how, treedef = exchange.plan(mesh, params), jax.tree.structure(params)
+    how, treedef = exchange.plan(mesh, params), cast(Any, jax.tree.structure(params))
     layout = jax.tree.map(lambda leaf: leaf.spec, sharding.state_shardings(mesh, params))
     whole, rows = PartitionSpec(), PartitionSpec(sharding.AXES)
 
