@@ -12,24 +12,30 @@ YNN: Mapping[str, str | bool] = {
 twice as long as XLA's own, and with it jaxlib 0.10 computes some sums of products wrongly."""
 
 
-def compiler_options() -> dict[str, str | bool] | None:
-    """Options for ``jax.jit`` and ``compile`` on the default backend, or None.
+def compiler_options(platform: str | None = None) -> dict[str, str | bool] | None:
+    """Options for ``jax.jit`` and ``compile``, or None.
+
+    Args:
+        platform: of the devices that are compiled for; by default that of the default backend.
 
     Example:
         >>> double = jax.jit(lambda x: 2 * x, compiler_options=compiler_options())
         >>> int(double(2))
         4
+        >>> compiler_options("tpu") is None
+        True
     """
-    return dict(YNN) if _known(jax.default_backend()) else None
+    return dict(YNN) if _known(platform or jax.default_backend()) else None
 
 
 @functools.cache
-def _known(backend: str) -> bool:
-    """Whether a backend accepts the options."""
-    if backend != "cpu":
+def _known(platform: str) -> bool:
+    """Whether the compiler of a platform accepts the options."""
+    if platform != "cpu":
         return False
     try:
-        jax.jit(lambda: 0, compiler_options=dict(YNN)).lower().compile()
+        with jax.default_device(jax.local_devices(backend=platform)[0]):
+            jax.jit(lambda: 0, compiler_options=dict(YNN)).lower().compile()
     except jax.errors.JaxRuntimeError:  # an XLA without this option
         return False
     return True

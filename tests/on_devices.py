@@ -7,22 +7,26 @@ is fixed when jax starts.
 import dataclasses
 import functools
 import json
-import math
 import re
 import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import small_nets
 import toy_tasks
 from jax.flatten_util import ravel_pytree
-from players import player_of, quiet
+from jax.sharding import PartitionSpec
+from net_tools import count
+from players import player_of, quiet, shapes
 from tiny import tiny_config
 
 from jaxdiff import data
+from jaxdiff.compiling import compiler_options
+from jaxdiff.nets import attention
 from jaxdiff.recipes import Run, bits_per_dim, choice, ode_bits_per_dim
 from jaxdiff.recipes.diffusion import algorithm, assemble, batch_spec, fresh_state
-from jaxdiff.train import compiled, sharding
+from jaxdiff.train import compiled, exchange, sharding
 from jaxdiff.train.fingerprint import fingerprint
 
 STEPS, BATCH = 8, 32
@@ -38,20 +42,55 @@ def small_run(network, shape):
     return Run(assemble(dataclasses.replace(config, training=settings), shape, None))
 
 
-def of_unet(mesh):
-    """The exchanges between devices in a small U-Net's compiled step, and its parameter count."""
-    network = choice(
-        "unet", channels=8, multipliers=(1, 1), blocks_per_level=1, attention_levels=(), groups=4
-    )
-    run = small_run(network, (8, 8, 1))
-    state = jax.eval_shape(lambda: fresh_state(run.model))
-    program = compiled_on(run, state, mesh)
+def of_attention(mesh):
+    """The exchanges between devices of networks with attention, as they train and sample."""
+    attention.CACHED = 0  # as if the batch were large
+    found = {}
+    for network in ("dit", "ddpm"):
+        run = Run(small_nets.small(network))
+        state = shapes(run.model)
+        params = player_of(state).params
+
+        def draw(key, params, run=run):
+            moved = dataclasses.replace(run, params=params)
+            return moved.sample(key, BATCH, solver="ddim", num_steps=2, mesh=mesh)
+
+        whole, rows = sharding.replicated(mesh), sharding.batch_sharding(mesh)
+        sampler = jax.jit(draw, in_shardings=whole, out_shardings=rows)
+        sampler = sampler.lower(jax.random.key(0), params).compile(compiler_options())
+        found[network] = {
+            "training": collectives(compiled_on(run, state, mesh).as_text()),
+            "sampling": collectives(sampler.as_text()),
+            "parameters": count(params),
+        }
+    return found
+
+
+def of_pieces(mesh):
+    """The largest errors of leaves gathered and gradients averaged in several pieces."""
+    shapes = [(64, 32), (3, 1024), (5,), (8, 4, 128)]
+    keys = jax.random.split(jax.random.key(0), len(shapes))
+    leaves = [jax.random.normal(key, shape) for key, shape in zip(keys, shapes, strict=True)]
+    leaves.append(leaves[0].astype(jnp.bfloat16))
+    how = exchange.plan(mesh, leaves, piece=5 * 4096)
+    layout = [leaf.spec for leaf in sharding.state_shardings(mesh, leaves)]
+
+    def of_device(shards):
+        whole = exchange.gather(how, shards)
+        factor = 1 + jax.lax.axis_index(sharding.AXES)  # gradients are 1 to 8 times the leaves
+        return whole, exchange.average(how, [(factor * leaf).astype(leaf.dtype) for leaf in whole])
+
+    specs = {"in_specs": (layout,), "out_specs": (PartitionSpec(), layout), "check_vma": False}
+    whole, mean = jax.jit(jax.shard_map(of_device, mesh=mesh, **specs))(leaves)
     return {
-        "collectives": collectives(program.as_text()),
-        "parameters": sum(
-            math.prod(leaf.shape) for leaf in jax.tree.leaves(player_of(state).params)
-        ),
+        "pieces": [[leaves[number].shape for number, _ in piece] for piece in how.pieces],
+        "gathered": max(error(*pair) for pair in zip(whole, leaves, strict=True)),
+        "averaged": max(error(a, 4.5 * b) for a, b in zip(mean, leaves, strict=True)),
     }
+
+
+def error(got, expected):
+    return float(jnp.max(jnp.abs(got - expected)) / jnp.max(jnp.abs(expected)))
 
 
 def compiled_on(run, state, mesh):
@@ -186,9 +225,10 @@ def main():
         found[name]["samples"] = float(np.max(np.abs(samples - x)))
         found[name]["loss"] = abs(own_loss / loss - 1)
     found["parameters"] = params.size
-    found["unet"] = of_unet(meshes["8×1"])
     found["bounds"] = bounds_of_points()
     found["toys"] = of_toys(meshes["8×1"], 8)
+    found["pieces"] = of_pieces(meshes["2×4"])
+    found["attention"] = of_attention(meshes["8×1"])
     json.dump(found, sys.stdout)
 
 

@@ -19,9 +19,9 @@ def run(tmp_path_factory):
 
 def test_samples_are_a_function_of_the_key_and_compile_once(run):
     first = run.sample(jax.random.key(0), 4)
-    compiled = run_module._compiled_sample()._cache_size()
+    compiled = run_module._compiled_sample(jax.default_backend())._cache_size()
     again, other = run.sample(jax.random.key(0), 4), run.sample(jax.random.key(1), 4)
-    assert run_module._compiled_sample()._cache_size() == compiled
+    assert run_module._compiled_sample(jax.default_backend())._cache_size() == compiled
     assert first.shape == (4, 2)
     np.testing.assert_array_equal(first, again)
     assert not np.allclose(first, other)
@@ -75,9 +75,9 @@ def test_a_guide_wraps_the_model_of_the_solver(run):
     push = 3 * (process.alpha(s) - process.sigma(s) * process.alpha(1.0) / process.sigma(1.0))
     np.testing.assert_allclose(guided[1] - plain[1], [[push, 0.0]] * 4, rtol=1e-4, atol=1e-5)
     run.sample(jax.random.key(3), 4, guide=shifted, **choices)
-    compiled = run_module._compiled_sample()._cache_size()
+    compiled = run_module._compiled_sample(jax.default_backend())._cache_size()
     run.sample(jax.random.key(4), 4, guide=shifted, **choices)
-    assert run_module._compiled_sample()._cache_size() == compiled
+    assert run_module._compiled_sample(jax.default_backend())._cache_size() == compiled
 
 
 def test_a_guide_of_another_shape_is_refused_before_sampling(run):

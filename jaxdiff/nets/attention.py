@@ -1,6 +1,8 @@
-"""Softmax attention, written to be fast on the backend in use."""
+"""Softmax attention, written to be fast on the platform it is compiled for."""
 
 import functools
+import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +18,10 @@ def attention(q: Array, k: Array, v: Array) -> Array:
 
     out_i = Σ_j p_ij v_j,    p_ij = exp(q_i · k_j/√d) / Σ_j' exp(q_i · k_j'/√d)
 
-    On a CPU, ``jax.nn.dot_product_attention`` transposes within its products and takes up to eight
-    times as long. There, the weights of a large batch are computed example by example, and
-    recomputed in backpropagation, so that they stay in the cache.
+    The weights of a large batch are recomputed in backpropagation. On a CPU, where
+    ``jax.nn.dot_product_attention`` transposes within its products and takes up to eight times as
+    long, they are also computed example by example, so that they stay in the cache. The platform is
+    the one that a program is lowered for, not the one in use while it is traced.
 
     Args:
         q: queries, ``[batch, tokens, heads, d]``.
@@ -35,15 +38,16 @@ def attention(q: Array, k: Array, v: Array) -> Array:
 
     Reference: Vaswani et al. 2017, eq. 1.
     """
-    if jax.default_backend() != "cpu":
-        return jax.nn.dot_product_attention(q, k, v)
     batch, tokens, heads, _ = q.shape
     operands = (jnp.swapaxes(q, 1, 2), *(jnp.transpose(x, (0, 2, 3, 1)) for x in (k, v)))
     if batch * heads * tokens**2 <= CACHED:
-        out = _attend(*operands)
+        out = _attend(*operands).astype(q.dtype)
     else:
-        out = jax.lax.map(jax.checkpoint(lambda example: _attend(*example)), operands)
-    return jnp.swapaxes(out, 1, 2).astype(q.dtype)
+        # both keep only their operands for backpropagation, so that neither burdens the other
+        out = jax.lax.platform_dependent(
+            *operands, cpu=_by_example, default=jax.checkpoint(_by_library)
+        )
+    return jnp.swapaxes(out, 1, 2)
 
 
 def _attend(q: Array, k: Array, v: Array) -> Array:
@@ -58,3 +62,28 @@ def _attend(q: Array, k: Array, v: Array) -> Array:
     weights = jnp.exp(logits - largest)
     mixed = multiply("...ij,...dj->...id", weights.astype(v.dtype), v)
     return mixed / jnp.sum(weights, axis=-1, keepdims=True)
+
+
+def _by_library(q: Array, k: Array, v: Array) -> Array:
+    """The same by the library's own function, which has fast kernels for accelerators."""
+    own = jnp.swapaxes(q, 1, 2), *(jnp.transpose(x, (0, 3, 1, 2)) for x in (k, v))
+    return jnp.swapaxes(jax.nn.dot_product_attention(*own), 1, 2)
+
+
+def _by_example(q: Array, k: Array, v: Array) -> Array:
+    """The same, one example of every device at a time: no device needs another one's examples."""
+
+    def mapped(rows: Any) -> Array:
+        return jax.lax.map(jax.checkpoint(lambda example: _attend(*example)), rows)
+
+    parts = math.gcd(len(q), _num_devices())
+    if parts == 1:
+        return mapped((q, k, v)).astype(q.dtype)
+    cut = [x.reshape(parts, -1, *x.shape[1:]) for x in (q, k, v)]
+    return jax.vmap(mapped)(cut).reshape(q.shape).astype(q.dtype)
+
+
+def _num_devices() -> int:
+    """Over how many devices a batch may be sharded here: one, where it is a device's own shard."""
+    mesh = jax.sharding.get_abstract_mesh()
+    return jax.device_count() // math.prod(mesh.shape[axis] for axis in mesh.manual_axes)

@@ -194,7 +194,8 @@ class Run:
         traced = any(
             isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((key, self.params, label))
         )
-        drawn: tuple[Array, PyTree] = (_sample if traced else _compiled_sample())(
+        platform = jax.default_backend() if mesh is None else sharding.platform(mesh)
+        drawn: tuple[Array, PyTree] = (_sample if traced else _compiled_sample(platform))(
             sample_key,
             self.params,
             self.process,
@@ -243,10 +244,10 @@ def _nothing(state: Any) -> None:
 
 
 @functools.cache
-def _compiled_sample() -> Any:
+def _compiled_sample(platform: str) -> Any:
     """Sampling, jitted when first needed, since compiler options initialise a backend."""
     static = ("config", "network", "solver", "shape", "save_fn", "guide", "mesh")
-    return jax.jit(_sample, static_argnames=static, compiler_options=compiler_options())
+    return jax.jit(_sample, static_argnames=static, compiler_options=compiler_options(platform))
 
 
 def _sample(

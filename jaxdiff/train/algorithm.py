@@ -1,15 +1,16 @@
 """L8: the pure step of training, for one player or several that alternate."""
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import Mesh
 
 from jaxdiff.train.averages import EmaSchedule, update
-from jaxdiff.train.state import BatchSlice, LossFn, Player, TrainState, View, view_of
+from jaxdiff.train.gradient import Gradient, gradient_fn
+from jaxdiff.train.state import LossFn, Player, TrainState, View, view_of
 from jaxdiff.typing import Array, InputError, Key, Params, PyTree
 
 Metrics = dict[str, Array]
@@ -51,10 +52,6 @@ def _kept(carry: PyTree, aux: Mapping[str, PyTree]) -> PyTree:
     return carry
 
 
-def _unchanged(tree: PyTree) -> PyTree:
-    return tree
-
-
 def alternate(
     init_params: Callable[[Key], Mapping[str, Params]],
     turns: Sequence[Turn],
@@ -63,7 +60,7 @@ def alternate(
     update_carry: Callable[[PyTree, Mapping[str, PyTree]], PyTree] = _kept,
     microbatches: int = 1,
     axis_name: str | None = None,
-    gather: Callable[[PyTree], PyTree] = _unchanged,
+    mesh: Mesh | None = None,
 ) -> Algorithm:
     """Train players alternately: each sees the updates of those before it in the same step.
 
@@ -79,7 +76,7 @@ def alternate(
             losses returned besides the loss, ``[batch, ...]``, in the last of their repeats.
         microbatches: number of parts over which the gradient is accumulated, which saves memory.
         axis_name: of the mapped axis under ``jax.pmap``.
-        gather: applied to everything that a loss reads; on a mesh it gathers sharded leaves.
+        mesh: devices over which :mod:`jaxdiff.train.sharding` shards the batch and the state.
 
     Returns:
         The algorithm. The metrics of a step are the device scalars ``loss``, ``grad_norm`` and
@@ -119,16 +116,11 @@ def alternate(
         metrics: Metrics = {}
         for index, turn in enumerate(turns):
             key = root if len(turns) == 1 else jax.random.fold_in(root, index)
-            differentiate = functools.partial(
-                _gradient,
-                turn.loss_fn,
-                batch=batch,
-                microbatches=microbatches,
-                axis_name=axis_name,
-                gather=gather,
+            differentiate = gradient_fn(
+                turn.loss_fn, microbatches=microbatches, axis_name=axis_name, mesh=mesh
             )
             player, (loss, norm, aux[turn.player]) = _taken(
-                turn, players[turn.player], view, key, state.step, differentiate
+                turn, players[turn.player], view, key, batch, state.step, differentiate
             )
             players[turn.player] = player
             view = _with_player(view, turn.player, player)
@@ -160,13 +152,19 @@ def _with_player(view: View, name: str, player: Player) -> View:
 
 
 def _taken(
-    turn: Turn, player: Player, view: View, key: Key, step: Array, differentiate: Callable[..., Any]
+    turn: Turn,
+    player: Player,
+    view: View,
+    key: Key,
+    batch: PyTree,
+    step: Array,
+    differentiate: Callable[..., Gradient],
 ) -> tuple[Player, tuple[Array, Array, PyTree]]:
     """A player after its turn, loss and gradient norm of each of its updates, and the last aux."""
 
     def once(player: Player, key: Key) -> tuple[Player, tuple[Array, Array, PyTree]]:
         seen = _with_player(view, turn.player, player)
-        (loss, aux), grads = differentiate(player.params, seen, key)
+        (loss, aux), grads = differentiate(player.params, seen, key, batch)
         return _moved(player, grads, turn, step), (loss, optax.tree.norm(grads), aux)
 
     if turn.repeats == 1:
@@ -183,57 +181,3 @@ def _moved(player: Player, grads: Params, turn: Turn, step: Array) -> Player:
         for average, schedule in zip(player.averages, turn.ema, strict=True)
     )
     return Player(params, opt_state, averages)
-
-
-def _gradient(
-    loss_fn: LossFn,
-    params: Params,
-    view: View,
-    key: Key,
-    *,
-    batch: PyTree,
-    microbatches: int,
-    axis_name: str | None,
-    gather: Callable[[PyTree], PyTree],
-) -> tuple[tuple[Array, PyTree], Params]:
-    """Mean loss over the batch, the auxiliary output of its rows in order, and the gradient."""
-    size = jax.tree.leaves(batch)[0].shape[0]
-    if size % microbatches:
-        raise InputError(
-            f"microbatches must divide the batch size of a device, {size}, got {microbatches}"
-        )
-    devices, first = 1, 0
-    if axis_name is not None:
-        devices, first = jax.lax.axis_size(axis_name), size * jax.lax.axis_index(axis_name)
-    view = jax.lax.stop_gradient(gather(view))
-
-    def one(rows: Array, some: PyTree) -> tuple[tuple[Array, PyTree], Params]:
-        def mean_loss(params: Params) -> tuple[Array, PyTree]:
-            part = BatchSlice(rows, devices * size)
-            losses, aux = loss_fn(gather(params), view, key, some, part)
-            return jnp.mean(losses), jax.lax.stop_gradient(aux)
-
-        return jax.value_and_grad(mean_loss, has_aux=True)(params)
-
-    rows = first + jnp.arange(size)
-    if microbatches == 1:
-        (loss, aux), grads = one(rows, batch)
-    else:
-        # every m-th row, so that each device keeps to its own
-        parts = jax.tree.map(
-            lambda leaf: leaf.reshape(-1, microbatches, *leaf.shape[1:]).swapaxes(0, 1),
-            (rows, batch),
-        )
-
-        def add(total: Any, part: Any) -> tuple[Any, PyTree]:
-            (loss, aux), grads = one(*part)
-            return jax.tree.map(jnp.add, total, (loss, grads)), aux
-
-        zeros = jax.tree.map(jnp.zeros_like, (jnp.zeros(()), params))
-        total, aux = jax.lax.scan(add, zeros, parts)
-        aux = jax.tree.map(lambda leaf: leaf.swapaxes(0, 1).reshape(size, *leaf.shape[2:]), aux)
-        loss, grads = jax.tree.map(lambda leaf: leaf / microbatches, total)
-    if axis_name is not None:
-        loss, grads = jax.lax.pmean((loss, grads), axis_name)
-        aux = jax.lax.all_gather(aux, axis_name, tiled=True)
-    return (loss, aux), grads

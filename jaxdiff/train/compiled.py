@@ -1,6 +1,5 @@
 """L8: the step of an algorithm as one compiled program over a mesh of devices."""
 
-import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -21,19 +20,17 @@ MEBIBYTE = 2**20
 def on_mesh(
     make_algorithm: Callable[..., Algorithm], mesh: Mesh, *, microbatches: int = 1
 ) -> Algorithm:
-    """Build an algorithm whose state is sharded over a mesh by :mod:`jaxdiff.train.sharding`.
+    """Build an algorithm whose batch and state :mod:`jaxdiff.train.sharding` shards over a mesh.
 
-    Sharded parameters are gathered for use; the network's own computation is not sharded.
+    Each device computes the gradient of its own rows with the whole parameters, which are gathered
+    where they are sharded.
 
     Args:
-        make_algorithm: takes ``microbatches`` and ``gather``, like a partial ``alternate``.
+        make_algorithm: takes ``microbatches`` and ``mesh``, like a partial ``alternate``.
         mesh: the devices.
         microbatches: number of parts in which a device processes its shard of a batch.
     """
-    gather = functools.partial(
-        jax.lax.with_sharding_constraint, shardings=sharding.replicated(mesh)
-    )
-    return make_algorithm(microbatches=microbatches, gather=gather)
+    return make_algorithm(microbatches=microbatches, mesh=mesh)
 
 
 def compile_step(
@@ -70,7 +67,7 @@ def compile_step(
     batch = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=rows), batch_spec
     )
-    compiled = jitted.lower(state, batch, frozen).compile(compiler_options())
+    compiled = jitted.lower(state, batch, frozen).compile(compiler_options(sharding.platform(mesh)))
     seconds = time.perf_counter() - began
     number = "1 device" if mesh.size == 1 else f"{mesh.size} devices"
     say(f"{num_parameters(state):,} parameters; compiled in {seconds:.1f} s for {number}")

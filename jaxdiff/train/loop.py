@@ -45,7 +45,7 @@ class Task(NamedTuple):
     """What is trained: everything that the loop knows about a model.
 
     Args:
-        algorithm: ``(*, microbatches, gather) -> Algorithm``, such as a partial
+        algorithm: ``(*, microbatches, mesh) -> Algorithm``, such as a partial
             :func:`jaxdiff.train.alternate`.
         key: of the state at step 0.
         batch_spec: shapes and dtypes of a whole batch.

@@ -44,6 +44,11 @@ def mesh(*, fsdp: int = 1, devices: Sequence[Any] | None = None) -> Mesh:
     return Mesh(np.asarray(devices).reshape(-1, fsdp), AXES)
 
 
+def platform(of: Mesh) -> str:
+    """Name of the platform of a mesh's devices, which need not be the one in use."""
+    return str(of.devices.flat[0].platform)
+
+
 def batch_sharding(of: Mesh) -> NamedSharding:
     """Rows of a batch, sharded over all devices."""
     return NamedSharding(of, PartitionSpec(AXES))
