@@ -23,7 +23,7 @@ FIGURES = tuple(figures.LEAST)
     [
         (0, set(figures.LEAST)),
         (1, {name for name, least in figures.LEAST.items() if least > 1}),
-        (3, {"frechet_infinity", "precision", "recall", "density", "coverage"}),
+        (3, {"frechet_infinity", "kid", "precision", "recall", "density", "coverage"}),
         (4, {"frechet_infinity", "density", "coverage"}),
         (40, set()),
     ],

@@ -89,11 +89,12 @@ def _precision_recall(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]
 
 
 def _kid(x: np.ndarray, reference: np.ndarray) -> tuple[metrics.Estimate]:
-    return (metrics.kid(x, reference),)
+    return (metrics.kid_full(x, reference),)
 
 
 def _extrapolated(x: np.ndarray, reference: np.ndarray) -> tuple[metrics.Estimate]:
-    return (metrics.frechet_infinity(x, reference, seed=0),)
+    found = metrics.frechet_infinity(x, reference, seed=0)
+    return (metrics.Estimate(found.value, found.std_error),)
 
 
 def _density_coverage(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
@@ -105,7 +106,7 @@ def _sliced(x: np.ndarray, reference: np.ndarray) -> tuple[metrics.Estimate]:
 
 
 def _authentic(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
-    return (metrics.authentic_fraction(reference, x),)
+    return (metrics.authenticity(reference, x),)
 
 
 def _nearest_distance(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]:
@@ -115,7 +116,7 @@ def _nearest_distance(x: np.ndarray, reference: np.ndarray) -> tuple[float, ...]
 DISTANCES = (
     Metric(("frechet",), 2, _frechet),
     Metric(("frechet_infinity",), 40, _extrapolated),
-    Metric(("kid",), 3, _kid),
+    Metric(("kid",), 4, _kid),
     Metric(("precision", "recall"), NEIGHBOURS + 1, _precision_recall),
     Metric(("density", "coverage"), DENSITY_NEIGHBOURS + 1, _density_coverage),
     Metric(("sliced_w2",), 1, _sliced),
@@ -190,9 +191,10 @@ def _alone(extracted: Extracted) -> dict[str, Any]:
     x, probabilities = extracted
     values: dict[str, Any] = {}
     if np.linalg.norm(x, axis=1).all():
-        values["vendi"] = metrics.vendi_score(x)
+        values["vendi"] = metrics.vendi(x)
     if probabilities is not None and len(probabilities) >= SPLITS:
-        values["inception_score"] = metrics.inception_score(probabilities, splits=SPLITS)
+        score = metrics.inception_score(probabilities, splits=SPLITS, seed=0)
+        values["inception_score"] = metrics.Estimate(score.mean, score.sd)
     return values
 
 

@@ -14,27 +14,37 @@ error of 1e-16 in a null direction into 1e-8, and ``sqrtm(Cx Cy)`` fails on sing
 always result from fewer examples than features.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 
 from jaxdiff.checks import finite_array
-from jaxdiff.metrics.estimates import Estimate
-from jaxdiff.metrics.features import as_features, check_same_width
-from jaxdiff.metrics.moments import Moments, moments
+from jaxdiff.metrics.features import check_same_width
+from jaxdiff.metrics.moments import Moments, as_moments
 from jaxdiff.typing import ArrayLike, InputError
 
 SYMMETRY_TOLERANCE = 1e-5
 """Asymmetry and negative eigenvalues, relative to the largest, that count as float32 rounding."""
 
 
-def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
+class Gaussian(NamedTuple):
+    """A Gaussian with what its distances need: the trace and the root of its covariance."""
+
+    mean: np.ndarray
+    trace: float
+    root: np.ndarray
+
+
+def frechet_distance(x: ArrayLike | Moments, y: ArrayLike | Moments) -> float:
     """Fit a Gaussian to each set and return their Fréchet distance (eq. 1), which is squared.
 
-    FID (Heusel et al. 2017) is this number for the 2048 pool features of Inception-v3. The estimate
+    FID (Heusel et al. 2017) is this number for the 2048 pool features of Inception-v3, and sFID for
+    its :func:`~jaxdiff.metrics.spatial_features`. Covariances are unbiased (ddof 1). The estimate
     is biased upward, more so for fewer examples: compare figures only at equal n and m.
 
     Args:
-        x: ``[n, ...]``, n ≥ 2; the events are flattened to features.
-        y: ``[m, ...]``, m ≥ 2, with the same number of features.
+        x: ``[n, ...]``, n ≥ 2, whose events are flattened to features; or the set's ``Moments``.
+        y: ``[m, ...]``, m ≥ 2, with the same number of features; or the set's ``Moments``.
 
     Returns:
         d² ≥ 0, in squared units of the features.
@@ -50,57 +60,9 @@ def frechet_distance(x: ArrayLike, y: ArrayLike) -> float:
     Reference:
         Heusel et al. 2017, GANs trained by a two time-scale update rule, eq. 6.
     """
-    features_x, features_y = as_features("x", x, at_least=2), as_features("y", y, at_least=2)
-    check_same_width(("x", "y"), features_x, features_y)
-    return _between(moments(features_x), moments(features_y))
-
-
-def frechet_infinity(
-    x: ArrayLike, y: ArrayLike, *, seed: int, num_sizes: int = 15, smallest: int | None = None
-) -> Estimate:
-    """Extrapolate the Fréchet distance of samples x to infinitely many of them (FID∞).
-
-    The distance of random subsets of n samples is fitted by a + b/n, since its bias is of order
-    1/n; a is the estimate. The bias due to the finite number of references y remains.
-
-    Args:
-        x: samples ``[n, ...]``.
-        y: references ``[m, ...]``, m ≥ 2, with the same number of features.
-        seed: of the subsets.
-        num_sizes: of the subsets, evenly spread up to n; at least 3.
-        smallest: of these sizes; min(5000, n/10) by default, but at least 2.
-
-    Returns:
-        The intercept a, and its standard error by the residuals of the fit, which is an
-        underestimate: the subsets overlap.
-
-    Raises:
-        InputError: as :func:`frechet_distance`, or if there are fewer than 3 different sizes.
-
-    Reference: Chong & Forsyth 2020, Effectively unbiased FID and Inception Score, section 3.
-    """
-    features_x, features_y = as_features("x", x, at_least=4), as_features("y", y, at_least=2)
-    check_same_width(("x", "y"), features_x, features_y)
-    n = len(features_x)
-    first = max(2, min(5000, n // 10)) if smallest is None else smallest
-    sizes = np.unique(np.linspace(first, n, num_sizes).astype(int))
-    if len(sizes) < 3 or sizes[0] < 2:
-        raise InputError(
-            f"the sizes must be at least 3, from 2 on, got {num_sizes} from {first} to {n}"
-        )
-    reference, generator = moments(features_y), np.random.default_rng(seed)
-    distances = [
-        _between(moments(features_x[generator.permutation(n)[:size]]), reference) for size in sizes
-    ]
-    design = np.stack([np.ones(len(sizes)), 1 / sizes], axis=1)
-    solution, *_ = np.linalg.lstsq(design, np.array(distances), rcond=None)
-    residual = np.array(distances) - design @ solution
-    variance = np.sum(residual**2) / (len(sizes) - 2) * np.linalg.inv(design.T @ design)[0, 0]
-    return Estimate(float(solution[0]), float(np.sqrt(variance)))
-
-
-def _between(a: Moments, b: Moments) -> float:
-    return frechet_from_moments(a.mean, a.covariance, b.mean, b.covariance)
+    moments_x, moments_y = as_moments("x", x), as_moments("y", y)
+    check_same_width(("x", "y"), moments_x.scatter, moments_y.scatter)
+    return distance_between(fitted("x", moments_x), fitted("y", moments_y))
 
 
 def frechet_from_moments(
@@ -133,13 +95,40 @@ def frechet_from_moments(
             "mean_x and mean_y must be vectors of the same length, got shapes "
             f"{mu_x.shape} and {mu_y.shape}"
         )
-    c_x, c_y = (
-        _covariance(name, cov, len(mu_x)) for name, cov in (("cov_x", cov_x), ("cov_y", cov_y))
-    )
-    root_x, root_y = _root("cov_x", c_x), _root("cov_y", c_y)
-    overlap = np.linalg.svd(root_x @ root_y, compute_uv=False).sum()
-    distance = np.sum((mu_x - mu_y) ** 2) + np.trace(c_x) + np.trace(c_y) - 2 * overlap
+    return distance_between(_gaussian("cov_x", mu_x, cov_x), _gaussian("cov_y", mu_y, cov_y))
+
+
+def fitted(name: str, values: Moments) -> Gaussian:
+    """The Gaussian of a set's mean and unbiased covariance.
+
+    Args:
+        name: the name of the set, for the error.
+        values: of at least 2 examples.
+
+    Raises:
+        InputError: if the covariance is not one.
+    """
+    return _gaussian(f"the covariance of {name}", values.mean, values.covariance())
+
+
+def distance_between(x: Gaussian, y: Gaussian) -> float:
+    """Fréchet distance of two Gaussians of the same dimension (eq. 2).
+
+    Args:
+        x: a Gaussian.
+        y: another, whose root may serve many distances.
+
+    Returns:
+        d² ≥ 0.
+    """
+    overlap = np.linalg.svd(x.root @ y.root, compute_uv=False).sum()
+    distance = np.sum((x.mean - y.mean) ** 2) + x.trace + y.trace - 2 * overlap
     return max(float(distance), 0.0)
+
+
+def _gaussian(name: str, mean: np.ndarray, cov: ArrayLike) -> Gaussian:
+    matrix = _covariance(name, cov, len(mean))
+    return Gaussian(mean, float(np.trace(matrix)), _root(name, matrix))
 
 
 def _covariance(name: str, cov: ArrayLike, dim: int) -> np.ndarray:

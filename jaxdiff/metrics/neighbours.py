@@ -7,26 +7,28 @@ neighbour in Φ other than themselves (Kynkäänniemi et al. 2019, section 2):
     precision = mean of f(φ, Φ_real) over Φ_fake: fraction of samples that are plausible     (2)
     recall    = mean of f(φ, Φ_fake) over Φ_real: fraction of the data that could be sampled (3)
 
-Squared distances are ‖a‖² + ‖b‖² − 2⟨a, b⟩ about the mean of Φ, one matrix product per block of
-rows, so that memory stays at ``BLOCK_ENTRIES`` for any sizes. The rounding error of this expansion
-is that of ‖a‖² + ‖b‖²: balls are widened by as much, and the nearest distance is computed again as
-‖a − b‖.
+Squared distances come in blocks of rows, with the rounding error of ‖a‖² + ‖b‖². Comparisons with
+a radius allow for as much, and the distance to the nearest neighbour is computed again as ‖a − b‖.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdiff.checks import is_count
+from jaxdiff.metrics.blocks import squared_distances
 from jaxdiff.metrics.features import as_features, check_same_width
 from jaxdiff.typing import ArrayLike, InputError
 
-BLOCK_ENTRIES = 2**23
-"""Distances held at once: 64 MiB in float64."""
-
 ROUNDING = 1e-12
 """Relative slack of a ball: far above rounding error, far below a meaningful change of radius."""
+
+
+class Balls(NamedTuple):
+    """Squared radii of balls about the points of a set, and their possible error; ``[m]`` each."""
+
+    radius: np.ndarray
+    slack: np.ndarray
 
 
 class PrecisionRecall(NamedTuple):
@@ -58,10 +60,7 @@ def precision_recall(real: ArrayLike, fake: ArrayLike, *, k: int = 3) -> Precisi
     Reference:
         Kynkäänniemi et al. 2019, Improved precision and recall metric, section 2.
     """
-    if not is_count(k):
-        raise InputError(f"k must be a positive integer, got {k!r}")
-    x, y = as_features("real", real, at_least=k + 1), as_features("fake", fake, at_least=k + 1)
-    check_same_width(("real", "fake"), x, y)
+    x, y = two_sets(real, fake, k)
     return PrecisionRecall(precision=_covered(y, x, k), recall=_covered(x, y, k))
 
 
@@ -89,7 +88,7 @@ def nearest_distances(x: ArrayLike, reference: ArrayLike) -> np.ndarray:
 
 
 class Neighbours(NamedTuple):
-    """The nearest reference of each example, and the distance to it."""
+    """Index of the nearest reference of each example, and the distance to it, both ``[n]``."""
 
     indices: np.ndarray
     distances: np.ndarray
@@ -102,9 +101,6 @@ def nearest_neighbours(x: ArrayLike, reference: ArrayLike) -> Neighbours:
         x: ``[n, ...]``; the events are flattened to features.
         reference: ``[m, ...]``, m ≥ 1, with the same number of features.
 
-    Returns:
-        Indices ``[n]`` into the references, and distances ``[n]``, float64.
-
     Raises:
         InputError: if a set is empty or not finite, or widths differ.
 
@@ -114,38 +110,60 @@ def nearest_neighbours(x: ArrayLike, reference: ArrayLike) -> Neighbours:
     """
     points, targets = as_features("x", x), as_features("reference", reference)
     check_same_width(("x", "reference"), points, targets)
-    nearest = np.concatenate(
-        [block.argmin(axis=1) for _, block in squared_distances(points, targets)]
-    )
-    return Neighbours(nearest, np.linalg.norm(points - targets[nearest], axis=1))
+    return Neighbours(*nearest(points, targets))
+
+
+def two_sets(real: ArrayLike, fake: ArrayLike, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of both sets, each of more than k examples.
+
+    Args:
+        real: ``[n, ...]``, n > k.
+        fake: ``[m, ...]``, m > k, with the same number of features.
+        k: a positive integer.
+
+    Raises:
+        InputError: if that is not so, or a set is not finite.
+    """
+    if not is_count(k):
+        raise InputError(f"k must be a positive integer, got {k!r}")
+    x, y = as_features("real", real, at_least=k + 1), as_features("fake", fake, at_least=k + 1)
+    check_same_width(("real", "fake"), x, y)
+    return x, y
+
+
+def nearest(
+    x: np.ndarray, y: np.ndarray, *, itself: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Index of, and Euclidean distance to, the nearest point of a set.
+
+    Args:
+        x: ``[n, d]``.
+        y: ``[m, d]``.
+        itself: the index in ``y`` of each row of ``x``, ``[n]``, if its points are among those of
+            ``y``: no point is its own neighbour.
+
+    Returns:
+        Indices ``[n]`` and distances ``[n]``.
+    """
+    indices, distances = [], []
+    for rows, block in squared_distances(x, y, itself=itself):
+        index = block.argmin(axis=1)
+        indices.append(index)
+        distances.append(np.linalg.norm(x[rows] - y[index], axis=1))
+    return np.concatenate(indices), np.concatenate(distances)
+
+
+def balls(y: np.ndarray, k: int) -> Balls:
+    """The balls about the points of ``y [m, d]`` that reach their k-th nearest neighbour, k < m."""
+    pairs = squared_distances(y, y, itself=np.arange(len(y)))
+    radius = np.concatenate([np.partition(block, k - 1, axis=1)[:, k - 1] for _, block in pairs])
+    norm = np.sum((y - y.mean(axis=0)) ** 2, axis=1)
+    return Balls(radius, ROUNDING * (norm + radius))
 
 
 def _covered(x: np.ndarray, y: np.ndarray, k: int) -> float:
     """Mean of f(φ, Φ) over φ in ``x [n, d]``, Φ being ``y [m, d]`` (eq. 1)."""
-    radius = radii_squared(y, k)
-    norm = np.sum((y - y.mean(axis=0)) ** 2, axis=1)
-    reach = radius + ROUNDING * (norm + radius)  # a tie is inside, regardless of rounding
-    return float(
-        np.mean(np.concatenate([(b <= reach).any(axis=1) for _, b in squared_distances(x, y)]))
-    )
-
-
-def radii_squared(x: np.ndarray, k: int) -> np.ndarray:
-    """Squared distances ``[n]`` of the points ``[n, d]`` to their k-th neighbours among them."""
-    radii = []
-    for rows, block in squared_distances(x, x):
-        block[np.arange(len(block)), rows] = np.inf  # a point is not its own neighbour
-        radii.append(np.partition(block, k - 1, axis=1)[:, k - 1])
-    return np.concatenate(radii)
-
-
-def squared_distances(x: np.ndarray, y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yield ``rows [b]`` of ``x [n, d]`` and their squared distances ``[b, m]`` to ``y [m, d]``."""
-    centre = y.mean(axis=0)
-    y = y - centre
-    norm_y = np.sum(y**2, axis=1)
-    size = max(1, BLOCK_ENTRIES // len(y))
-    for start in range(0, len(x), size):
-        block = x[start : start + size] - centre
-        norm = np.sum(block**2, axis=1, keepdims=True)
-        yield np.arange(start, start + len(block)), norm + norm_y - 2 * block @ y.T
+    radius, slack = balls(y, k)
+    reach = radius + slack  # a tie is inside, regardless of rounding
+    inside = [(block <= reach).any(axis=1) for _, block in squared_distances(x, y)]
+    return float(np.mean(np.concatenate(inside)))
