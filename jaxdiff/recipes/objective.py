@@ -71,10 +71,12 @@ def _loss_fn(
         x0, (rows, total) = batch["x"], part
         t, importance = (drawn[rows] for drawn in sampler.draw(time_key, total, view.carry))
         noise_keys = keys_per_row(noise_key, rows)
+        batch_key = jax.random.fold_in(dropout_key, 0)
         dropout_key = jax.random.fold_in(dropout_key, rows[0])
         label = batch["label"] if config.model.class_conditional else None
         if config.model.label_dropout:
-            dropout_key, label_key = jax.random.split(dropout_key)
+            dropout_key, _ = jax.random.split(dropout_key)
+            _, label_key = jax.random.split(batch_key)  # the same for every part of a batch
             label = drop_labels(
                 keys_per_row(label_key, rows),
                 batch["label"],
