@@ -49,7 +49,8 @@ NAMES = {
     "jaxdiff.guidance": "clip_denoised dynamic_threshold classifier_free classifier_free_batched "
     "autoguidance classifier replacement inpainting colourisation inverse",
     "jaxdiff.guidance.inverse": "Tolerance matrix mask box_mask random_mask downsample blur "
-    "gaussian_kernel grey saturated matrix_of mmps pigdm dps",
+    "gaussian_kernel grey saturated matrix_of mmps pigdm dps tmpd "
+    "diffpir ddnm",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",

@@ -5,6 +5,8 @@ process, solver and batch size; bound by ``functools.partial`` it is a ``guide``
 """
 
 from jaxdiff.guidance.inverse.conjugate_gradients import Tolerance
+from jaxdiff.guidance.inverse.ddnm import ddnm
+from jaxdiff.guidance.inverse.diffpir import diffpir
 from jaxdiff.guidance.inverse.dps import dps
 from jaxdiff.guidance.inverse.masks import box_mask, random_mask
 from jaxdiff.guidance.inverse.mmps import mmps
@@ -19,11 +21,14 @@ from jaxdiff.guidance.inverse.operators import (
     saturated,
 )
 from jaxdiff.guidance.inverse.pigdm import pigdm
+from jaxdiff.guidance.inverse.tmpd import tmpd
 
 __all__ = [
     "Tolerance",
     "blur",
     "box_mask",
+    "ddnm",
+    "diffpir",
     "downsample",
     "dps",
     "gaussian_kernel",
@@ -35,4 +40,5 @@ __all__ = [
     "pigdm",
     "random_mask",
     "saturated",
+    "tmpd",
 ]
