@@ -2,6 +2,8 @@
 
 Each method is a wrapper ``(denoise_fn, process, *, operator, y, …) -> denoise_fn``, for any
 process, solver and batch size; bound by ``functools.partial`` it is a ``guide`` of ``run.sample``.
+Methods that change the steps themselves are solvers: ``solvers.ddrm``, ``ddnm_plus``, ``repaint``
+and ``twisted``.
 """
 
 from jaxdiff.guidance.inverse.conjugate_gradients import Tolerance
@@ -21,9 +23,12 @@ from jaxdiff.guidance.inverse.operators import (
     saturated,
 )
 from jaxdiff.guidance.inverse.pigdm import pigdm
+from jaxdiff.guidance.inverse.spectrum import Spectrum, spectrum
 from jaxdiff.guidance.inverse.tmpd import tmpd
+from jaxdiff.guidance.inverse.twist import gaussian_twist
 
 __all__ = [
+    "Spectrum",
     "Tolerance",
     "blur",
     "box_mask",
@@ -32,6 +37,7 @@ __all__ = [
     "downsample",
     "dps",
     "gaussian_kernel",
+    "gaussian_twist",
     "grey",
     "mask",
     "matrix",
@@ -40,5 +46,6 @@ __all__ = [
     "pigdm",
     "random_mask",
     "saturated",
+    "spectrum",
     "tmpd",
 ]
