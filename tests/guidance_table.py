@@ -97,5 +97,17 @@ GUIDANCE = {
     ),
     "mmps": GuidanceRow(measured(guidance.inverse.mmps), 0.3, 1.0),
     "pigdm": GuidanceRow(measured(guidance.inverse.pigdm), 0.3, 1.0),
+    "tmpd": GuidanceRow(measured(guidance.inverse.tmpd), 0.3, 1.0),
+    "tmpd_diagonal": GuidanceRow(
+        measured(guidance.inverse.tmpd, covariance="diagonal"), 0.3, 1.0
+    ),
+    "diffpir": GuidanceRow(measured(guidance.inverse.diffpir), 0.3, 1.0),
     "dps": GuidanceRow(measured(guidance.inverse.dps, number="scale"), 0.3, 1.0),
+    "ddnm": GuidanceRow(
+        lambda model, process, y: guidance.inverse.ddnm(
+            model, process, operator=guidance.inverse.matrix(constant(GIVEN.A)),
+            y=constant(GIVEN.y) + y,
+        ),
+        0.0, 1.0,
+    ),
 }  # fmt: skip

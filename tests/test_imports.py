@@ -45,11 +45,13 @@ NAMES = {
     "decoders times weights loss_aware",
     "jaxdiff.solvers": "ancestral reverse_diffusion ddim ddim_inversion euler_maruyama "
     "stochastic_heun heun rk4 dpm_2 dpm_3 dpmpp_1 dpmpp_2s dpmpp_3s dpmpp_2m dpmpp_3m unipc deis "
-    "adaptive langevin annealed_langevin predictor_corrector projected",
+    "adaptive langevin annealed_langevin predictor_corrector projected repaint ddrm ddnm_plus "
+    "twisted effective_sample_size",
     "jaxdiff.guidance": "clip_denoised dynamic_threshold classifier_free classifier_free_batched "
     "autoguidance classifier replacement inpainting colourisation inverse",
     "jaxdiff.guidance.inverse": "Tolerance matrix mask box_mask random_mask downsample blur "
-    "gaussian_kernel grey saturated matrix_of mmps pigdm dps",
+    "gaussian_kernel grey saturated matrix_of mmps pigdm dps tmpd "
+    "diffpir ddnm spectrum gaussian_twist",
     "jaxdiff.likelihood": "log_likelihood log_likelihood_by_probe dequantized_log_likelihood",
     "jaxdiff.latents": "encode decode interpolate",
     "jaxdiff.flow": "solve_ode velocity integrate angle time_at_angle",

@@ -16,6 +16,7 @@ from jaxdiff import oracles, solvers
 from jaxdiff.guidance import inverse
 from jaxdiff.predictions import Denoised
 from jaxdiff.processes import VP
+from jaxdiff.typing import InputError
 
 GAUSSIAN = problem(components=1, dim=8, measured=3, noise_std=0.1)
 TIMES = np.array([1e-3, 0.05, 0.1, 0.3, 0.6, 0.9, 1.0])
@@ -84,29 +85,69 @@ def test_pigdm_is_exact_for_data_of_unit_covariance(name, noisy):
         np.testing.assert_allclose(view / scale, expected / scale, atol=1e-10)
 
 
-@jax.jit
-def pigdm_of_gaussian(process, x, t):
-    noise_std = GAUSSIAN.noise_std
-    return guided(inverse.pigdm, GAUSSIAN, process, x, t, noise_std=noise_std, tolerance=TIGHT)
+MEAN, COV, A, Y, STD = GAUSSIAN.means[0], GAUSSIAN.covs[0], *GAUSSIAN[3:]
+
+
+def pigdm_x0(x0, cov, alpha, sigma):
+    """Song et al. 2023: ∇ log N(y; A x̂_0, s²I + r²AAᵀ) through x̂_0 alone."""
+    spread = STD**2 * np.eye(3) + sigma**2 / (alpha**2 + sigma**2) * A @ A.T
+    return x0 + cov @ A.T @ np.linalg.solve(spread, Y - A @ x0)
+
+
+def tmpd_x0(x0, cov, alpha, sigma):
+    """Boys et al. 2023, with the diagonal of A V Aᵀ."""
+    return x0 + cov @ A.T @ ((Y - A @ x0) / (STD**2 + np.diag(A @ cov @ A.T)))
+
+
+def tmpd_row_sum_x0(x0, cov, alpha, sigma):
+    spread = STD**2 + np.maximum(A @ cov @ A.T @ np.ones(3), 0.0)
+    return x0 + cov @ A.T @ ((Y - A @ x0) / spread)
+
+
+def diffpir_x0(x0, cov, alpha, sigma):
+    """Zhu et al. 2023, eq. 13, from its normal equations."""
+    rho = 7.0 * STD**2 * alpha**2 / sigma**2
+    return np.linalg.solve(A.T @ A + rho * np.eye(8), A.T @ Y + rho * x0)
+
+
+def ddnm_x0(x0, cov, alpha, sigma):
+    """Wang et al. 2023, eq. 13."""
+    pinv = np.linalg.pinv(A)
+    return pinv @ Y + (np.eye(8) - pinv @ A) @ x0
+
+
+NOISE = {"noise_std": STD}
+PUBLISHED = {
+    "pigdm": (functools.partial(inverse.pigdm, tolerance=TIGHT, **NOISE), pigdm_x0),
+    "tmpd": (functools.partial(inverse.tmpd, covariance="diagonal", **NOISE), tmpd_x0),
+    "tmpd_row_sum": (functools.partial(inverse.tmpd, **NOISE), tmpd_row_sum_x0),
+    "diffpir": (
+        functools.partial(inverse.diffpir, strength=7.0, tolerance=TIGHT, **NOISE), diffpir_x0
+    ),
+    "ddnm": (functools.partial(inverse.ddnm, tolerance=TIGHT), ddnm_x0),
+}  # fmt: skip
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def of_gaussian(name, process, x, t):
+    return guided(PUBLISHED[name][0], GAUSSIAN, process, x, t)
 
 
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize("name", ["vp", "ve"])
-def test_pigdm_follows_its_published_score(name):
-    """Song et al. 2023: ∇ log N(y; A x̂_0, s²I + r²AAᵀ) through x̂_0 alone, for Gaussian data."""
+@pytest.mark.parametrize("method", PUBLISHED)
+def test_estimate_of_gaussian_data_equals_that_of_the_paper(method, name):
+    """Its x̂_0' from the exact x̂_0 and Cov(x_0 | x_t), in numpy; its ε̂' from x_t = α x̂_0' + σ ε̂'."""
     x, _ = noised(GAUSSIAN, one_of(name))
-    mean, cov, A = GAUSSIAN.means[0], GAUSSIAN.covs[0], GAUSSIAN.A
-    found = pigdm_of_gaussian(one_of(name), x, TIMES)
-    for i, (alpha, sigma) in enumerate(
-        zip(*map(np.asarray, scales(one_of(name), TIMES)), strict=True)
-    ):
-        gain = alpha * cov @ np.linalg.inv(alpha**2 * cov + sigma**2 * np.eye(8))
-        x0 = mean + gain @ (x[i] - alpha * mean)
-        spread = 0.1**2 * np.eye(3) + sigma**2 / (alpha**2 + sigma**2) * A @ A.T
-        score = gain.T @ A.T @ np.linalg.solve(spread, GAUSSIAN.y - A @ x0)
-        eps = (x[i] - alpha * x0) / sigma
-        np.testing.assert_allclose(found.eps[i], eps - sigma * score, rtol=1e-7, atol=1e-9)
-        np.testing.assert_allclose(found.x0[i], x0 + sigma**2 / alpha * score, rtol=1e-7, atol=1e-8)
+    found = of_gaussian(method, one_of(name), x, TIMES)
+    for i, (alpha, sigma) in enumerate(np.transpose(scales(one_of(name), TIMES))):
+        gain = alpha * COV @ np.linalg.inv(alpha**2 * COV + sigma**2 * np.eye(8))
+        x0, cov = MEAN + gain @ (x[i] - alpha * MEAN), COV - alpha * gain @ COV
+        expected = PUBLISHED[method][1](x0, cov, alpha, sigma)
+        assert np.max(np.abs(expected - x0)) > 1e-6
+        np.testing.assert_allclose(found.x0[i], expected, rtol=1e-8, atol=1e-9)
+        total = alpha * np.asarray(found.x0[i]) + sigma * np.asarray(found.eps[i])
+        np.testing.assert_allclose(total, x[i], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("y", [np.ones(3, np.float32), np.ones((7, 3), np.float32)], ids=len)
@@ -161,3 +202,61 @@ def test_dps_with_ancestral_sampling_is_the_published_algorithm_on_ddpms_chain(i
     process = as_float64(PROCESSES["ddpm_linear_1000"].process)
     got = step_of_dps(key, process, x, i / 1000, (i - 1) / 1000)
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
+
+
+def model(x, t):
+    return Denoised(x, x)
+
+
+def refused(method, call=False, **options):
+    """The method with options of which one is invalid; some are found when it is called."""
+    options = {"operator": lambda x: x[:, :2], "y": np.zeros(2, np.float32), **options}
+    made = method(model, VP(), **options)
+    return made(jnp.ones((4, 3)), 0.5) if call else made
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "message"),
+    [
+        (inverse.mmps, {"noise_std": -0.1}, "noise_std must be non-negative and finite, got -0.1"),
+        (inverse.pigdm, {"noise_std": np.inf}, "noise_std must be non-negative and finite, got in"),
+        (inverse.tmpd, {"noise_std": 0.0}, "noise_std must be positive and finite, got 0.0"),
+        (inverse.ddnm, {"y": np.array([0.0, np.nan])}, "y must be finite, got [ 0. nan]"),
+        (inverse.tmpd, {"noise_std": 1.0, "covariance": "full"}, "covariance must be one of diago"),
+        (inverse.diffpir, {"noise_std": 1.0, "strength": 0.0}, "strength must be positive and fin"),
+        (inverse.dps, {"scale": -1.0}, "scale must be non-negative and finite, got -1.0"),
+        (inverse.dps, {"scale": np.nan}, "scale must be non-negative and finite, got nan"),
+        (inverse.dps, {"num_steps": 0}, "num_steps must be a positive integer, got 0"),
+        (
+            inverse.ddnm,
+            {"tolerance": inverse.Tolerance(0.0)},
+            "tolerance.relative must be in (0, 1), got 0.0",
+        ),
+        (
+            inverse.mmps,
+            {"noise_std": 1.0, "tolerance": inverse.Tolerance(max_steps=0)},
+            "tolerance.max_steps must be a positive integer, got 0",
+        ),
+        *(
+            (
+                method,
+                {**options, "y": np.zeros(3, np.float32), "call": True},
+                "operator must return y's shape, (3,), for each example or for the batch, got "
+                "shape (4, 2) for 4 examples",
+            )
+            for method, options in (
+                (inverse.mmps, NOISE),
+                (inverse.pigdm, NOISE),
+                (inverse.tmpd, NOISE),
+                (inverse.diffpir, NOISE),
+                (inverse.dps, {}),
+                (inverse.ddnm, {}),
+            )
+        ),
+    ],
+)
+def test_invalid_problems_are_refused_in_one_line(method, options, message):
+    with pytest.raises(InputError) as error:
+        refused(method, **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)

@@ -36,7 +36,7 @@ def replacement(
 ) -> ProjectFn:
     """Replace the known part of x by that of the data, noised to time t.
 
-    x ← x + P (α y + σ z − x)
+    x ← (I − P) x + P (α y + σ z)
 
     Args:
         process: the forward process.
@@ -64,7 +64,7 @@ def replacement(
         known = _in_batch("y", y, x)
         alpha, sigma = (expand_to(scale, x) for scale in (process.alpha(t), process.sigma(t)))
         noised = alpha * known + sigma * normal(key, x)
-        return (x + projector(noised - x)).astype(x.dtype)
+        return (x - projector(x) + projector(noised)).astype(x.dtype)
 
     return project
 

@@ -5,6 +5,8 @@ from jaxdiff.solvers.ancestral import ancestral
 from jaxdiff.solvers.base import Solver, State, one_step
 from jaxdiff.solvers.ddim import ddim
 from jaxdiff.solvers.ddim_inversion import ddim_inversion
+from jaxdiff.solvers.ddnm_plus import ddnm_plus
+from jaxdiff.solvers.ddrm import ddrm
 from jaxdiff.solvers.deis import deis
 from jaxdiff.solvers.dpmpp import dpmpp_1, dpmpp_2m, dpmpp_3m
 from jaxdiff.solvers.euler_maruyama import euler_maruyama
@@ -12,13 +14,20 @@ from jaxdiff.solvers.heun import heun
 from jaxdiff.solvers.langevin import annealed_langevin, langevin
 from jaxdiff.solvers.predictor_corrector import predictor_corrector
 from jaxdiff.solvers.projected import projected
+from jaxdiff.solvers.repaint import repaint
 from jaxdiff.solvers.reverse_diffusion import reverse_diffusion
 from jaxdiff.solvers.rk4 import rk4
 from jaxdiff.solvers.singlestep import dpm_2, dpm_3, dpmpp_2s, dpmpp_3s
 from jaxdiff.solvers.stochastic_heun import stochastic_heun
+from jaxdiff.solvers.twisted import (
+    Particles,
+    effective_sample_size,
+    twisted,
+)
 from jaxdiff.solvers.unipc import unipc
 
 __all__ = [
+    "Particles",
     "Solver",
     "State",
     "adaptive",
@@ -26,6 +35,8 @@ __all__ = [
     "annealed_langevin",
     "ddim",
     "ddim_inversion",
+    "ddnm_plus",
+    "ddrm",
     "deis",
     "dpm_2",
     "dpm_3",
@@ -34,14 +45,17 @@ __all__ = [
     "dpmpp_2s",
     "dpmpp_3m",
     "dpmpp_3s",
+    "effective_sample_size",
     "euler_maruyama",
     "heun",
     "langevin",
     "one_step",
     "predictor_corrector",
     "projected",
+    "repaint",
     "reverse_diffusion",
     "rk4",
     "stochastic_heun",
+    "twisted",
     "unipc",
 ]

@@ -61,7 +61,11 @@ def measure(
         )
     transpose = jax.linear_transpose(push, x0)
     residual = jnp.broadcast_to(y, value.shape).astype(value.dtype) - value
-    return Measurement(residual, push, lambda u: transpose(u)[0])
+    return Measurement(
+        residual,
+        push=lambda v: push(v.astype(x0.dtype)),
+        pull=lambda u: transpose(u.astype(value.dtype))[0],
+    )
 
 
 def linearise(
@@ -79,8 +83,8 @@ def linearise(
         estimate = checked_model("denoise_fn", denoise_fn)(x, t)
         return estimate.x0, estimate
 
-    _, pull, estimate = jax.vjp(data_and_all, x_t, has_aux=True)
-    return Linearised(estimate, lambda v: pull(v)[0])
+    x0, pull, estimate = jax.vjp(data_and_all, x_t, has_aux=True)
+    return Linearised(estimate, lambda v: pull(v.astype(x0.dtype))[0])
 
 
 def solve_gram(

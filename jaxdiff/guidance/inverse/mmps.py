@@ -71,8 +71,8 @@ def mmps(
     def guided(x_t: Array, t: ArrayLike) -> Estimate:
         estimate, pull = linearise(denoise_fn, x_t, t)
         found = measure(operator, estimate.x0, y)
-        gain = expand_to(data_gain(process, t), x_t).astype(x_t.dtype)
-        variance = jnp.asarray(noise_std, x_t.dtype) ** 2
+        gain = expand_to(data_gain(process, t), x_t)
+        variance = jnp.asarray(noise_std, found.residual.dtype) ** 2
 
         def covariance(u: Array) -> Array:
             return variance * u + found.push(gain * pull(found.pull(u)))
