@@ -58,8 +58,10 @@ NAMES = {
     "jaxdiff.nets": "ADM DDPM DDPMPP DiT MLP NCSNPP UNet",
     "jaxdiff.nets.convert": "diffusers_network from_diffusers load_diffusers score_sde_network "
     "from_score_sde load_score_sde from_inception load_inception save load",
-    "jaxdiff.metrics": "frechet_distance frechet_from_moments inception_features nearest_distances "
-    "precision_recall",
+    "jaxdiff.metrics": "Protocol Result over_seeds Moments moments merge save_moments load_moments "
+    "frechet_distance frechet_from_moments frechet_infinity spatial_features mmd kernels kid "
+    "kid_full cmmd sliced_wasserstein mind inception_score vendi precision_recall density_coverage "
+    "inception_features nearest_distances nearest_neighbours authenticity data_copying",
     "jaxdiff.plots": "image_grid trajectory_strip scatter curve",
     "jaxdiff.train": "Algorithm Player Task TrainState Turn View alternate fit",
     "jaxdiff.recipes": "BitsPerDim Config Run bits_per_dim choice from_dict load ode_bits_per_dim "

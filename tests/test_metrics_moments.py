@@ -149,6 +149,17 @@ def test_the_extrapolation_removes_the_bias_and_its_error_is_right(shift, scale)
     assert values.std(ddof=1) == pytest.approx(np.sqrt(np.mean(errors**2)), rel=5 / np.sqrt(300))
 
 
+@pytest.mark.parametrize("width", [12, 300])
+def test_features_of_more_dimensions_than_they_span_change_nothing(width):
+    """An isometry of R³ into R^width makes all covariances singular."""
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(200, 3)), 0.5 + 2 * rng.normal(size=(100, 3))
+    isometry = np.linalg.qr(rng.normal(size=(width, 3)))[0].T
+    found = metrics.frechet_infinity(x, y, num_sizes=3, seed=1)
+    wide = metrics.frechet_infinity(x @ isometry, y @ isometry, num_sizes=3, seed=1)
+    assert wide[:3] == pytest.approx(found[:3], rel=1e-6)
+
+
 def test_the_distance_of_few_samples_is_biased_where_the_extrapolation_is_not():
     rng, reference = np.random.default_rng(0), exact_moments(np.zeros(8), np.eye(8))
     runs = [

@@ -184,6 +184,13 @@ def test_the_z_of_equal_distributions_has_mean_0_and_variance_1():
     assert_variance_close(z, 1.0, mean=0.0)
 
 
+def test_ties_count_one_half():
+    rng = np.random.default_rng(0)
+    train, test = rng.normal(size=(30, 2)), rng.normal(size=(25, 2))
+    assert metrics.data_copying(train, test, test, cells=1, seed=0).score == 0.0
+    assert metrics.data_copying(train, train, train, cells=1, seed=0).score == 0.0
+
+
 def test_many_dimensions_are_projected_to_principal_components():
     rng = np.random.default_rng(0)
     scales = np.linspace(3.0, 0.1, 8)

@@ -90,6 +90,15 @@ def test_vendi_of_orthogonal_of_identical_and_of_mixed_rows():
     assert metrics.vendi(repeated) == pytest.approx(np.exp(scipy.stats.entropy([0.75, 0.25])))
 
 
+@pytest.mark.parametrize("shape", [(500, 2), (2, 500)])
+def test_the_smaller_of_both_similarity_matrices_is_decomposed(monkeypatch, shape):
+    """With 50,000 examples the larger one takes 19 GiB."""
+    decompose, shapes = np.linalg.eigvalsh, []
+    monkeypatch.setattr(np.linalg, "eigvalsh", lambda m: shapes.append(m.shape) or decompose(m))
+    metrics.vendi(np.random.default_rng(0).normal(size=shape))
+    assert shapes == [(2, 2)]
+
+
 @given(st.integers(0, 2**32 - 1))
 @settings(max_examples=15, deadline=None)
 def test_vendi_does_not_change_with_rotation_lengths_order_or_copies(seed):
@@ -285,6 +294,7 @@ P = np.full((12, 4), 0.25)
         (lambda: metrics.Protocol(**STATED, k=0), "k must be a positive integer, got 0"),
         (lambda: metrics.Protocol(**STATED, evaluations=1.5), "evaluations must be .* got 1.5"),
         (lambda: metrics.Protocol(**{**STATED, "resize": " "}), "resize must be a line of text"),
+        (lambda: metrics.Protocol(**STATED, dtype="a\nb"), "dtype must be a line of text, got"),
         (lambda: metrics.Protocol(**{**STATED, "features": None}), "features must be a line of"),
         (
             lambda: metrics.Protocol(**STATED, features_sha256="12"),

@@ -16,7 +16,7 @@ from experiments.common import counting, drawing, page
 from jaxdiff import plots, recipes
 from jaxdiff.recipes import Run
 
-FLAGS = ("--n=16", "--draws=2", "--rtol=0.1")
+FLAGS = ("--n=16", "--draws=2", "--rtol=0.1", "--max_real=64")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 

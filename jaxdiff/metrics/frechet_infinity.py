@@ -123,6 +123,7 @@ def _influence(x: np.ndarray, target: Gaussian) -> np.ndarray:
     root = fitted("x", own).root
     left, overlap, _ = np.linalg.svd(root @ target.root)
     centred = x - own.mean
-    whitened = centred @ np.linalg.pinv(root, hermitian=True)
+    unresolved = np.sqrt(len(root) * np.finfo(np.float64).eps)  # below it a root is rounding error
+    whitened = centred @ np.linalg.pinv(root, rcond=unresolved, hermitian=True)
     transported = np.sum((whitened @ left) ** 2 * overlap, axis=1)  # (x − μ)ᵀ T (x − μ)
     return 2 * centred @ (own.mean - target.mean) + np.sum(centred**2, axis=1) - transported
