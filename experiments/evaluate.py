@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 from absl import flags
 from tqdm import tqdm
@@ -126,6 +127,10 @@ def _protocol(
         "steps": sampling.num_steps,
         "evaluations": evaluations(run),
         "final denoising": sampling.denoise,
+        "matmul precision": (
+            f"{run.config.model.matmul_precision} on {jax.devices()[0].device_kind}, of "
+            f"likelihoods {bounds.PRECISION}"
+        ),
     }
 
 
@@ -197,7 +202,8 @@ def _as_text(found: dict[str, Any]) -> str:
     )
     return (
         f"{found['bits']:.4f}{error} bits/dim of {examples}\n"
-        f"  ({found['kind']}; {found['draws']} draws each, seed {found['seed']})"
+        f"  ({found['kind']}; {found['matmul_precision']} matmul precision; {found['draws']} draws "
+        f"each, seed {found['seed']})"
     )
 
 

@@ -10,19 +10,15 @@ import pytest
 import scipy.linalg
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from metric_tools import assert_refused_in_one_line, rotation
 
 from jaxdiff import metrics
 from jaxdiff.metrics import blocks, inception
-from jaxdiff.typing import InputError
 
 
 def random_gaussian(rng, dim, rank=None):
     factor = rng.normal(size=(dim, rank or dim + 2)) * rng.uniform(0.1, 3.0)
     return rng.normal(size=dim), factor @ factor.T
-
-
-def rotation(rng, dim):
-    return np.linalg.qr(rng.normal(size=(dim, dim)))[0]
 
 
 # Fréchet distance
@@ -226,9 +222,7 @@ EYE, ZERO = np.eye(2), np.zeros(2)
     ],
 )
 def test_invalid_arguments_are_reported_in_one_line(call, message):
-    with pytest.raises(InputError, match=message) as error:
-        call()
-    assert "\n" not in str(error.value)
+    assert_refused_in_one_line(call, message)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 import dataclasses
 import functools
+import re
+from typing import get_args
 
 import chex
 import jax
@@ -13,7 +15,8 @@ from players import loss_of, player_of
 from tiny import tiny_config
 
 from jaxdiff import denoisers, processes, recipes
-from jaxdiff.recipes import Run, choice, objective
+from jaxdiff.recipes import Run, bounds, choice, objective
+from jaxdiff.recipes.config import Precision
 from jaxdiff.recipes.diffusion import algorithm, assemble, fresh_state
 from jaxdiff.train.averages import exponential, update
 from jaxdiff.typing import InputError
@@ -169,3 +172,29 @@ def test_an_optional_count_accepts_a_number_or_none():
     config = tiny_config(network=choice("unet", channels=8, groups="four"))
     with pytest.raises(InputError, match="groups must be an integer or None, got 'four'"):
         Run(assemble(config, (8, 8, 1), None))
+
+
+@pytest.mark.parametrize("precision", get_args(Precision))
+def test_every_product_of_a_network_and_of_its_gradient_has_the_configured_precision(precision):
+    run = run_of(matmul_precision=precision)
+    batch = {"x": jnp.ones((3, 2)), "label": jnp.zeros(3, int)}
+    gradient = jax.grad(
+        lambda params: jnp.sum(loss_of(run.model)(params, jax.random.key(0), batch))
+    )
+    assert precisions(jax.make_jaxpr(gradient)(run.params)) == {precision.upper()}
+
+
+def precisions(program):
+    """Precisions of the products in a program."""
+    return set(
+        re.findall(r"dot_general\[.*?precision=\(?(?:Precision\.)?(\w+)", str(program), re.S)
+    )
+
+
+def test_likelihoods_are_computed_in_the_highest_precision(monkeypatch):
+    run, seen = run_of(), []
+    monkeypatch.setattr(bounds, "_draw", lambda run, *_, **__: seen.append(run) or jnp.zeros(3))
+    x, label = np.zeros((3, 2), np.float32), np.zeros(3, int)
+    found = recipes.bits_per_dim(run, x, label, draws=1, seed=0)
+    assert found.matmul_precision == seen[0].config.model.matmul_precision == "highest"
+    assert run.config.model.matmul_precision == "default"

@@ -120,8 +120,8 @@ def average(x, *, draws=2, on_batch=None):
 
 def test_one_example_has_bits_but_no_standard_error():
     x = np.array([[3.0, 0.0], [5.0, 0.0]], np.float32)
-    assert average(x[:1]) == (3.0, None, "a sum", 1)
-    assert average(x) == (4.0, 1.0, "a sum", 2)
+    assert average(x[:1]) == (3.0, None, "a sum", 1, "highest")
+    assert average(x) == (4.0, 1.0, "a sum", 2, "highest")
 
 
 def test_each_batch_reports_its_number_of_draws():

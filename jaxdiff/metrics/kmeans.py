@@ -8,18 +8,20 @@ each moves to the mean of the points that are nearest to it until none changes (
 import numpy as np
 
 from jaxdiff.metrics.blocks import squared_distances
+from jaxdiff.typing import InputError
 
 MAX_STEPS = 300
 """Lloyd's steps, in case that rounding makes assignments alternate."""
 
 
 def kmeans(
-    rng: np.random.Generator, x: np.ndarray, num_cells: int, *, restarts: int = 10
+    rng: np.random.Generator, name: str, x: np.ndarray, num_cells: int, *, restarts: int = 10
 ) -> np.ndarray:
     """Centres of the best of several runs.
 
     Args:
         rng: draws the first centres.
+        name: the name of the points, for the error.
         x: points ``[n, d]``, at least ``num_cells`` different ones.
         num_cells: k.
         restarts: number of runs.
@@ -27,11 +29,14 @@ def kmeans(
     Returns:
         Centres ``[k, d]``.
 
+    Raises:
+        InputError: if there are fewer different points than cells.
+
     Example:
-        >>> kmeans(np.random.default_rng(0), np.array([[0.0], [2.0], [9.0], [9.0]]), 2).sum()
+        >>> kmeans(np.random.default_rng(0), "x", np.array([[0.0], [2.0], [9.0], [9.0]]), 2).sum()
         np.float64(10.0)
     """
-    runs = [_lloyd(x, _first(rng, x, num_cells)) for _ in range(restarts)]
+    runs = [_lloyd(x, _first(rng, name, x, num_cells)) for _ in range(restarts)]
     return min(runs, key=lambda run: run[1])[0]
 
 
@@ -40,10 +45,14 @@ def assign(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
     return np.concatenate([block.argmin(axis=1) for _, block in squared_distances(x, centres)])
 
 
-def _first(rng: np.random.Generator, x: np.ndarray, num_cells: int) -> np.ndarray:
+def _first(rng: np.random.Generator, name: str, x: np.ndarray, num_cells: int) -> np.ndarray:
     centres = x[[rng.integers(len(x))]]
     squared = np.sum((x - centres) ** 2, axis=1)
     while len(centres) < num_cells:
+        if not squared.any():
+            raise InputError(
+                f"{name} must hold at least {num_cells} different examples, got {len(centres)}"
+            )
         chosen = x[rng.choice(len(x), p=squared / squared.sum())]
         centres = np.concatenate([centres, chosen[None]])
         squared = np.minimum(squared, np.sum((x - chosen) ** 2, axis=1))

@@ -144,7 +144,8 @@ def denoise_fn(
         own = label
         if own is None and model.label_dropout:
             own = jnp.full(x.shape[0], net.num_classes - 1)
-        output: Any = net.apply(params, x, noise_cond, own, train=training, rngs=rngs)
+        with jax.default_matmul_precision(model.matmul_precision):
+            output: Any = net.apply(params, x, noise_cond, own, train=training, rngs=rngs)
         return output
 
     return denoisers.denoiser(

@@ -20,6 +20,10 @@ LossName = Literal[
 ]
 
 
+Precision = Literal["default", "high", "highest"]
+"""Of products of float32 numbers, as ``jax.default_matmul_precision`` names them."""
+
+
 @dataclasses.dataclass(frozen=True)
 class Choice:
     """One of several alternatives, by name, with its options; ``recipes/names.py`` lists them.
@@ -71,6 +75,10 @@ class ModelConfig:
 
     With ``label_dropout``, that fraction of the labels is dropped in training, so that one network
     learns both the conditional and the unconditional model, for classifier-free guidance.
+
+    ``matmul_precision`` is that of the network's products of float32 numbers. By "default" a TPU
+    rounds their factors to bfloat16, and a GPU may round them to TF32; "high" is closer to float32,
+    and "highest" is float32 itself. Likelihoods are always computed in the highest.
     """
 
     kind: Kind = "edm"
@@ -80,6 +88,7 @@ class ModelConfig:
     learned_variance: bool = False
     class_conditional: bool = False
     label_dropout: float = fields.fraction(0.0)
+    matmul_precision: Precision = "default"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -50,8 +50,9 @@ def ode_bits_per_dim(
         on_batch: called after each batch with its number of examples, ``n * draws`` in all.
 
     Returns:
-        ``BitsPerDim(bits, std_error, kind, n)``, an unbiased estimate: for vectors of −log₂ of
-        their density, for images of an upper bound on −log₂ of the probability of their levels.
+        ``BitsPerDim(bits, std_error, kind, n, matmul_precision)``, an unbiased estimate: for
+        vectors of −log₂ of their density, for images of an upper bound on −log₂ of the probability
+        of their levels.
 
     Raises:
         InputError: as :func:`jaxdiff.recipes.bits_per_dim`; if ``rtol`` is not positive, or the

@@ -17,7 +17,7 @@ from jaxdiff.guidance.base import checked_model
 from jaxdiff.predictions import DenoiseFn
 from jaxdiff.processes import Process, sample_prior
 from jaxdiff.recipes import build
-from jaxdiff.recipes.config import Choice, Config, choice
+from jaxdiff.recipes.config import Choice, Config, Precision, choice
 from jaxdiff.recipes.diffusion import PLAYER, Diffusion
 from jaxdiff.train import memory, sharding
 from jaxdiff.train.state import TrainState
@@ -107,6 +107,12 @@ class Run:
             step=int(state.step),
             average=f"EMA {self.config.training.ema_decay}",
         )
+
+    def with_matmul_precision(self, precision: Precision) -> "Run":
+        """This run with another precision of the network's products."""
+        model = dataclasses.replace(self.config.model, matmul_precision=precision)
+        config = dataclasses.replace(self.config, model=model)
+        return dataclasses.replace(self, model=dataclasses.replace(self.model, config=config))
 
     def sample(self, key: Key, n: int, *, label: ArrayLike | None = None, **choices: Any) -> Array:
         """Draw samples in one compiled call; the same choices are compiled only once.
